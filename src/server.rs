@@ -1,6 +1,6 @@
 //! Assembles the server: shared state, routes, the front, and the sequence from start to stop.
 
-mod reach;
+mod reachability;
 mod signals;
 
 use std::net::SocketAddr;
@@ -40,7 +40,7 @@ use crate::{
     licenses, logins, overview, products, releases, session_history, sessions, verification, web,
 };
 
-pub use reach::reachability_problems;
+pub use reachability::reachability_problems;
 pub use signals::NonFatalSignals;
 
 /// Limits for the last write of a stop, and for closing the database: with the longest `shutdown_grace` of
@@ -191,7 +191,7 @@ impl Server {
 
     /// Logs what will keep clients from connecting, so that the operator reads it before they complain.
     fn warn(&self) -> Result<()> {
-        let mut warnings = reach::reachability_problems(&self.app.settings)?;
+        let mut warnings = reachability::reachability_problems(&self.app.settings)?;
         if let Some(certificates) = &self.app.certificates {
             warnings.extend(certificates.problems(&self.app.settings, app::system_now())?);
             warnings.extend(certificates.chain_warning()?.map(str::to_owned));
@@ -295,7 +295,7 @@ impl Server {
     /// Adds the set-up link if no administrator exists.
     fn add_setup_link(&self, listening: &mut Listening) -> Result<()> {
         listening.setup = self.open_setup(&listening.url)?;
-        let note = || reach::setup_link_note(&self.app.settings);
+        let note = || reachability::setup_link_note(&self.app.settings);
         listening.setup_note = listening.setup.is_some().then(note).flatten();
         Ok(())
     }

@@ -127,7 +127,7 @@ mod security {
 }
 mod server {
     mod log_lines;
-    mod reach;
+    mod reachability;
     mod signals;
     mod stop;
 }
