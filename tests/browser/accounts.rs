@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::axe::expect_accessible;
 use crate::browser::PASSWORD;
 use crate::driver::Chrome;
-use crate::scene::{self, expect_no_page_errors};
+use crate::setup::{self, expect_no_page_errors};
 use crate::support::{Server, identity};
 
 /// A server at its first start, and the set-up link that it prints.
@@ -139,7 +139,7 @@ fn totp_code(secret: &str, steps: i64) -> String {
 
 #[test]
 fn a_second_factor_is_set_up_and_used_to_log_in() {
-    let Some((_server, mut chrome)) = scene::start_with_owner() else {
+    let Some((_server, mut chrome)) = setup::start_with_owner() else {
         return;
     };
     chrome.open_page("/profile/totp");

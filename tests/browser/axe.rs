@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::browser::HOME;
 use crate::driver::{Chrome, skip_for_missing_tool};
-use crate::scene::{self, LOGIN_PAGES, NOT_PAGES, SKIPPED_PAGES, pages};
+use crate::setup::{self, LOGIN_PAGES, NOT_PAGES, SKIPPED_PAGES, pages};
 use crate::shop;
 
 /// WCAG 2.0 to 2.2, A and AA, and axe's best practices.
@@ -228,7 +228,7 @@ fn check_pages(chrome: &Chrome, axe: &str, paths: &[String], problems: &mut Stri
 #[test]
 fn every_page_is_accessible_and_its_texts_fit() {
     let Some(axe) = axe() else { return };
-    let Some((server, chrome)) = scene::start_with_owner() else {
+    let Some((server, chrome)) = setup::start_with_owner() else {
         return;
     };
     let shop = shop::add_sample_data(&server, "");
@@ -241,7 +241,7 @@ fn every_page_is_accessible_and_its_texts_fit() {
 #[test]
 fn the_checks_find_problems() {
     let Some(axe) = axe() else { return };
-    let Some((_server, chrome)) = scene::start() else {
+    let Some((_server, chrome)) = setup::start() else {
         return;
     };
     chrome.open_page("/login");
@@ -260,7 +260,7 @@ fn the_checks_find_problems() {
 #[test]
 fn every_page_without_a_login_is_accessible_and_its_texts_fit() {
     let Some(axe) = axe() else { return };
-    let Some((server, chrome)) = scene::start() else {
+    let Some((server, chrome)) = setup::start() else {
         return;
     };
     server.add_admin("ada", "owner");
@@ -274,7 +274,7 @@ fn every_page_without_a_login_is_accessible_and_its_texts_fit() {
 #[test]
 fn every_empty_list_is_accessible() {
     let Some(axe) = axe() else { return };
-    let Some((_server, chrome)) = scene::start_with_owner() else {
+    let Some((_server, chrome)) = setup::start_with_owner() else {
         return;
     };
     let routes = shop::routes();

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::browser::HOME;
-use crate::scene::{self, pages};
+use crate::setup::{self, pages};
 use crate::shop;
 
 /// CSS and JS together, compressed.
@@ -11,7 +11,7 @@ const ASSETS_MAX_BYTES: u64 = 12_000;
 
 #[test]
 fn style_sheet_and_script_are_small() {
-    let Some((_server, chrome)) = scene::start() else {
+    let Some((_server, chrome)) = setup::start() else {
         return;
     };
     chrome.open_page("/login");
@@ -36,7 +36,7 @@ fn style_sheet_and_script_are_small() {
 
 #[test]
 fn every_page_is_painted_without_script() {
-    let Some((server, chrome)) = scene::start_with_owner() else {
+    let Some((server, chrome)) = setup::start_with_owner() else {
         return;
     };
     let shop = shop::add_sample_data(&server, "");

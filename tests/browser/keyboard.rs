@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::browser::PASSWORD;
 use crate::driver::{Chrome, ENTER, ESCAPE, SPACE, TAB};
-use crate::scene::{self, pages};
+use crate::setup::{self, pages};
 use crate::shop;
 use crate::support::heartbeat_body;
 
@@ -91,7 +91,7 @@ fn tab_through(chrome: &Chrome, what: &str, problems: &mut String) {
 
 #[test]
 fn tab_reaches_every_control_and_the_focus_is_visible() {
-    let Some((server, chrome)) = scene::start_with_owner() else {
+    let Some((server, chrome)) = setup::start_with_owner() else {
         return;
     };
     let shop = shop::add_sample_data(&server, "");
@@ -122,7 +122,7 @@ fn tab_reaches_every_control_and_the_focus_is_visible() {
 
 #[test]
 fn login_and_the_skip_link_work_by_keyboard() {
-    let Some((server, chrome)) = scene::start() else {
+    let Some((server, chrome)) = setup::start() else {
         return;
     };
     server.add_admin("ada", "owner");
@@ -143,7 +143,7 @@ fn login_and_the_skip_link_work_by_keyboard() {
 
 #[test]
 fn single_keys_open_search_sections_and_new_items() {
-    let Some((_server, chrome)) = scene::start_with_owner() else {
+    let Some((_server, chrome)) = setup::start_with_owner() else {
         return;
     };
     chrome.open_page("/customers");
@@ -161,7 +161,7 @@ fn single_keys_open_search_sections_and_new_items() {
 
 #[test]
 fn a_license_is_issued_by_keyboard() {
-    let Some((server, chrome)) = scene::start_with_owner() else {
+    let Some((server, chrome)) = setup::start_with_owner() else {
         return;
     };
     chrome.open_page("/licenses");
@@ -180,7 +180,7 @@ fn a_license_is_issued_by_keyboard() {
 
 #[test]
 fn a_session_is_ended_by_keyboard_after_closing_the_dialog_once() {
-    let Some((server, chrome)) = scene::start_with_owner() else {
+    let Some((server, chrome)) = setup::start_with_owner() else {
         return;
     };
     let key = server.issue_license(1);

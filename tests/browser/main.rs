@@ -23,7 +23,7 @@ mod shop;
 mod support;
 
 /// Set-up that several test modules share.
-mod scene;
+mod setup;
 
 mod accounts;
 mod axe;

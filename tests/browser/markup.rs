@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::browser::HOME;
 use crate::driver::Chrome;
-use crate::scene::{self, expect_no_page_errors, pages};
+use crate::setup::{self, expect_no_page_errors, pages};
 use crate::shop::{self, MARKUP};
 
 /// Fills every text field of one of the page's forms and submits it; returns the number of forms.
@@ -44,7 +44,7 @@ fn expect_no_markup(chrome: &Chrome, what: &str, problems: &mut String) {
 
 #[test]
 fn markup_in_every_writable_field_is_text_on_every_page() {
-    let Some((server, chrome)) = scene::start_with_owner() else {
+    let Some((server, chrome)) = setup::start_with_owner() else {
         return;
     };
     let shop = shop::add_sample_data(&server, MARKUP);

@@ -4,12 +4,12 @@ use serde_json::json;
 
 use crate::browser::PASSWORD;
 use crate::driver::{ENTER, ESCAPE};
-use crate::scene::{self, expect_no_page_errors};
+use crate::setup::{self, expect_no_page_errors};
 use crate::support::{heartbeat_body, identity};
 
 #[test]
 fn a_customer_is_added_in_both_languages() {
-    let Some((_server, mut chrome)) = scene::start_with_owner() else {
+    let Some((_server, mut chrome)) = setup::start_with_owner() else {
         return;
     };
     for (language, add, name, submit) in [
@@ -30,12 +30,12 @@ fn a_customer_is_added_in_both_languages() {
 
 #[test]
 fn login_a_form_and_logout_work_without_script() {
-    let Some((server, mut chrome)) = scene::start() else {
+    let Some((server, mut chrome)) = setup::start() else {
         return;
     };
     server.add_admin("ada", "owner");
     chrome.without_script();
-    scene::log_in(&mut chrome, "ada");
+    setup::log_in(&mut chrome, "ada");
     chrome.open_page("/customers/new");
     chrome.fill("Name", "Grace");
     chrome.press("Add customer");
@@ -48,7 +48,7 @@ fn login_a_form_and_logout_work_without_script() {
 
 #[test]
 fn a_new_minimum_version_refuses_an_older_program() {
-    let Some((server, mut chrome)) = scene::start_with_owner() else {
+    let Some((server, mut chrome)) = setup::start_with_owner() else {
         return;
     };
     let key = server.issue_license(2);
@@ -79,7 +79,7 @@ fn a_new_minimum_version_refuses_an_older_program() {
 
 #[test]
 fn a_session_appears_in_the_monitor_without_reload() {
-    let Some((server, chrome)) = scene::start_with_owner() else {
+    let Some((server, chrome)) = setup::start_with_owner() else {
         return;
     };
     let key = server.issue_license(1);
@@ -93,7 +93,7 @@ fn a_session_appears_in_the_monitor_without_reload() {
 
 #[test]
 fn the_api_key_is_copied_and_the_dialog_to_replace_it_can_be_closed() {
-    let Some((server, mut chrome)) = scene::start_with_owner() else {
+    let Some((server, mut chrome)) = setup::start_with_owner() else {
         return;
     };
     chrome.open_page("/config");
@@ -116,7 +116,7 @@ fn the_api_key_is_copied_and_the_dialog_to_replace_it_can_be_closed() {
 
 #[test]
 fn a_license_is_issued_in_both_languages() {
-    let Some((server, mut chrome)) = scene::start_with_owner() else {
+    let Some((server, mut chrome)) = setup::start_with_owner() else {
         return;
     };
     for (language, name, issue, customer, new, devices, issued) in [
@@ -157,7 +157,7 @@ fn a_license_is_issued_in_both_languages() {
 
 #[test]
 fn a_session_appears_and_is_ended_in_the_panel_and_its_next_heartbeat_is_refused() {
-    let Some((server, mut chrome)) = scene::start_with_owner() else {
+    let Some((server, mut chrome)) = setup::start_with_owner() else {
         return;
     };
     let key = server.issue_license(1);
@@ -185,7 +185,7 @@ fn a_session_appears_and_is_ended_in_the_panel_and_its_next_heartbeat_is_refused
 
 #[test]
 fn a_session_is_ended_without_script_too() {
-    let Some((server, mut chrome)) = scene::start_with_owner() else {
+    let Some((server, mut chrome)) = setup::start_with_owner() else {
         return;
     };
     let key = server.issue_license(1);
