@@ -27,7 +27,9 @@ mod support;
 
 /// Helpers that several files use.
 mod database;
-mod scene;
+mod inspect;
+mod setup;
+mod timing;
 mod wire;
 
 mod activations {

@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::database;
-use crate::scene::{AUTO_ACTIVATE, UNKNOWN, end_reasons, run_together, running, started};
+use crate::inspect::{end_reasons, running};
+use crate::setup::{AUTO_ACTIVATE, UNKNOWN, started};
 use crate::support::{Client, Response, Server, heartbeat_body, identity};
+use crate::timing::run_together;
 
 fn deactivate(client: &Client, key: &str, device: &str) -> Response {
     let body = json!({ "license_key": key, "hardware_hash": format!("hash of {device}") });

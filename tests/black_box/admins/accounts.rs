@@ -6,8 +6,9 @@ use std::process::Stdio;
 use crate::admins::setup::Fresh;
 use crate::browser::{Browser, PASSWORD};
 use crate::database;
+use crate::inspect::spellings;
 use crate::logins::factors::{log_in_with, set_up_totp};
-use crate::scene::{spellings, started};
+use crate::setup::started;
 use crate::support::{Response, Server};
 
 pub const SESSION: &str = "__Host-session";

@@ -6,8 +6,8 @@ use std::process::{Child, Stdio};
 use crate::admins::accounts::{is_in, location};
 use crate::browser::PASSWORD;
 use crate::database;
-use crate::scene::run_together;
 use crate::support::{Response, Server};
+use crate::timing::run_together;
 
 /// A server without administrators, and the link that it printed.
 pub struct Fresh {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::database;
-use crate::scene::spellings;
+use crate::inspect::spellings;
 use crate::support::Server;
 
 #[test]

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::database;
-use crate::scene::{data_files, error_of, responds};
+use crate::inspect::{data_files, error_of, responds};
 use crate::support::{Server, identity, is_installed};
 
 const PASSPHRASE: &str = "rain on a tin roof";

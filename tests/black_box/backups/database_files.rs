@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 
 use crate::database::{self, OtherProgram};
-use crate::scene::{
-    AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, WHOLE_HISTORY, data_files, end_reasons, error_of, now_ms,
-    running, started,
-};
+use crate::inspect::{data_files, end_reasons, error_of, running};
+use crate::setup::{AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, WHOLE_HISTORY, started};
 use crate::support::{Server, heartbeat_body, identity};
+use crate::timing::now_ms;
 
 #[test]
 fn a_backup_made_under_load_is_consistent_and_can_be_restored() {

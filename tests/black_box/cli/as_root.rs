@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use crate::cli::commands::{COMMANDS, words};
-use crate::scene::running;
+use crate::inspect::running;
 use crate::support::{Server, files_below, identity, is_installed};
 
 /// An id that no user of the machine has.

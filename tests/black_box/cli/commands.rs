@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::Value;
 
 use crate::database;
-use crate::scene::{UNKNOWN, running, started};
+use crate::inspect::running;
+use crate::setup::{UNKNOWN, started};
 use crate::support::{Server, files_below, identity};
 
 /// Runs a command with a umask that would let every user read its files; the program must restrict them itself.

@@ -6,8 +6,9 @@ use license_server::clock::UnixMs;
 use serde_json::{Value, json};
 
 use crate::database;
-use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, now_ms, started};
+use crate::setup::{AUTO_ACTIVATE, NO_LIMIT, started};
 use crate::support::{Server, eventually, heartbeat_body, identity, is_installed};
+use crate::timing::now_ms;
 
 const LIBRARIES: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",

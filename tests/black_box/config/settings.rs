@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::scene::responds;
+use crate::inspect::responds;
 use crate::support::{Server, eventually};
 
 /// The exit status of a command that must fail, and the one line that it prints.

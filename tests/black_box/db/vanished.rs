@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::database;
-use crate::scene::{AUTO_ACTIVATE, NO_LIMIT, NO_SWEEP, started};
+use crate::setup::{AUTO_ACTIVATE, NO_LIMIT, NO_SWEEP, started};
 use crate::support::{Server, eventually, files_below, heartbeat_body, identity};
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::database;
 use crate::handshake::messages::{domains_of, issue_license, start_server};
-use crate::scene::now_ms;
 use crate::sites::{SiteClient, Sites, complete_handshake, id};
 use crate::support::{Server, eventually};
+use crate::timing::now_ms;
 
 #[test]
 fn an_operator_binds_transfers_and_unbinds_a_license() {

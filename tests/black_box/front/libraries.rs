@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::relay::relay;
-use crate::scene::{NO_LIMIT, started};
+use crate::setup::{NO_LIMIT, started};
 use crate::support::{Server, heartbeat_body, is_installed};
 
 /// The network delay between the programs and the server, both ways together.

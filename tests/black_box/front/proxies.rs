@@ -1,7 +1,8 @@
 //! Proxies: which of them may name their client, and monitoring through them.
 
 use crate::database::OtherProgram;
-use crate::scene::{AUTO_ACTIVATE, running, started};
+use crate::inspect::running;
+use crate::setup::{AUTO_ACTIVATE, started};
 use crate::support::identity;
 use crate::wire;
 
@@ -94,7 +95,7 @@ fn health_and_metrics_are_served_to_monitor_networks_only() {
 fn a_forged_address_gives_no_access_to_monitoring_and_bypasses_no_limit() {
     let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.1/32\"]");
     let monitor = ("SERVER__MONITOR_NETWORKS", "[\"10.0.0.0/8\"]");
-    let server = started(&[trusting, monitor], &[crate::scene::ONE_A_MINUTE]);
+    let server = started(&[trusting, monitor], &[crate::setup::ONE_A_MINUTE]);
     // The proxy writes neither header, so its client may have written them.
     for path in ["/health", "/metrics"] {
         for lines in [
@@ -190,7 +191,7 @@ fn a_proxy_may_name_its_client_in_the_forwarded_header() {
 #[test]
 fn clients_that_a_proxy_does_not_name_share_one_limit() {
     let trusting = ("SERVER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
-    let server = started(&[trusting], &[crate::scene::ONE_A_MINUTE]);
+    let server = started(&[trusting], &[crate::setup::ONE_A_MINUTE]);
     let (client, key) = (server.client(), server.issue_license(1));
     let start = |headers: &[(&str, &str)]| {
         let body = identity(&key, "laptop");

@@ -337,7 +337,7 @@ fn with_few_descriptors_fewer_connections_are_accepted_and_a_warning_is_logged()
     );
     drop(crowd);
     eventually("free connections", || {
-        let body = identity(crate::scene::UNKNOWN, "laptop").to_string();
+        let body = identity(crate::setup::UNKNOWN, "laptop").to_string();
         let response = server.client().try_send("verify", body.as_bytes(), &[]);
         response.is_ok_and(|response| response.status == 200)
     });

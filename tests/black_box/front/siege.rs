@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::admins::accounts::{BEHIND_A_PROXY, NO_LOGIN_LIMIT};
-use crate::scene::started;
+use crate::setup::started;
 use crate::support::{Server, heartbeat_body, is_installed, rounds};
 use crate::wire;
 

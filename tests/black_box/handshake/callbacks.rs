@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::database;
 use crate::handshake::messages::{issue_license, start_server};
-use crate::scene::started;
+use crate::setup::started;
 use crate::sites::{Behavior, SiteClient, Sites, complete_handshake, id, start_handshake};
 use crate::support::{Server, eventually, rounds};
 
@@ -546,7 +546,7 @@ fn half_open_handshakes_are_bounded_and_their_memory_is_freed() {
     });
     let last = Instant::now();
     assert!(!sites.received_messages().is_empty());
-    crate::scene::wait_until(last, Duration::from_secs(35));
+    crate::timing::wait_until(last, Duration::from_secs(35));
     eventually("every handshake to expire", || {
         let abandoned = database::handshakes_with_outcome(&server, "abandoned");
         let unanswered = database::handshakes_with_outcome(&server, "unanswered");

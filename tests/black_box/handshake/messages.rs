@@ -8,11 +8,12 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
 
 use crate::database::{self, Handshake};
-use crate::scene::{UNKNOWN, wait_until};
+use crate::setup::UNKNOWN;
 use crate::sites::{
     Behavior, CALLBACK, SiteClient, Sites, complete_handshake, id, start_handshake,
 };
 use crate::support::{Server, eventually};
+use crate::timing::wait_until;
 
 /// Starts a server that may call `sites`, without a rate limit for sites.
 pub fn start_server(sites: &Sites) -> Server {
@@ -21,7 +22,7 @@ pub fn start_server(sites: &Sites) -> Server {
         .iter()
         .map(|(k, v)| (k.as_str(), v.as_str()))
         .collect();
-    crate::scene::started(
+    crate::setup::started(
         &settings,
         &[
             &["limit", "set", "site", "--per-minute", "0"],
@@ -240,7 +241,7 @@ fn every_message_to_a_site_is_signed() {
         let begin = "(\"@method\" \"@target-uri\" \"content-digest\");created=";
         let rest = params.strip_prefix(begin).unwrap();
         let created: i64 = rest.split(';').next().unwrap().parse().unwrap();
-        assert!((crate::scene::now_ms() / 1000 - created).abs() < 30);
+        assert!((crate::timing::now_ms() / 1000 - created).abs() < 30);
         assert!(
             rest.contains(&format!(
                 ";keyid=\"{}\";alg=\"ed25519\"",

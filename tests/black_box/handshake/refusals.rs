@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::database;
 use crate::handshake::messages::{domains_of, issue_license, start_server};
-use crate::scene::UNKNOWN;
+use crate::setup::UNKNOWN;
 use crate::sites::{SiteClient, Sites, complete_handshake, id, start_handshake};
 use crate::support::eventually;
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::handshake::callbacks::{outcomes, start_server_with};
 use crate::handshake::messages::issue_license;
-use crate::scene::started;
+use crate::setup::started;
 use crate::sites::{SiteClient, Sites, id};
 use crate::support::eventually;
 

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::scene::{AUTO_ACTIVATE, NO_SWEEP, SESSION_TIMEOUT, SHORT_TIMEOUT, started, wait_until};
+use crate::setup::{AUTO_ACTIVATE, NO_SWEEP, SESSION_TIMEOUT, SHORT_TIMEOUT, started};
 use crate::support::{Client, Response, Server, heartbeat_body, identity};
+use crate::timing::wait_until;
 use crate::wire;
 
 fn call_with_key(

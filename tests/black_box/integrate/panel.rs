@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::database;
-use crate::scene::started;
+use crate::setup::started;
 use crate::support::{Server, heartbeat_body, identity};
 
 /// The part of a page between two strings.

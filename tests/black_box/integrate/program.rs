@@ -7,8 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
+use crate::inspect::{end_reasons, running};
 use crate::integrate::panel::{copied, download_certificate, is_installed};
-use crate::scene::{end_reasons, running, started};
+use crate::setup::started;
 use crate::support::{Server, eventually};
 
 /// The body of the example's function `work`, which tests replace.

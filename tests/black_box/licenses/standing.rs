@@ -6,8 +6,10 @@ use license_server::clock::UnixMs;
 use serde_json::{Value, json};
 
 use crate::database;
-use crate::scene::{NO_SWEEP, UNKNOWN, end_reasons, now_ms, started, wait_until};
+use crate::inspect::end_reasons;
+use crate::setup::{NO_SWEEP, UNKNOWN, started};
 use crate::support::{Server, eventually, heartbeat_body, identity};
+use crate::timing::{now_ms, wait_until};
 
 #[test]
 fn an_unusable_license_is_refused_by_every_endpoint_with_its_code() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use license_server::licenses::LicenseKey;
 use serde_json::json;
 
-use crate::scene::{AUTO_ACTIVATE, MANY_STARTS, ONE_A_MINUTE, UNKNOWN, limit, started};
+use crate::setup::{AUTO_ACTIVATE, MANY_STARTS, ONE_A_MINUTE, UNKNOWN, limit, started};
 use crate::support::{Client, Server, eventually, heartbeat_body, identity, rounds};
 
 const VERSION: &str = "/api/license/version?version=1.0.0";

@@ -7,7 +7,7 @@ use crate::admins::accounts::{
 };
 use crate::browser::{Browser, PASSWORD};
 use crate::database;
-use crate::scene::started;
+use crate::setup::started;
 use crate::support::{Response, Server};
 
 /// An authenticator app with a secret.

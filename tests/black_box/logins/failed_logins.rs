@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::admins::accounts::{BEHIND_A_PROXY, NO_LOGIN_LIMIT};
 use crate::browser::Browser;
 use crate::database;
-use crate::scene::{limit, started};
+use crate::setup::{limit, started};
 use crate::support::{PASSWORD, Server, eventually, is_installed};
 
 const WRONG: &str = "a wrong guess at it";

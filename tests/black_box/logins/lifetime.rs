@@ -8,8 +8,9 @@ use crate::admins::accounts::{
 use crate::admins::setup::without_date;
 use crate::browser::PASSWORD;
 use crate::database;
-use crate::scene::{limit, run_together, started};
+use crate::setup::{limit, started};
 use crate::support::{Server, rounds};
+use crate::timing::run_together;
 
 #[test]
 fn a_login_always_gets_a_fresh_token() {

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::database;
-use crate::scene::{UNKNOWN, spellings, started};
+use crate::inspect::spellings;
+use crate::setup::{UNKNOWN, started};
 use crate::support::{eventually, heartbeat_body, identity};
 use crate::wire;
 

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::scene::{UNKNOWN, started};
+use crate::setup::{UNKNOWN, started};
 use crate::support::{PASSWORD, Server, connect_tcp, eventually, identity, rounds};
 use crate::wire;
 

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::scene::started;
+use crate::setup::started;
 use crate::support::{Server, eventually};
 
 /// Signals that must not end the server.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::database;
-use crate::scene::{AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, WHOLE_HISTORY, started};
+use crate::setup::{AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, WHOLE_HISTORY, started};
 use crate::support::{Server, eventually, heartbeat_body, identity};
 use crate::wire;
 

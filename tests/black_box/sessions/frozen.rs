@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::database;
-use crate::scene::{
-    AUTO_ACTIVATE, NO_LIMIT, NO_SWEEP, retry_while_too_slow, run_together, running, started,
-    wait_until,
-};
+use crate::inspect::running;
+use crate::setup::{AUTO_ACTIVATE, NO_LIMIT, NO_SWEEP, started};
 use crate::support::{Client, Response, Server, eventually, heartbeat_body, identity};
+use crate::timing::{retry_while_too_slow, run_together, wait_until};
 
 /// A timeout long enough to start many programs on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(6);

@@ -6,12 +6,13 @@ use license_server::clock::UnixMs;
 use serde_json::{Value, json};
 
 use crate::database;
-use crate::scene::{
+use crate::inspect::{end_reasons, running};
+use crate::setup::{
     AUTO_ACTIVATE, MANY_STARTS, NO_LIMIT, NO_SWEEP, SESSION_TIMEOUT, SHORT_TIMEOUT, UNKNOWN,
-    WHOLE_HISTORY, end_reasons, now_ms, retry_while_too_slow, run_together, running, started,
-    wait_until,
+    WHOLE_HISTORY, started,
 };
 use crate::support::{Server, eventually, heartbeat_body, identity, rounds};
+use crate::timing::{now_ms, retry_while_too_slow, run_together, wait_until};
 
 #[test]
 fn a_session_starts_gets_heartbeats_and_ends_and_a_second_one_is_refused() {

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::database;
-use crate::scene::{MANY_STARTS, ended, started};
+use crate::inspect::ended;
+use crate::setup::{MANY_STARTS, started};
 use crate::support::{Client, Server, eventually, heartbeat_body, identity};
 
 /// Starts and ends a session; its token, or the status of a refused start.

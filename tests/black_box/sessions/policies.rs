@@ -1,7 +1,7 @@
 //! Session policies: what a second session start on a license does.
 
 use crate::database;
-use crate::scene::end_reasons;
+use crate::inspect::end_reasons;
 use crate::support::{Server, heartbeat_body, identity};
 
 #[test]

@@ -5,11 +5,9 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::database;
-use crate::scene::{
-    AUTO_ACTIVATE, NO_LIMIT, SESSION_TIMEOUT, SHORT_TIMEOUT, retry_while_too_slow, started,
-    wait_until,
-};
+use crate::setup::{AUTO_ACTIVATE, NO_LIMIT, SESSION_TIMEOUT, SHORT_TIMEOUT, started};
 use crate::support::{Server, heartbeat_body, identity};
+use crate::timing::{retry_while_too_slow, wait_until};
 
 const THREADS: usize = 8;
 

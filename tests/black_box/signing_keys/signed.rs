@@ -11,8 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::database::{self, OtherProgram};
-use crate::scene::{MANY_STARTS, NO_LIMIT, NO_SWEEP, ONE_A_MINUTE, UNKNOWN, now_ms, started};
+use crate::setup::{MANY_STARTS, NO_LIMIT, NO_SWEEP, ONE_A_MINUTE, UNKNOWN, started};
 use crate::support::{Client, Response, Server, eventually, heartbeat_body, identity};
+use crate::timing::now_ms;
 
 /// No limit on failed requests.
 const NO_FAILURES: &[&str] = &["limit", "set", "client_failures", "--per-minute", "0"];

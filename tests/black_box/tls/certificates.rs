@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::ProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
-use crate::scene::started;
+use crate::setup::started;
 use crate::support::{Server, eventually, is_installed};
 use crate::wire::{self, BOTH_VERSIONS, HTTP_1};
 
@@ -204,7 +204,7 @@ fn the_check_reports_when_the_certificate_expires() {
     let key = KeyPair::generate().unwrap();
     for (days, fine) in [(3, false), (90, true)] {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let ends_s = crate::scene::now_ms() / 1000 + days * 86_400;
+        let ends_s = crate::timing::now_ms() / 1000 + days * 86_400;
         params.not_after = time::OffsetDateTime::from_unix_timestamp(ends_s).unwrap();
         std::fs::write(
             server.path("chain.pem"),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::scene::{AUTO_ACTIVATE, UNKNOWN, started};
+use crate::setup::{AUTO_ACTIVATE, UNKNOWN, started};
 use crate::support::{Server, heartbeat_body, identity};
 use crate::wire;
 

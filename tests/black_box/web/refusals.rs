@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::database::{self, OtherProgram};
-use crate::scene::{NO_SWEEP, ONE_A_MINUTE, UNKNOWN, started};
+use crate::setup::{NO_SWEEP, ONE_A_MINUTE, UNKNOWN, started};
 use crate::support::{Response, Server, eventually, heartbeat_body, identity};
 
 /// Asserts that `answer` is the problem `code` with exactly these additional `members` (RFC 9457).

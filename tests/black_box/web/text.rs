@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::scene::{AUTO_ACTIVATE, started};
+use crate::setup::{AUTO_ACTIVATE, started};
 use crate::support::{Client, Response, Server, heartbeat_body, identity};
 
 /// `Müller GmbH` with a combining diaeresis, as in file names on macOS.
