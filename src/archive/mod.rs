@@ -475,8 +475,8 @@ mod tests {
         assert_eq!(unpacked(DATABASE), vec![7; 200_000]);
         assert_eq!(unpacked("tls/acme/state.json"), b"tls/acme/state.json");
         assert!(manifest.has("tls") && !manifest.has("signing"));
-        let no_room = unpack(&bytes[..], &dir.path().join("x"), 199_999);
-        assert!(no_room.unwrap_err().to_string().contains("no space"));
+        let too_large = unpack(&bytes[..], &dir.path().join("x"), 199_999);
+        assert!(too_large.unwrap_err().to_string().contains("no space"));
     }
 
     #[test]

@@ -163,7 +163,7 @@ fn to_json(restored: &RestoreReport) -> Value {
             "database"
         };
         map.insert("form".to_owned(), form.into());
-        map.insert("kept_keys".to_owned(), json!(restored.kept_folders));
+        map.insert("kept_keys".to_owned(), json!(restored.replaced_folders));
         let keys = restored.missing.iter().filter_map(|missing| match missing {
             MissingKey::SigningKey(id) => Some(id),
             MissingKey::Authority | MissingKey::KnownAuthority => None,
@@ -215,7 +215,7 @@ fn restore_text(file: &Path, restored: &RestoreReport) -> String {
     } else {
         "the copy is a database only: the existing certificates and signing keys were kept\n"
     };
-    let kept = restored.kept_folders.iter();
+    let kept = restored.replaced_folders.iter();
     lines.extend(kept.map(|kept| format!("the replaced ones are kept in {}\n", kept.display())));
     let missing = restored.missing.iter();
     lines.extend(missing.map(|missing| format!("MISSING: {}\n", consequence(missing))));

@@ -270,7 +270,7 @@ pub struct RestoreReport {
     /// Whether the copy was a whole archive, not only a database.
     pub is_archive: bool,
     /// Where the replaced keys and certificates are kept.
-    pub kept_folders: Vec<PathBuf>,
+    pub replaced_folders: Vec<PathBuf>,
     /// Keys that belong to the database and were neither in the copy nor in the data folder.
     pub missing: Vec<MissingKey>,
 }

@@ -108,13 +108,13 @@ impl BackupInput {
         &self.name
     }
 
-    /// Unpacks it into the empty folder `into`; `room` is the free space in bytes. Returns the manifest of an archive,
-    /// `None` for a bare database.
-    fn unpack(&self, into: &Path, room: u64) -> Result<Option<Manifest>> {
+    /// Unpacks it into the empty folder `into`; `size_max` is the free space in bytes. Returns the manifest of an
+    /// archive, `None` for a bare database.
+    fn unpack(&self, into: &Path, size_max: u64) -> Result<Option<Manifest>> {
         let input = BufReader::new(&self.file);
         let unpacked = match (self.form, &self.passphrase) {
-            (BackupKind::Database, _) => return self.copy_database(into, room).map(|()| None),
-            (BackupKind::Archive, _) => archive::unpack(input, into, room),
+            (BackupKind::Database, _) => return self.copy_database(into, size_max).map(|()| None),
+            (BackupKind::Archive, _) => archive::unpack(input, into, size_max),
             (BackupKind::Encrypted, Some(passphrase)) => {
                 let opened = Decryptor::begin(input, passphrase).map_err(|error| {
                     Error::State(if error.kind() == io::ErrorKind::PermissionDenied {
@@ -124,7 +124,7 @@ impl BackupInput {
                         format!("it cannot be decrypted: {error}")
                     })
                 });
-                opened.and_then(|opened| archive::unpack(opened, into, room))
+                opened.and_then(|opened| archive::unpack(opened, into, size_max))
             }
             (BackupKind::Encrypted, None) => Err(Error::State(
                 "it is encrypted: name the file with its passphrase with --passphrase-file, or in [backup] \
@@ -141,12 +141,12 @@ impl BackupInput {
         })
     }
 
-    fn copy_database(&self, into: &Path, room: u64) -> Result<()> {
+    fn copy_database(&self, into: &Path, size_max: u64) -> Result<()> {
         let database = into.join(archive::DATABASE);
         let beside = self.beside.iter().map(|(end, file)| (*end, file));
         for (end, mut file) in std::iter::once(("", &self.file)).chain(beside) {
             let bytes = file.metadata().doing("measure a backup")?.len();
-            if bytes > room {
+            if bytes > size_max {
                 return Err(Error::State(format!(
                     "there is not enough space for {}: free some in the data folder",
                     self.name.display()
@@ -194,17 +194,17 @@ pub fn restore(
     let (ready, finalized) =
         replacement.prepare(&staged.join(archive::DATABASE), from, finalize)?;
     let timestamp = rules::timestamp(now);
-    let mut kept_folders = Vec::new();
+    let mut replaced_folders = Vec::new();
     // Add the keys first and remove none yet, so that the keys of both the old and the new database are present.
     if unpacked.contains("signing") {
         add_keys(staged, target.data)?;
     }
     if unpacked.contains("tls") {
-        kept_folders.extend(put_certificates(staged, target.data, &timestamp)?);
+        replaced_folders.extend(put_certificates(staged, target.data, &timestamp)?);
     }
     let database = replacement.put_in_place(ready, &timestamp)?;
     if unpacked.contains("signing") {
-        kept_folders.extend(move_old_keys_aside(staged, target.data, &timestamp)?);
+        replaced_folders.extend(move_old_keys_aside(staged, target.data, &timestamp)?);
     }
     let missing = missing(target, &finalized.expected_keys)?;
     Ok(RestoreReport {
@@ -212,7 +212,7 @@ pub fn restore(
         lost: finalized.lost,
         sessions_ended: finalized.sessions_ended,
         is_archive: unpacked.manifest.is_some(),
-        kept_folders,
+        replaced_folders,
         missing,
     })
 }
@@ -228,8 +228,8 @@ struct Unpacked {
 impl Unpacked {
     fn new(input: &BackupInput, data: &Path, replacement: &db::Restore) -> Result<Self> {
         let folder = staging_folder(data)?;
-        let room = db::max_restore_size(replacement.path())?;
-        let manifest = input.unpack(folder.path(), room)?;
+        let size_max = db::max_restore_size(replacement.path())?;
+        let manifest = input.unpack(folder.path(), size_max)?;
         Ok(Self { folder, manifest })
     }
 

@@ -73,7 +73,7 @@ fn damage_is_noted_and_a_sound_file_in_its_place_does_not_clear_it() {
 #[test]
 fn a_failing_write_undoes_only_itself_and_a_panic_kills_nothing() {
     with_new_database(async |db| {
-        let kept = db.write("t.keep", |tx| tx.run(ADD, []));
+        let written = db.write("t.keep", |tx| tx.run(ADD, []));
         let undone = db.write("t.undo", |tx| {
             tx.run(ADD, [])?;
             Err::<(), _>(Error::not_found("reason", ""))
@@ -83,7 +83,7 @@ fn a_failing_write_undoes_only_itself_and_a_panic_kills_nothing() {
             assert!(tx.run(ADD, []).is_err(), "in the writer");
             Ok(())
         });
-        let all = tokio::join!(kept, undone, panics);
+        let all = tokio::join!(written, undone, panics);
         assert!(all.0.is_ok() && all.1.is_err());
         assert!(matches!(all.2, Err(Error::Internal { .. })));
         assert_eq!(count(&db).await, 1);
@@ -162,11 +162,11 @@ fn an_operation_locks_out_other_writers_before_its_first_read() {
     with_new_database(async |db| {
         let outside = pool::open_writer(db.path(), Synchronous::Full).unwrap();
         outside.busy_timeout(Duration::ZERO).unwrap();
-        let kept_out = db.write("t.lock", move |_| {
+        let rejected = db.write("t.lock", move |_| {
             let result = outside.execute_batch("begin immediate");
             Ok(result.unwrap_err().sqlite_error_code())
         });
-        assert_eq!(kept_out.await.unwrap(), Some(ErrorCode::DatabaseBusy));
+        assert_eq!(rejected.await.unwrap(), Some(ErrorCode::DatabaseBusy));
     });
 }
 

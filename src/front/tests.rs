@@ -110,7 +110,7 @@ async fn start_front(
     }
 }
 
-const ROOM: ConnectionLimit = ConnectionLimit {
+const ENOUGH_CONNECTIONS: ConnectionLimit = ConnectionLimit {
     total: 16,
     per_source: 16,
 };
@@ -160,7 +160,7 @@ async fn open_for(stream: &mut TcpStream, sent_at: Instant) -> Duration {
 
 #[tokio::test]
 async fn connections_of_programs_stay_open_for_longer() {
-    let server = start_front(LIMITS, ROOM, &[]).await;
+    let server = start_front(LIMITS, ENOUGH_CONNECTIONS, &[]).await;
     let (mut program, mut unidentified) = (server.connect().await, server.connect().await);
     let sent_at = Instant::now();
     let response = request(&mut program, "GET /program").await;
@@ -200,7 +200,7 @@ async fn a_connection_stays_open_for_the_interval_that_the_server_sets_if_that_i
         program_grace: Duration::from_millis(1500),
         ..LIMITS
     };
-    let server = start_front(limits, ROOM, &[]).await;
+    let server = start_front(limits, ENOUGH_CONNECTIONS, &[]).await;
     let mut program = server.connect().await;
     request(&mut program, "GET /program").await;
     // A request to a public route on the connection of a program does not shorten this.
@@ -211,7 +211,7 @@ async fn a_connection_stays_open_for_the_interval_that_the_server_sets_if_that_i
 
 #[tokio::test]
 async fn connections_of_proxies_stay_open_for_longer() {
-    let server = start_front(LIMITS, ROOM, &["127.0.0.0/8"]).await;
+    let server = start_front(LIMITS, ENOUGH_CONNECTIONS, &["127.0.0.0/8"]).await;
     let mut proxy = server.connect().await;
     let sent_at = Instant::now();
     request(&mut proxy, "GET /public").await;
@@ -221,7 +221,7 @@ async fn connections_of_proxies_stay_open_for_longer() {
 #[tokio::test]
 async fn an_old_connection_closes_with_a_response_and_never_while_idle() {
     let max_age = Duration::from_millis(400);
-    let server = start_front(Limits { max_age, ..LIMITS }, ROOM, &[]).await;
+    let server = start_front(Limits { max_age, ..LIMITS }, ENOUGH_CONNECTIONS, &[]).await;
     let mut stream = server.connect().await;
     let started = Instant::now();
     let mut responses = 0;
@@ -253,7 +253,7 @@ async fn an_old_connection_closes_with_a_response_and_never_while_idle() {
 
 #[tokio::test]
 async fn a_stop_answers_requests_in_progress_and_closes_their_connections() {
-    let server = start_front(LIMITS, ROOM, &[]).await;
+    let server = start_front(LIMITS, ENOUGH_CONNECTIONS, &[]).await;
     let (mut busy, mut idle) = (server.connect().await, server.connect().await);
     request(&mut idle, "GET /program").await;
     let slow = b"POST /slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";

@@ -364,11 +364,11 @@ impl Buckets {
     /// not affect others. `None` for a new caller or license in a full table: it is limited by its address anyway.
     fn key(&mut self, group: Group, source: Source, now: Tick) -> Option<Key> {
         let one = Key::One(group, source);
-        if self.has_room(one, SOURCES_MAX) {
+        if self.has_capacity(one, SOURCES_MAX) {
             return Some(one);
         }
         self.evict_full_buckets(now);
-        if self.has_room(one, SOURCES_MAX) {
+        if self.has_capacity(one, SOURCES_MAX) {
             return Some(one);
         }
         match group.keyed_by() {
@@ -377,13 +377,13 @@ impl Buckets {
             KeyedBy::Address => {
                 let network = Key::Network(group, source.network());
                 let shared = Key::Shared(group);
-                let room = self.has_room(network, 2 * SOURCES_MAX);
-                Some(if room { network } else { shared })
+                let has_capacity = self.has_capacity(network, 2 * SOURCES_MAX);
+                Some(if has_capacity { network } else { shared })
             }
         }
     }
 
-    fn has_room(&self, key: Key, max: usize) -> bool {
+    fn has_capacity(&self, key: Key, max: usize) -> bool {
         self.full_at.len() < max || self.full_at.contains_key(&key)
     }
 

@@ -243,11 +243,11 @@ async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App)
             .db
             .read(move |reader| super::page(reader, &filter, &page_request))
             .await?;
-        let mut has_room = true;
+        let mut fits = true;
         for ended in &page.rows {
-            has_room = csv.row_up_to(CSV_ROWS_MAX, &csv_cells(ended))?;
+            fits = csv.row_up_to(CSV_ROWS_MAX, &csv_cells(ended))?;
         }
-        match page.next_edge().filter(|_| has_room) {
+        match page.next_edge().filter(|_| fits) {
             Some(last) => from = Cursor::After(last.position()),
             None => break,
         }
