@@ -38,7 +38,7 @@ async fn confirm_release(request: Support<'_>, id: i64, device: i64, app: &App) 
     let values = json!({
         "ask": text("devices.ask_release")?,
         "why": why,
-        "deed": text("devices.do_release")?,
+        "action": text("devices.do_release")?,
         "back": format!("{LICENSES}/{id}"),
     });
     request.page("parts/confirm.html.tera", values).await

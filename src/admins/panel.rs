@@ -93,7 +93,7 @@ async fn one(request: Owner<'_>, id: i64, app: &App) -> HtmlReply {
         .await?;
     let own = admin.id == request.admin.id;
     let actions = path_with_query("/lizenzserver/audit", &[("actor", &admin.name)]);
-    let values = json!({ "admin": admin, "logins": logins, "own": own, "deeds": actions });
+    let values = json!({ "admin": admin, "logins": logins, "own": own, "all_actions": actions });
     request.page("admins/one.html.tera", values).await
 }
 
@@ -187,7 +187,7 @@ async fn set_password(
 }
 
 fn question(action: &str, admin: &Account) -> Value {
-    json!({ "deed": action, "admin": admin })
+    json!({ "action": action, "admin": admin })
 }
 
 async fn confirm_page(request: &Owner<'_>, action: &str, admin: &Account) -> HtmlReply {

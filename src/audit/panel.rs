@@ -46,7 +46,8 @@ const MODULES: &[&str] = &[
 #[derive(Debug, FromForm)]
 struct View<'r> {
     actor: Option<&'r str>,
-    room: Option<&'r str>,
+    #[field(name = "room")]
+    module: Option<&'r str>,
     subject: Option<&'r str>,
     since: Option<&'r str>,
     before: Option<&'r str>,
@@ -60,7 +61,7 @@ impl View<'_> {
     /// [`Error::Invalid`] for a parameter that cannot be parsed.
     fn filter(&self) -> Result<EntryFilter> {
         let given = |text| query::non_empty(text).map(text::to_nfc);
-        let module = query::parsed("room", self.room, |word| {
+        let module = query::parsed("room", self.module, |word| {
             MODULES.contains(&word).then(|| word.to_owned())
         })?;
         Ok(EntryFilter {
@@ -79,7 +80,7 @@ impl View<'_> {
     fn values(&self) -> Value {
         json!({
             "actor": self.actor.unwrap_or_default(),
-            "room": self.room.unwrap_or_default(),
+            "module": self.module.unwrap_or_default(),
             "subject": self.subject.unwrap_or_default(),
             "since": self.since.unwrap_or_default(),
         })
@@ -89,7 +90,7 @@ impl View<'_> {
     fn pairs(&self) -> [(&str, &str); 4] {
         [
             ("actor", self.actor.unwrap_or_default()),
-            ("room", self.room.unwrap_or_default()),
+            ("room", self.module.unwrap_or_default()),
             ("subject", self.subject.unwrap_or_default()),
             ("since", self.since.unwrap_or_default()),
         ]
@@ -105,7 +106,7 @@ async fn list(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
         // Some browsers have no date picker, so the date may be mistyped: the other filters stay.
         Err(Error::Invalid { field: "since", .. }) => {
             let values = json!({
-                "rows": [], "rooms": MODULES, "filter": view.values(), "wrong": "since",
+                "rows": [], "modules": MODULES, "filter": view.values(), "wrong": "since",
                 "table": null, "newer": null, "older": null,
             });
             let status = Status::UnprocessableEntity;
@@ -123,7 +124,7 @@ async fn list(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
     let links = PAGER.links(&view.pairs(), &page, |entry: &Entry| [entry.id.to_string()]);
     let values = json!({
         "rows": page.rows.iter().map(row).collect::<Vec<_>>(),
-        "rooms": MODULES,
+        "modules": MODULES,
         "filter": view.values(),
         "wrong": null,
         "table": path_with_query("/lizenzserver/audit.csv", &view.pairs()),
@@ -142,7 +143,7 @@ fn row(entry: &Entry) -> Value {
         "at": entry.at,
         "actor": super::escape_invisible(&entry.actor),
         "source": super::escape_invisible(&entry.source),
-        "deed": entry.action,
+        "action": entry.action,
         "word": entry.action.replace('.', "_"),
         "subject": super::escape_invisible(&entry.subject),
         "changes": super::changed_fields(&entry.before, &entry.after),

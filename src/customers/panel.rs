@@ -174,7 +174,7 @@ async fn confirm_remove(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
     let values = json!({
         "ask": request.text("customers.ask_remove", &members)?,
         "why": [request.text("customers.why_remove", &members)?],
-        "deed": request.text("customers.do_remove", &members)?,
+        "action": request.text("customers.do_remove", &members)?,
         "back": format!("{LIST}/{id}"),
     });
     request.page("parts/confirm.html.tera", values).await

@@ -96,7 +96,7 @@ impl DomainForm {
     async fn values(self, request: &PanelRequest<'_>, id: i64, app: &App) -> Result<Value> {
         let (license, binding) = license_with_binding(&app.db, id, request.now.wall).await?;
         Ok(json!({
-            "deed": self.as_str(),
+            "action": self.as_str(),
             "license": { "id": license.id, "key": license.key, "customer": license.customer },
             "site": self::binding(&binding, None),
             "seen": binding.revision(),
@@ -182,7 +182,7 @@ async fn confirm_unbind(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
     let values = json!({
         "ask": request.text("handshake.ask_unbind", &params)?,
         "why": why,
-        "deed": request.text("handshake.do_unbind", &params)?,
+        "action": request.text("handshake.do_unbind", &params)?,
         "back": format!("{LICENSES_PATH}/{id}"),
         "seen": seen,
     });

@@ -50,7 +50,7 @@ pub(super) struct CallParameters<'a> {
 #[derive(Debug, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Call {
     /// The path below `/api/license`.
-    pub(super) deed: &'static str,
+    pub(super) endpoint: &'static str,
     /// The key of its text.
     pub(super) word: &'static str,
     pub(super) line: String,
@@ -75,7 +75,7 @@ pub(super) fn calls(parameters: &CallParameters<'_>) -> Vec<Call> {
     ]
     .into_iter()
     .map(|(path, word, body)| Call {
-        deed: path,
+        endpoint: path,
         word,
         line: line(parameters, path, &body),
     })
@@ -221,7 +221,7 @@ mod tests {
             authority: Some("ca.pem"),
         };
         let calls = calls(&parameters);
-        let paths: Vec<&str> = calls.iter().map(|call| call.deed).collect();
+        let paths: Vec<&str> = calls.iter().map(|call| call.endpoint).collect();
         assert_eq!(
             paths,
             [

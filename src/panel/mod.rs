@@ -336,7 +336,7 @@ impl PanelRequest<'_> {
             "done": self.done,
             "proof": self.csrf_token,
             "ends_s": self.ends_s,
-            "who": self.admin,
+            "current_admin": self.admin,
             "may_change": self.may(Role::Admin),
             "is_owner": self.may(Role::Owner),
             "now": self.now.wall,

@@ -200,11 +200,11 @@ fn steps(dry_run: &DryRun, now: Now) -> Result<Value> {
     let started = StartResponse::new(&dry_run.started, None);
     let slots = DeactivateResponse::new(dry_run.slots);
     Ok(json!([
-        { "deed": "activate", "answer": pretty(&activated)? },
-        { "deed": "session/start", "answer": pretty(&started)? },
-        { "deed": "session/heartbeat", "answer": pretty(&heartbeat)? },
-        { "deed": "session/end", "answer": pretty(&ended)? },
-        { "deed": "deactivate", "answer": pretty(&slots)? },
+        { "endpoint": "activate", "answer": pretty(&activated)? },
+        { "endpoint": "session/start", "answer": pretty(&started)? },
+        { "endpoint": "session/heartbeat", "answer": pretty(&heartbeat)? },
+        { "endpoint": "session/end", "answer": pretty(&ended)? },
+        { "endpoint": "deactivate", "answer": pretty(&slots)? },
     ]))
 }
 

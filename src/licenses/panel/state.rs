@@ -28,10 +28,10 @@ fn confirmation(request: &PanelRequest<'_>, row: &LicenseRow, action: &str) -> R
     let key = row.license.key.formatted();
     let typed = key.rsplit('-').next().filter(|_| action == "revoke");
     Ok(json!({
-        "room": "licenses",
+        "text_section": "licenses",
         "ask": text(&format!("ask_{action}"))?,
         "why": why,
-        "deed": text(&format!("do_{action}"))?,
+        "action": text(&format!("do_{action}"))?,
         "back": format!("{LIST}/{}", row.license.id),
         "typed": typed,
     }))

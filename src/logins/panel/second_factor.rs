@@ -120,7 +120,7 @@ async fn codes_page(request: &PanelRequest<'_>, codes: &RecoveryCodes) -> HtmlRe
 #[get("/profile/codes")]
 async fn codes_question(request: Support<'_>) -> HtmlReply {
     request.require_reauthentication()?;
-    let values = json!({ "deed": "codes", "form": form::empty_form(json!({})) });
+    let values = json!({ "action": "codes", "form": form::empty_form(json!({})) });
     request.page(CONFIRM, values).await
 }
 
@@ -146,7 +146,7 @@ async fn renew_codes(request: Support<'_>, _form: Form, app: &App) -> HtmlReply 
 #[get("/profile/totp/off")]
 async fn off_question(request: Support<'_>) -> HtmlReply {
     request.require_reauthentication()?;
-    let values = json!({ "deed": "off", "form": form::empty_form(json!({})) });
+    let values = json!({ "action": "off", "form": form::empty_form(json!({})) });
     request.page(CONFIRM, values).await
 }
 
@@ -174,7 +174,7 @@ async fn switch_off(
     match outcome.await {
         Ok(()) => Html::redirect(format!("{HERE}?done=totp_off")),
         Err(error) => {
-            let values = json!({ "deed": "off" });
+            let values = json!({ "action": "off" });
             request
                 .render_with_errors(CONFIRM, form.rejected("admins", error), values)
                 .await

@@ -51,7 +51,7 @@ async fn license(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
         "events": events(&details),
         "all_handshakes": path_with_query("/lizenzserver/sites/handshakes", &[("domain", details.binding.domain.as_ref().map_or("", Domain::as_str))]),
         "all_sessions": path_with_query("/lizenzserver/sessions/history", &[("license", part_of(&key)), ("span", "all")]),
-        "all_deeds": path_with_query("/lizenzserver/audit", &[("room", "licenses"), ("subject", &number)]),
+        "all_changes": path_with_query("/lizenzserver/audit", &[("room", "licenses"), ("subject", &number)]),
     });
     request.page("licenses/one.html.tera", values).await
 }
@@ -131,7 +131,7 @@ fn ended_event(ended: &EndedSession) -> (UnixMs, Value) {
 
 fn audited_event(entry: &Entry) -> (UnixMs, Value) {
     let event = json!({
-        "kind": "deed",
+        "kind": "action",
         "word": entry.action.replace('.', "_"),
         "actor": audit::escape_invisible(&entry.actor),
         "changes": audit::changed_fields(&entry.before, &entry.after),
