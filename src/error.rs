@@ -24,8 +24,8 @@ pub enum Error {
     /// The thing does not exist; for operators and administrators.
     #[error("there is no {what} {name:?}")]
     NotFound {
-        /// The kind of thing, in the singular: "license".
-        what: &'static str,
+        /// The kind of thing.
+        what: Resource,
         /// The name or id that was looked up.
         name: String,
     },
@@ -55,6 +55,75 @@ pub enum Error {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// The kind of a thing that does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// An administrator.
+    Administrator,
+    /// A backup.
+    Backup,
+    /// A certificate.
+    Certificate,
+    /// The authority that signs the server's own certificate.
+    CertificateAuthority,
+    /// A customer.
+    Customer,
+    /// A device.
+    Device,
+    /// A domain.
+    Domain,
+    /// A feature flag.
+    FeatureFlag,
+    /// A license.
+    License,
+    /// A license, looked up by its key.
+    LicenseWithKey,
+    /// A group of rate limits.
+    RateLimit,
+    /// A release.
+    Release,
+    /// A session that runs.
+    RunningSession,
+    /// A session, whether it runs or has ended.
+    Session,
+    /// The set-up link of the first start.
+    SetUp,
+    /// A signing key.
+    SigningKey,
+    /// A template of a page.
+    Template,
+    /// A text in a language file.
+    Text,
+    /// A language file.
+    TextFile,
+}
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Administrator => "administrator",
+            Self::Backup => "backup",
+            Self::Certificate => "certificate",
+            Self::CertificateAuthority => "certificate authority",
+            Self::Customer => "customer",
+            Self::Device => "device",
+            Self::Domain => "domain",
+            Self::FeatureFlag => "feature flag",
+            Self::License => "license",
+            Self::LicenseWithKey => "license with the key",
+            Self::RateLimit => "rate limit",
+            Self::Release => "release",
+            Self::RunningSession => "running session",
+            Self::Session => "session",
+            Self::SetUp => "set-up",
+            Self::SigningKey => "signing key",
+            Self::Template => "template",
+            Self::Text => "text",
+            Self::TextFile => "text file",
+        })
+    }
 }
 
 /// What is wrong with a field.
@@ -234,7 +303,7 @@ impl Error {
     }
 
     /// A thing that was looked up by `name` and does not exist.
-    pub fn not_found(what: &'static str, name: impl ToString) -> Self {
+    pub fn not_found(what: Resource, name: impl ToString) -> Self {
         let name = name.to_string();
         Self::NotFound { what, name }
     }
@@ -293,7 +362,7 @@ mod tests {
             let error = Error::invalid(field, "is wrong").with_field_names(&names);
             assert_eq!(error.to_string(), format!("{shown}: is wrong"));
         }
-        let missing = Error::not_found("customer", "Ada").with_field_names(&names);
+        let missing = Error::not_found(Resource::Customer, "Ada").with_field_names(&names);
         assert!(matches!(missing, Error::NotFound { .. }));
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::config::Language;
-use crate::error::{Doing, Error, Fault, Refused, Result};
+use crate::error::{Doing, Error, Fault, Refused, Resource, Result};
 
 #[derive(RustEmbed)]
 #[folder = "assets/i18n"]
@@ -264,7 +264,7 @@ fn fill(text: &str, members: &Map<String, Value>) -> String {
 }
 
 fn texts(name: &'static str) -> Result<Texts> {
-    let file = Files::get(name).ok_or_else(|| Error::not_found("text file", name))?;
+    let file = Files::get(name).ok_or_else(|| Error::not_found(Resource::TextFile, name))?;
     let text = std::str::from_utf8(&file.data).doing("read the texts")?;
     toml::from_str(text).doing("parse the texts")
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use license_server::cli::{self, Arguments};
 use license_server::config::{self, Language, LogFormat};
-use license_server::error::{Error, RefusalKind, Refused};
+use license_server::error::{Error, RefusalKind, Refused, Resource};
 use license_server::i18n::Catalog;
 use license_server::server::NonFatalSignals;
 use license_server::{console, logging};
@@ -55,7 +55,7 @@ fn with_advice(error: &Error) -> String {
         Error::Invalid { .. } => {
             "use another value; `license-server COMMAND --help` shows the format"
         }
-        Error::NotFound { what, .. } => command_that_lists(what),
+        Error::NotFound { what, .. } => command_that_lists(*what),
         Error::Unavailable { .. } => "free the disk or the lock, then try again",
         Error::Damaged { .. } => {
             "run `license-server check`, and restore a backup with `license-server restore FILE`"
@@ -74,17 +74,26 @@ fn with_advice(error: &Error) -> String {
 }
 
 /// Where to find the right name of a thing that was not found; empty if no command lists it.
-fn command_that_lists(what: &str) -> &'static str {
+const fn command_that_lists(what: Resource) -> &'static str {
     match what {
-        _ if what.starts_with("license") => "see `license-server license list`",
-        "customer" => "see `license-server customer list`",
-        "running session" => "see `license-server session list`",
-        "device" => "see `license-server license show KEY`",
-        "release" => "see `license-server release list`",
-        "rate limit" => "see `license-server limit list`",
-        "feature flag" => "see `license-server flag list`",
-        "administrator" => "see `license-server admin list`",
-        _ => "",
+        Resource::License | Resource::LicenseWithKey => "see `license-server license list`",
+        Resource::Customer => "see `license-server customer list`",
+        Resource::RunningSession => "see `license-server session list`",
+        Resource::Device => "see `license-server license show KEY`",
+        Resource::Release => "see `license-server release list`",
+        Resource::RateLimit => "see `license-server limit list`",
+        Resource::FeatureFlag => "see `license-server flag list`",
+        Resource::Administrator => "see `license-server admin list`",
+        Resource::Backup
+        | Resource::Certificate
+        | Resource::CertificateAuthority
+        | Resource::Domain
+        | Resource::Session
+        | Resource::SetUp
+        | Resource::SigningKey
+        | Resource::Template
+        | Resource::Text
+        | Resource::TextFile => "",
     }
 }
 

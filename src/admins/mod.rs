@@ -15,7 +15,7 @@ use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::config::Language;
 use crate::db::Reader;
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, Refused, Resource, Result};
 use crate::id::AdminId;
 use crate::logins::{self, Account, CheckedPassword, NewLogin};
 use crate::revision::Revision;
@@ -97,7 +97,7 @@ pub fn create_owner(
     new_login: &NewLogin,
 ) -> Result<()> {
     if any_exists(act.tx)? {
-        return Err(Error::not_found("set-up", ""));
+        return Err(Error::not_found(Resource::SetUp, ""));
     }
     let admin = add(act, name, Role::Owner, password_hash)?;
     let checked = CheckedPassword {
@@ -262,7 +262,7 @@ pub fn any_exists(reader: &Reader<'_>) -> Result<bool> {
 /// # Errors
 /// [`Error::NotFound`] if the id is unknown.
 pub fn get(reader: &Reader<'_>, id: AdminId) -> Result<Admin> {
-    store::by_id(reader, id)?.ok_or_else(|| Error::not_found("administrator", id))
+    store::by_id(reader, id)?.ok_or_else(|| Error::not_found(Resource::Administrator, id))
 }
 
 /// The administrator called `name`.
@@ -275,5 +275,5 @@ pub fn by_name(reader: &Reader<'_>, name: &str) -> Result<Admin> {
         None => store::by_name(reader, &text::to_nfc(name))?,
         found => found,
     };
-    found.ok_or_else(|| Error::not_found("administrator", name))
+    found.ok_or_else(|| Error::not_found(Resource::Administrator, name))
 }

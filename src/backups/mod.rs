@@ -23,7 +23,7 @@ use tokio::task::spawn_blocking;
 use crate::audit::{self, Act, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{self, Db, OldDatabase, Reader};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Resource, Result};
 use crate::security::private_file::Draft;
 use crate::{devices, server_state, sessions};
 
@@ -182,7 +182,7 @@ impl BackupDir {
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         // Look the name up in the list: a name from a request must never become a path.
         let known = self.list()?.into_iter().find(|backup| backup.name == name);
-        let known = known.ok_or_else(|| Error::not_found("backup", name))?;
+        let known = known.ok_or_else(|| Error::not_found(Resource::Backup, name))?;
         fs::read(self.folder.join(known.name)).doing("read a backup")
     }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Backup, BackupAge, BackupDir, BackupEvent, FolderFault};
 use crate::app::App;
 use crate::audit::Act;
-use crate::error::{Doing, Error, RefusalKind, Refused, Result};
+use crate::error::{Doing, Error, RefusalKind, Refused, Resource, Result};
 use crate::panel::Owner;
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
@@ -63,7 +63,7 @@ async fn find(backup_dir: &BackupDir, name: &str) -> Result<Backup> {
     let (dir, name) = (backup_dir.clone(), name.to_owned());
     let read = move || {
         let found = dir.list()?.into_iter().find(|backup| backup.name == name);
-        found.ok_or_else(|| Error::not_found("backup", name))
+        found.ok_or_else(|| Error::not_found(Resource::Backup, name))
     };
     let read = rocket::tokio::task::spawn_blocking(read).await;
     read.doing("read the backup folder")?

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::db::Reader;
-use crate::error::{Error, RefusalKind, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Resource, Result};
 use crate::id::CustomerId;
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::revision::Revision;
@@ -151,7 +151,7 @@ pub fn count(reader: &Reader<'_>) -> Result<u32> {
 /// # Errors
 /// [`Error::NotFound`] if there is none.
 pub fn get(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
-    store::by_id(reader, id)?.ok_or_else(|| Error::not_found("customer", id))
+    store::by_id(reader, id)?.ok_or_else(|| Error::not_found(Resource::Customer, id))
 }
 
 impl CustomerData {
@@ -189,7 +189,7 @@ pub fn find(reader: &Reader<'_>, input: &str) -> Result<CustomerId> {
         Err(refused.with("numbers", numbers.join(", ")).into())
     };
     match (with_id, with_name.as_slice()) {
-        (None, []) => Err(Error::not_found("customer", &input)),
+        (None, []) => Err(Error::not_found(Resource::Customer, &input)),
         (None, [one]) => Ok(*one),
         (Some(id), others) if others.iter().all(|other| *other == id) => Ok(id),
         (Some(id), others) => {

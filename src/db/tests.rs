@@ -3,6 +3,7 @@
 use rusqlite::ErrorCode;
 
 use super::*;
+use crate::error::Resource;
 
 const ADD: &str = "insert into feature_flags (name, description, enabled, share_percent, updated_at_ms) \
                    values (hex(randomblob(8)), '', 1, 100, 0)";
@@ -76,7 +77,7 @@ fn a_failing_write_undoes_only_itself_and_a_panic_kills_nothing() {
         let written = db.write("t.keep", |tx| tx.run(ADD, []));
         let undone = db.write("t.undo", |tx| {
             tx.run(ADD, [])?;
-            Err::<(), _>(Error::not_found("reason", ""))
+            Err::<(), _>(Error::not_found(Resource::Text, ""))
         });
         let panics = db.write("t.panic", |tx| {
             tx.run(ADD, [])?;
@@ -127,7 +128,7 @@ fn hooks_run_only_for_committed_operations() {
                 tx.after_commit(move || send.send(keep).unwrap());
                 tx.run(ADD, [])?;
                 keep.then_some(())
-                    .ok_or_else(|| Error::not_found("reason", ""))
+                    .ok_or_else(|| Error::not_found(Resource::Text, ""))
             });
             assert_eq!(done.await.is_ok(), keep);
         }

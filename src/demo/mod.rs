@@ -17,7 +17,7 @@ use crate::clock::Now;
 use crate::config::{self, Config, TlsMode};
 use crate::console;
 use crate::db::Tx;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Resource, Result};
 use crate::products::{self, ProductSettings};
 use crate::security::password;
 use crate::security::secret::{self, Secret};
@@ -54,7 +54,7 @@ pub fn run(settings: Config, process: Process) -> Result<()> {
     let db = &server.app.db;
     let sample = db.write_blocking("demo.fill", move |tx| sample::fill(tx, &owner, now))?;
     let Listening { url, ca, .. } = server.listening();
-    let ca = ca.ok_or_else(|| Error::not_found("certificate authority", ""))?;
+    let ca = ca.ok_or_else(|| Error::not_found(Resource::CertificateAuthority, ""))?;
     let settings = &server.app.settings;
     let texts = json!({
         "folder": folder.path(),

@@ -13,7 +13,7 @@ use crate::db::Tx;
 use crate::devices::ClientIdentity;
 use crate::domain::Domain;
 use crate::domains::{self, BindingChange, TransferGrace};
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::flags::{self, FlagChange};
 use crate::handshake::{self, FinishedHandshake, Outcome};
 use crate::id::LicenseId;
@@ -116,7 +116,7 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
     let licenses = issue_licenses(tx, &actor, now_wall)?;
     let contested_key = licenses
         .first()
-        .ok_or_else(|| Error::not_found("license", ""))?
+        .ok_or_else(|| Error::not_found(Resource::License, ""))?
         .key
         .formatted();
     let mut history = 0;
@@ -324,10 +324,10 @@ fn add_handshakes(
     let source = ClientAddress::Direct([192, 0, 2, 80].into());
     for (number, license) in (0_u32..).zip(on_domains) {
         let named = license.domain.as_deref().and_then(Domain::parse);
-        let domain = named.ok_or_else(|| Error::not_found("domain", license.id))?;
+        let domain = named.ok_or_else(|| Error::not_found(Resource::Domain, license.id))?;
         if number == 0 {
             let to = Domain::parse("www.new-customer.example");
-            let to = to.ok_or_else(|| Error::not_found("domain", license.id))?;
+            let to = to.ok_or_else(|| Error::not_found(Resource::Domain, license.id))?;
             let grace = TransferGrace::days(14);
             let change = BindingChange::Transfer { to, grace };
             domains::change(&Act::new(tx, actor, now_wall), license.id, &change, None)?;

@@ -8,7 +8,7 @@ pub use rules::Refusal;
 
 use crate::clock::{Now, UnixMs};
 use crate::db::{Reader, Tx};
-use crate::error::{Error, RefusalKind, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Resource, Result};
 use crate::id::{DeviceId, LicenseId};
 use crate::licenses::{self, License, LicenseKey};
 use crate::security::rate_limit::{Group, LookupResult, Quota};
@@ -121,7 +121,7 @@ pub fn find(
 /// [`Error::NotFound`] if it does not.
 pub fn get(reader: &Reader<'_>, license_id: LicenseId, id: DeviceId) -> Result<Device> {
     let found = store::by_id(reader, license_id, id)?;
-    found.ok_or_else(|| Error::not_found("device", id))
+    found.ok_or_else(|| Error::not_found(Resource::Device, id))
 }
 
 /// The device of a license with this fingerprint or, if there is none, with this name.
@@ -140,7 +140,7 @@ pub fn by_name_or_fingerprint(
     let name = text::casefold(text::clean_input(name_or_fingerprint).as_str());
     devices.retain(|device| text::casefold(&device.machine_id) == name);
     match devices.as_slice() {
-        [] => Err(Error::not_found("device", name_or_fingerprint)),
+        [] => Err(Error::not_found(Resource::Device, name_or_fingerprint)),
         [one] => Ok(one.clone()),
         several => {
             let listed = several.iter().take(NAMESAKES_MAX);

@@ -16,7 +16,7 @@ use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::domain::Domain;
-use crate::error::{Error, RefusalKind, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Resource, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License, LicenseState};
 use crate::paging::{Cursor, Page, PageRequest};
@@ -99,7 +99,7 @@ pub fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<bo
 
 /// The stored binding of a license, which may contain a transfer whose grace period has passed.
 fn binding(reader: &Reader<'_>, id: LicenseId) -> Result<DomainBinding> {
-    store::binding(reader, id)?.ok_or_else(|| Error::not_found("license", id))
+    store::binding(reader, id)?.ok_or_else(|| Error::not_found(Resource::License, id))
 }
 
 /// The binding of a license at `now`: a transfer whose grace period has passed counts as completed, even if

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::audit::{Act, Change};
 use crate::db::Reader;
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::revision::Revision;
 use crate::text;
 
@@ -69,7 +69,7 @@ pub fn list(reader: &Reader<'_>) -> Result<Vec<Flag>> {
 /// # Errors
 /// [`Error::NotFound`] if it does not exist.
 pub fn find(reader: &Reader<'_>, name: &str) -> Result<Flag> {
-    known(reader, name)?.ok_or_else(|| Error::not_found("feature flag", name))
+    known(reader, name)?.ok_or_else(|| Error::not_found(Resource::FeatureFlag, name))
 }
 
 /// The flag of this name. `None` if it does not exist.

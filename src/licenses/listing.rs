@@ -3,7 +3,7 @@
 use super::{License, LicenseFilter, store};
 use crate::clock::UnixMs;
 use crate::db::Reader;
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::id::{CustomerId, LicenseId, SessionId};
 use crate::paging::{Cursor, Page, PageRequest};
 
@@ -106,7 +106,7 @@ pub fn page(
 /// # Errors
 /// [`Error::NotFound`] when there is none.
 pub fn find_row(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<LicenseRow> {
-    store::find_row(reader, id, now)?.ok_or_else(|| Error::not_found("license", id))
+    store::find_row(reader, id, now)?.ok_or_else(|| Error::not_found(Resource::License, id))
 }
 
 /// How many licenses match each filter, among those of the search and customer of `query`.

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::clock::UnixMs;
 use crate::db::Reader;
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::revision::Revision;
 
@@ -101,7 +101,7 @@ fn audit_json(license: &License) -> Value {
 /// # Errors
 /// [`Error::NotFound`] if there is none.
 pub fn find(reader: &Reader<'_>, id: LicenseId) -> Result<License> {
-    store::by_id(reader, id)?.ok_or_else(|| Error::not_found("license", id))
+    store::by_id(reader, id)?.ok_or_else(|| Error::not_found(Resource::License, id))
 }
 
 /// The license of this key, whatever its state; `None` if the key is unknown.
@@ -119,7 +119,7 @@ pub fn by_typed_key(reader: &Reader<'_>, typed: &str) -> Result<License> {
         .transpose()?;
     found
         .flatten()
-        .ok_or_else(|| Error::not_found("license with the key", typed))
+        .ok_or_else(|| Error::not_found(Resource::LicenseWithKey, typed))
 }
 
 impl License {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::audit::{Act, Change};
 use crate::db::Reader;
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::revision::Revision;
 use crate::security::rate_limit::Rule;
 
@@ -72,7 +72,7 @@ pub fn list(reader: &Reader<'_>) -> Result<Vec<Limit>> {
 fn find(reader: &Reader<'_>, name: &str) -> Result<Limit> {
     let mut limits = store::list(reader)?.into_iter();
     let found = limits.find(|limit| limit.name == name);
-    found.ok_or_else(|| Error::not_found("rate limit", name))
+    found.ok_or_else(|| Error::not_found(Resource::RateLimit, name))
 }
 
 /// A change of a rate limit.

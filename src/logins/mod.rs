@@ -19,7 +19,7 @@ use rules::{SECOND_FACTOR_TIMEOUT, is_active};
 use crate::audit::{Act, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::{Error, Refused, Result};
+use crate::error::{Error, Refused, Resource, Result};
 use crate::id::{AdminId, AdminSessionId};
 use crate::security::secret::{self, Secret};
 use crate::security::totp::SharedSecret;
@@ -129,7 +129,7 @@ struct TotpState {
 /// # Errors
 /// [`Error::NotFound`] if the id is unknown.
 fn account(reader: &Reader<'_>, id: AdminId) -> Result<Account> {
-    store::account(reader, id)?.ok_or_else(|| Error::not_found("administrator", id))
+    store::account(reader, id)?.ok_or_else(|| Error::not_found(Resource::Administrator, id))
 }
 
 /// The account called `name`; `None` if the name is unknown.

@@ -23,7 +23,7 @@ use crate::audit::Actor;
 use crate::clock::Now;
 use crate::config::Language;
 use crate::db::Db;
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::i18n::Catalog;
 use crate::logins::{self, CurrentLogin, Session, SessionLifetime};
 use crate::security::client_address::ClientAddress;
@@ -258,7 +258,7 @@ impl PanelRequest<'_> {
         let catalog = self.rocket.state::<Catalog>();
         let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
         let text = catalog.phrase(self.language, key, members);
-        text.ok_or_else(|| Error::not_found("text", key))
+        text.ok_or_else(|| Error::not_found(Resource::Text, key))
     }
 
     /// Renders the template `name` with the members of `values`, a JSON object.

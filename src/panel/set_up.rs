@@ -10,7 +10,7 @@ use super::{Admin, Visitor};
 use crate::admins::{self, any_exists, check_name};
 use crate::app::App;
 use crate::audit::{Act, Actor};
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::licenses::{self, Buyer, Order};
 use crate::logins::panel::{Authenticator, new_password, set_cookies};
 use crate::text;
@@ -129,7 +129,7 @@ async fn license(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     match issued {
         Ok(licenses) => {
             let first = licenses.first();
-            let first = first.ok_or_else(|| Error::not_found("license", ""))?;
+            let first = first.ok_or_else(|| Error::not_found(Resource::License, ""))?;
             Html::redirect(format!("{INTEGRATE}?license={}", first.id))
         }
         Err(error) => {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::db::Reader;
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::revision::Revision;
 use crate::text;
@@ -124,7 +124,7 @@ impl Release {
 /// # Errors
 /// [`Error::NotFound`] if there is none.
 pub fn get(reader: &Reader<'_>, version: Version) -> Result<Release> {
-    store::by_version(reader, version)?.ok_or_else(|| Error::not_found("release", version))
+    store::by_version(reader, version)?.ok_or_else(|| Error::not_found(Resource::Release, version))
 }
 
 /// Changes a release, except its version, state and date. `seen` is the [`Release::revision`] that the edit is based on.

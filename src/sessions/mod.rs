@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
 use crate::licenses::{self, License};
 use crate::live_sessions::{LastHeartbeat, LiveNow, LiveSession, StoredHeartbeat};
@@ -264,7 +264,7 @@ pub fn device_running_on(reader: &Reader<'_>, license_id: LicenseId) -> Result<O
 /// [`Error::NotFound`] if no running session has this id.
 pub fn terminate(act: &Act<'_>, live: LiveNow<'_>, id: SessionId) -> Result<EndReason> {
     let session = store::by_id(act.tx, id)?;
-    let session = session.ok_or_else(|| Error::not_found("running session", id))?;
+    let session = session.ok_or_else(|| Error::not_found(Resource::RunningSession, id))?;
     let reason = move_to_history(act.tx, live, &session, EndReason::Forced)?;
     let subject = id.to_string();
     let before = json!({ "license": session.license_id, "machine_id": session.machine_id });

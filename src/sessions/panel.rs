@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{ListQuery, ListRow, Order};
 use crate::app::App;
 use crate::audit::Act;
-use crate::error::Error;
+use crate::error::{Error, Resource};
 use crate::id::SessionId;
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::panel::{Admin, Support};
@@ -148,7 +148,7 @@ async fn confirm_terminate(request: Admin<'_>, id: i64, app: &App) -> HtmlReply 
         })
         .await?;
     if running.is_none() && ended.is_none() {
-        return Err(Error::not_found("session", id).into());
+        return Err(Error::not_found(Resource::Session, id).into());
     }
     let values = json!({
         "session": running.as_ref().map(session_json),

@@ -19,7 +19,7 @@ use x509_parser::extensions::GeneralName;
 use crate::clock::UnixMs;
 use crate::config::{Config, TlsMode};
 use crate::domain::Domain;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Resource, Result};
 use crate::security::private_file;
 use acme::Acme;
 
@@ -232,7 +232,7 @@ impl Certificates {
         let first = served
             .cert
             .first()
-            .ok_or_else(|| Error::not_found("certificate", ""))?;
+            .ok_or_else(|| Error::not_found(Resource::Certificate, ""))?;
         ends_at(first)
     }
 
@@ -308,7 +308,7 @@ fn certified(
 fn problems(chain: &[CertificateDer<'_>], settings: &Config, now: UnixMs) -> Result<Vec<String>> {
     let first = chain
         .first()
-        .ok_or_else(|| Error::not_found("certificate", ""))?;
+        .ok_or_else(|| Error::not_found(Resource::Certificate, ""))?;
     let (_, parsed) = x509_parser::parse_x509_certificate(first).doing("read a certificate")?;
     let at = |seconds: i64| UnixMs(seconds.saturating_mul(1000));
     let begins = at(parsed.validity().not_before.timestamp());

@@ -11,7 +11,7 @@ use tera::{Context, Tera};
 
 use super::{assets, formatting};
 use crate::config::Language;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Resource, Result};
 use crate::i18n::Catalog;
 
 #[derive(RustEmbed)]
@@ -59,7 +59,7 @@ fn parse_templates(language: Language) -> Result<Tera> {
 }
 
 fn template_text(name: &str) -> Result<String> {
-    let file = Templates::get(name).ok_or_else(|| Error::not_found("template", name))?;
+    let file = Templates::get(name).ok_or_else(|| Error::not_found(Resource::Template, name))?;
     let text = std::str::from_utf8(&file.data).doing("read a template")?;
     Ok(text.to_owned())
 }

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::audit::Act;
 use crate::clock::{Now, UnixMs};
 use crate::db::Reader;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Resource, Result};
 use crate::id::LicenseId;
 use crate::integrate::rules::{self, CallParameters};
 use crate::integrate::{self, DryRun, DryRunRequest};
@@ -156,7 +156,7 @@ async fn page(request: Support<'_>, license: Option<i64>, app: &App) -> HtmlRepl
 #[get("/integrate/ca.pem")]
 fn authority(_request: Support<'_>, app: &App) -> HtmlReply {
     let authority = app.endpoint.authority.as_ref();
-    let authority = authority.ok_or_else(|| Error::not_found("certificate", CA_FILE))?;
+    let authority = authority.ok_or_else(|| Error::not_found(Resource::Certificate, CA_FILE))?;
     Ok(Html::File {
         name: CA_FILE.to_owned(),
         kind: Box::new(ContentType::new("application", "x-pem-file")),

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::clock::UnixMs;
 use crate::db::Db;
 use crate::domain::Domain;
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::id::LicenseId;
 use crate::integrate::PublicEndpoint;
 use crate::integrate::rules::{ClientFile, SiteParameters};
@@ -47,7 +47,7 @@ async fn published_keys(db: &Db, now: UnixMs) -> Result<Published> {
     let keys = db
         .read(move |reader| signing_keys::published(reader, now))
         .await?;
-    keys.ok_or_else(|| Error::not_found("signing key", "current"))
+    keys.ok_or_else(|| Error::not_found(Resource::SigningKey, "current"))
 }
 
 fn site<'a>(

@@ -9,7 +9,7 @@ use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Db;
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::id::CustomerId;
 use crate::licenses::{self, Buyer, Kind, License, LicenseQuery, Order};
 use crate::paging::PageRequest;
@@ -121,7 +121,7 @@ async fn issued(request: Support<'_>, first: i64, last: i64, app: &App) -> HtmlR
         .await?;
     let rows = page.rows;
     let newest = rows.first();
-    let newest = newest.ok_or_else(|| Error::not_found("license", first))?;
+    let newest = newest.ok_or_else(|| Error::not_found(Resource::License, first))?;
     let keys: Vec<String> = rows.iter().map(|row| row.license.key.formatted()).collect();
     let (first, last) = (first.to_string(), last.to_string());
     let values = json!({

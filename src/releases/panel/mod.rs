@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Release;
 use super::json::members;
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::products::ProductSettings;
 use crate::version::Version;
 
@@ -25,7 +25,7 @@ fn page_of(version: Version) -> String {
 /// The version in an address. An invalid version is not found.
 fn version_in_path(text: &str) -> Result<Version> {
     let version = text.parse::<Version>().ok();
-    version.ok_or_else(|| Error::not_found("release", text))
+    version.ok_or_else(|| Error::not_found(Resource::Release, text))
 }
 
 /// A release as JSON for the templates.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::super::{certified, names_in, write};
 use super::plan::{RenewalState, Validity};
 use crate::clock::UnixMs;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Resource, Result};
 
 /// Key and chain are in one file, so that they are always replaced together.
 const CERTIFICATE_FILE: &str = "certificate.pem";
@@ -48,7 +48,7 @@ impl CertifiedKeyPair {
         let chain = chain.collect::<std::result::Result<Vec<_>, _>>();
         let chain = chain.doing("read a chain of certificates")?;
         let first = chain.first().cloned();
-        let first = first.ok_or_else(|| Error::not_found("certificate", "in PEM"))?;
+        let first = first.ok_or_else(|| Error::not_found(Resource::Certificate, "in PEM"))?;
         let key =
             PrivateKeyDer::from_pem_slice(pem.as_bytes()).doing("read a certificate's key")?;
         let certified = certified(chain, key)?;
