@@ -309,18 +309,8 @@ impl PanelRequest<'_> {
         form: RejectedForm<'_>,
         values: Value,
     ) -> HtmlReply {
-        let catalog = self.rocket.state::<Catalog>();
-        let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
-        let RejectedForm {
-            fields,
-            section,
-            error,
-        } = form;
-        let status = status_of(&error);
-        let (field, text) = form_error(catalog, self.language, section, error)?;
-        let mut values = html::object_members(values);
-        values.insert("form".to_owned(), form::with_error(fields, &field, &text));
-        self.page_with(status, name, Value::Object(values)).await
+        let (status, values) = with_form_error(self.rocket, self.language, form, values)?;
+        self.page_with(status, name, values).await
     }
 
     /// The values that every template may use.
@@ -352,6 +342,30 @@ impl PanelRequest<'_> {
         let pages = pages.ok_or_else(|| missing_state("pages"))?;
         pages.render_in(self.language, name, values)
     }
+}
+
+/// The status and the values of a page that is rendered again with the input of its form and an error message.
+///
+/// # Errors
+/// The error of the form, if it cannot be corrected in a form.
+fn with_form_error(
+    rocket: &Rocket<Orbit>,
+    language: Language,
+    form: RejectedForm<'_>,
+    values: Value,
+) -> Result<(Status, Value)> {
+    let catalog = rocket.state::<Catalog>();
+    let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
+    let RejectedForm {
+        fields,
+        section,
+        error,
+    } = form;
+    let status = status_of(&error);
+    let (field, text) = form_error(catalog, language, section, error)?;
+    let mut values = html::object_members(values);
+    values.insert("form".to_owned(), form::with_error(fields, &field, &text));
+    Ok((status, Value::Object(values)))
 }
 
 /// The message for an error that the user of a form can correct, and the field that it is about; empty for none.

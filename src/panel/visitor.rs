@@ -5,12 +5,10 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Orbit, Rocket};
 use serde_json::{Value, json};
 
-use super::{form_error, missing_state, status_of};
+use super::{missing_state, with_form_error};
 use crate::clock::Now;
 use crate::config::Language;
-use crate::error::Error;
-use crate::i18n::Catalog;
-use crate::web::form::{self, Fields};
+use crate::web::form::RejectedForm;
 use crate::web::guards::{Lang, Moment};
 use crate::web::html::{self, Html, HtmlReply};
 use crate::web::page::Pages;
@@ -64,16 +62,10 @@ impl Visitor<'_> {
     pub fn render_with_errors(
         &self,
         name: &str,
-        fields: &Fields,
-        error: Error,
+        form: RejectedForm<'_>,
         values: Value,
     ) -> HtmlReply {
-        let catalog = self.rocket.state::<Catalog>();
-        let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
-        let status = status_of(&error);
-        let (field, text) = form_error(catalog, self.language, "admins", error)?;
-        let mut values = html::object_members(values);
-        values.insert("form".to_owned(), form::with_error(fields, &field, &text));
-        self.page(status, name, Value::Object(values))
+        let (status, values) = with_form_error(self.rocket, self.language, form, values)?;
+        self.page(status, name, values)
     }
 }
