@@ -260,7 +260,7 @@ impl Handshakes {
             Caller::Trusted | Caller::Unconfirmed => Priority::High,
             Caller::UnconfirmedRetry | Caller::Untrusted => Priority::Low,
         };
-        let target = egress.target(domain, callback_path);
+        let target = egress.url(domain, callback_path);
         // The system clock: the site compares the signature's date with its own system clock.
         let keys = signer.key_pair();
         let headers = keys.post_headers(&target, &body, trusted_clock.system_date());

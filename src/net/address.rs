@@ -5,12 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use ipnet::IpNet;
 
-/// A network: its first address and its prefix length.
-type V4 = ([u8; 4], u32);
-type V6 = ([u16; 3], u32);
+/// An IPv4 network: its first address, and the length of its prefix in bits.
+type NetworkV4 = ([u8; 4], u32);
+/// An IPv6 network: the first three groups of its first address, of which the others are 0, and the length of its prefix in
+/// bits.
+type NetworkV6 = ([u16; 3], u32);
 
 /// The complete IANA registry of special-purpose IPv4 addresses, plus multicast.
-const SPECIAL_V4: &[V4] = &[
+const SPECIAL_V4: &[NetworkV4] = &[
     ([0, 0, 0, 0], 8),       // this network
     ([10, 0, 0, 0], 8),      // private
     ([100, 64, 0, 0], 10),   // carrier-grade NAT
@@ -32,9 +34,9 @@ const SPECIAL_V4: &[V4] = &[
 ];
 /// The only IPv6 range that is allocated for global unicast. Outside it are `::1`, IPv4-mapped addresses, NAT64
 /// (`64:ff9b::/96`), unique local, link-local and multicast addresses.
-const GLOBAL_V6: V6 = ([0x2000, 0, 0], 3);
-/// The parts of it that the IANA registry of special-purpose addresses excludes.
-const SPECIAL_V6: &[V6] = &[
+const GLOBAL_V6: NetworkV6 = ([0x2000, 0, 0], 3);
+/// The parts of [`GLOBAL_V6`] that the IANA registry lists as special-purpose addresses.
+const SPECIAL_V6: &[NetworkV6] = &[
     ([0x2001, 0, 0], 23), // protocol assignments: Teredo, benchmarks, ORCHID, AMT
     ([0x2001, 0x0db8, 0], 32), // documentation
     ([0x2002, 0, 0], 16), // 6to4
@@ -42,8 +44,7 @@ const SPECIAL_V6: &[V6] = &[
     ([0x3fff, 0, 0], 20), // documentation
 ];
 /// IPv6 addresses that a NAT64 gateway translates to the IPv4 address embedded in them.
-const NAT64: V6 = ([0x0064, 0xff9b, 0], 96);
-const IPV4_MAPPED_PREFIX: u32 = 96;
+const NAT64: NetworkV6 = ([0x0064, 0xff9b, 0], 96);
 
 /// Whether `address` is globally routable. A request to it cannot reveal anything about a private network.
 pub fn is_global(address: IpAddr) -> bool {
@@ -59,14 +60,14 @@ pub fn is_global(address: IpAddr) -> bool {
 /// networks that the operator allows. If an IPv4 address is embedded in it, that one must be permitted as well.
 pub fn may_be_called(address: IpAddr, allowed: &[IpNet]) -> bool {
     let is_allowed = allowed.iter().any(|network| network.contains(&address));
-    let inner = match address {
-        IpAddr::V6(v6) => inner_v4(v6).map(IpAddr::V4),
+    let embedded = match address {
+        IpAddr::V6(v6) => embedded_v4(v6).map(IpAddr::V4),
         IpAddr::V4(_) => None,
     };
-    match (is_allowed, inner) {
-        (true, Some(inner)) => {
-            let is_allowed = allowed.iter().any(|network| network.contains(&inner));
-            is_allowed || is_global(inner)
+    match (is_allowed, embedded) {
+        (true, Some(embedded)) => {
+            let is_allowed = allowed.iter().any(|network| network.contains(&embedded));
+            is_allowed || is_global(embedded)
         }
         (true, None) => true,
         (false, _) => is_global(address) && !is_own(address),
@@ -74,10 +75,10 @@ pub fn may_be_called(address: IpAddr, allowed: &[IpNet]) -> bool {
 }
 
 /// The IPv4 address that is embedded in an IPv4-mapped or NAT64 address.
-fn inner_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let low = || Ipv4Addr::from_bits(u32::try_from(address.to_bits() & 0xffff_ffff).unwrap_or(0));
-    let mapped = address.to_bits() >> (128 - IPV4_MAPPED_PREFIX) == 0xffff;
-    (in_v6(address, NAT64) || mapped).then(low)
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [.., a, b, c, d] = address.octets();
+    let is_nat64 = in_v6(address, NAT64);
+    (is_nat64 || address.to_ipv4_mapped().is_some()).then_some(Ipv4Addr::new(a, b, c, d))
 }
 
 /// Whether `address` is one of this machine's own: then the system chooses the same address as the source of a
@@ -95,12 +96,12 @@ fn is_own(address: IpAddr) -> bool {
     source.is_ok_and(|from| from.ip() == address)
 }
 
-fn in_v4(address: Ipv4Addr, (network, prefix): V4) -> bool {
+fn in_v4(address: Ipv4Addr, (network, prefix): NetworkV4) -> bool {
     let host_bits = 32 - prefix;
     address.to_bits() >> host_bits == Ipv4Addr::from(network).to_bits() >> host_bits
 }
 
-fn in_v6(address: Ipv6Addr, ([a, b, c], prefix): V6) -> bool {
+fn in_v6(address: Ipv6Addr, ([a, b, c], prefix): NetworkV6) -> bool {
     let host_bits = 128 - prefix;
     address.to_bits() >> host_bits == Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).to_bits() >> host_bits
 }

@@ -25,22 +25,22 @@ use super::https::{self, Addresses, HttpsClient, Limits, ResponseBody};
 use crate::error::{Doing, Result};
 
 /// Time limits of the steps.
-const RESOLVE: Duration = Duration::from_secs(3);
-const CONNECT: Duration = Duration::from_secs(3);
-const TLS: Duration = Duration::from_secs(5);
-/// Limit for the whole request.
-const CALL: Duration = Duration::from_secs(10);
-/// Time limit for reading the response's body, which is not needed.
-const DRAIN: Duration = Duration::from_millis(250);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const TLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for the whole request.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for reading the response's body, which is discarded.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 /// How much of the response's body is read, in bytes.
-const BODY_LEN: usize = 8 * 1024;
-/// Concurrent requests. Further ones are rejected, not queued, so that slow sites do not delay others.
+const DRAIN_LEN_MAX: usize = 8 * 1024;
+/// Maximum concurrent requests. Further ones are rejected, not queued, so that slow sites do not delay others.
 const CALLS_MAX: usize = 256;
-/// Concurrent name lookups: each one that a name server does not answer blocks a thread.
+/// Maximum concurrent name lookups: each one that a name server does not answer blocks a thread.
 const LOOKUPS_MAX: usize = 64;
 
-/// How many of the slots the requests of a caller may use. Untrusted callers may name any domain, including many that
-/// never answer; the other half of the slots stays available for trusted callers.
+/// How many of the slots the requests that a caller causes may use. Untrusted callers may name any domain, including many
+/// that never respond, so half of the slots is reserved for trusted ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     /// For trusted callers: all slots.
@@ -49,7 +49,7 @@ pub enum Priority {
     Low,
 }
 
-/// Slots for requests or lookups: each one occupies a slot.
+/// Limits concurrent requests, or lookups: each occupies a slot.
 #[derive(Debug)]
 struct CallSlots {
     all: Arc<Semaphore>,
@@ -158,7 +158,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Its name in the database.
+    /// The code in the handshake log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Busy => "busy",
@@ -219,13 +219,13 @@ impl Failure {
 
 impl From<https::Failure> for Failure {
     fn from(failure: https::Failure) -> Self {
-        let word = match &failure {
+        let reason = match &failure {
             https::Failure::NoConnection(_) => Self::NoConnection,
             https::Failure::NoTls(Some(error)) => Self::from_handshake_error(error),
             https::Failure::NotHttps | https::Failure::NoTls(None) => Self::NoTls,
             https::Failure::NoResponse(_) => Self::NoAnswer,
         };
-        word.logged(failure)
+        reason.logged(failure)
     }
 }
 
@@ -260,20 +260,24 @@ impl Egress {
     /// `extra_root`, a PEM file.
     ///
     /// # Errors
-    /// [`crate::error::Error::Usage`] when `extra_root` cannot be used.
+    /// [`crate::error::Error::Usage`] if `extra_root` cannot be used.
     pub fn open(rules: Rules, extra_root: Option<&Path>) -> Result<Self> {
         let roots = https::root_store(extra_root, "handshake.extra_root")?;
-        Self::with(rules, roots, Box::new(SystemResolver::default()))
+        Self::with_resolver(rules, roots, Box::new(SystemResolver::default()))
     }
 
-    fn with(rules: Rules, roots: RootCertStore, resolver: Box<dyn Resolver>) -> Result<Self> {
+    fn with_resolver(
+        rules: Rules,
+        roots: RootCertStore,
+        resolver: Box<dyn Resolver>,
+    ) -> Result<Self> {
         let limits = Limits {
-            connect: CONNECT,
-            tls: TLS,
-            exchange: CALL,
+            connect: CONNECT_TIMEOUT,
+            tls: TLS_TIMEOUT,
+            exchange: CALL_TIMEOUT,
             body: ResponseBody::Discard {
-                max: BODY_LEN,
-                within: DRAIN,
+                max: DRAIN_LEN_MAX,
+                within: DRAIN_TIMEOUT,
             },
         };
         Ok(Self {
@@ -284,8 +288,8 @@ impl Egress {
         })
     }
 
-    /// The URL of `path` at `domain`, as it is signed.
-    pub fn target(&self, domain: &str, path: &str) -> String {
+    /// The URL of `path` at `domain`, in the form that is signed.
+    pub fn url(&self, domain: &str, path: &str) -> String {
         format!("{}{path}", origin(domain, self.rules.port))
     }
 
@@ -302,17 +306,17 @@ impl Egress {
     ) -> Result<u16, Failure> {
         let slot = self.calls.try_take(priority);
         let _slot = slot.map_err(|full| Failure::Busy.logged(full))?;
-        let end = Instant::now() + CALL;
+        let deadline = Instant::now() + CALL_TIMEOUT;
         let addresses = Addresses::Only(self.addresses(domain, priority).await?);
         let request = self.request(domain, path, outbound);
         let request = request.map_err(|cause| Failure::NoAnswer.logged(cause))?;
-        let response = self.https.send(request, addresses, end).await?;
+        let response = self.https.send(request, addresses, deadline).await?;
         Ok(response.status().as_u16())
     }
 
     /// All addresses of `domain`, each of them checked.
     async fn addresses(&self, domain: &str, priority: Priority) -> Result<Vec<IpAddr>, Failure> {
-        let found = timeout(RESOLVE, self.resolver.resolve(domain, priority)).await;
+        let found = timeout(RESOLVE_TIMEOUT, self.resolver.resolve(domain, priority)).await;
         let found = found.map_or(Err(Failure::NoAddress), |found| {
             found.map_err(|cause| Failure::NoAddress.logged(cause))
         })?;
@@ -337,7 +341,7 @@ impl Egress {
         path: &str,
         outbound: OutboundRequest,
     ) -> Result<Request<Full<Bytes>>> {
-        let mut request = Request::post(self.target(domain, path))
+        let mut request = Request::post(self.url(domain, path))
             .header("content-type", "application/json")
             .header("user-agent", "license-server");
         for (name, value) in outbound.headers {
@@ -400,7 +404,7 @@ mod tests {
             allow_networks: allowed.iter().map(|text| text.parse().unwrap()).collect(),
             port,
         };
-        Egress::with(rules, RootCertStore::empty(), resolver).unwrap()
+        Egress::with_resolver(rules, RootCertStore::empty(), resolver).unwrap()
     }
 
     fn scripted(answers: &[&[&str]]) -> (Box<dyn Resolver>, Arc<AtomicUsize>) {
@@ -520,8 +524,8 @@ mod tests {
 
     #[test]
     fn the_signed_url_has_a_port_only_if_it_is_not_the_default_port() {
-        let target = |port| client(port, &[], Box::new(Silent)).target("shop.example", "/x");
-        assert_eq!(target(443), "https://shop.example/x");
-        assert_eq!(target(8443), "https://shop.example:8443/x");
+        let url = |port| client(port, &[], Box::new(Silent)).url("shop.example", "/x");
+        assert_eq!(url(443), "https://shop.example/x");
+        assert_eq!(url(8443), "https://shop.example:8443/x");
     }
 }

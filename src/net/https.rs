@@ -1,5 +1,5 @@
-//! One HTTPS request in which everything has an end: connecting, the TLS handshake and the exchange each have a time
-//! limit, head and body of the response a maximum size, and the connection is closed afterwards.
+//! One HTTPS request with limits on everything: connecting, the TLS handshake and the exchange each have a time limit, the
+//! head and the body of the response have a maximum size, and the connection is closed afterwards.
 //!
 //! Redirects are not followed, proxies in the environment are ignored, and nothing is decompressed.
 
@@ -29,9 +29,9 @@ use crate::error::{Doing, Error, Result};
 use crate::security::pem;
 
 /// Maximum size of the response's head, in bytes.
-const HEAD_LEN: usize = 16 * 1024;
+const HEAD_LEN_MAX: usize = 16 * 1024;
 /// How many addresses of a host are tried.
-const TRIES: usize = 4;
+const ADDRESSES_TRIED_MAX: usize = 4;
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
@@ -56,7 +56,7 @@ pub enum ResponseBody {
         /// The maximum size, in bytes.
         max: usize,
     },
-    /// Only the status matters: some of the body is read, as most servers expect, and thrown away.
+    /// Only the status matters: some of the body is read, as most servers expect, and discarded.
     Discard {
         /// How much is read, in bytes.
         max: usize,
@@ -68,13 +68,13 @@ pub enum ResponseBody {
 /// The addresses that a request may go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Addresses {
-    /// All addresses of the URL's host, as the machine's resolver knows them.
+    /// All addresses of the URL's host, according to the machine's resolver.
     OfHost,
     /// These and no others; the name of the host is not resolved.
     Only(Vec<IpAddr>),
 }
 
-/// Why there is no response. A step that took too long has no cause.
+/// Why there is no response. The cause is `None` if the step took too long.
 #[derive(Debug)]
 pub enum Failure {
     /// The URL is not `https://` and a host.
@@ -139,12 +139,12 @@ impl HttpsClient {
         Ok(Self { tls, limits })
     }
 
-    /// Sends `request` to its URL, at one of `addresses`, and returns the response. It fails at `end` at the latest.
+    /// Sends `request` to its URL, at one of `addresses`, and returns the response. Fails at `deadline` at the latest.
     pub async fn send<B>(
         &self,
         request: Request<B>,
         addresses: Addresses,
-        end: Instant,
+        deadline: Instant,
     ) -> Result<Response<Bytes>, Failure>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -152,13 +152,13 @@ impl HttpsClient {
     {
         let host = Host::of(request.uri())?;
         let request = in_origin_form(request).map_err(|cause| Failure::NoResponse(Some(cause)))?;
-        let until = end.min(Instant::now() + self.limits.connect);
+        let until = deadline.min(Instant::now() + self.limits.connect);
         let stream = connect(&host, addresses, until).await?;
-        let until = end.min(Instant::now() + self.limits.tls);
+        let until = deadline.min(Instant::now() + self.limits.tls);
         let tls = timeout_at(until, self.tls.connect(host.server_name, stream)).await;
         let tls = tls.map_err(|_late| Failure::NoTls(None))?;
         let tls = tls.map_err(|cause| Failure::NoTls(Some(cause)))?;
-        let until = end.min(Instant::now() + self.limits.exchange);
+        let until = deadline.min(Instant::now() + self.limits.exchange);
         let response = timeout_at(until, exchange(tls, request, self.limits.body)).await;
         let response = response.map_err(|_late| Failure::NoResponse(None))?;
         response.map_err(|cause| Failure::NoResponse(Some(cause)))
@@ -203,24 +203,28 @@ fn in_origin_form<B>(mut request: Request<B>) -> Result<Request<B>, Cause> {
     Ok(request)
 }
 
-/// A connection to one of the addresses. Each gets an equal share of the time that is left.
-async fn connect(host: &Host, addresses: Addresses, end: Instant) -> Result<TcpStream, Failure> {
+/// A connection to one of the addresses, which are tried in turn. Each gets an equal share of the time that is left.
+async fn connect(
+    host: &Host,
+    addresses: Addresses,
+    deadline: Instant,
+) -> Result<TcpStream, Failure> {
     let addresses: Vec<SocketAddr> = match addresses {
         Addresses::Only(all) => {
             let all = all.into_iter();
             all.map(|ip| SocketAddr::new(ip, host.port)).collect()
         }
         Addresses::OfHost => {
-            let found = timeout_at(end, lookup_host((host.name.as_str(), host.port))).await;
+            let found = timeout_at(deadline, lookup_host((host.name.as_str(), host.port))).await;
             let found = found.map_err(|_late| Failure::NoConnection(None))?;
             let found = found.map_err(|cause| Failure::NoConnection(Some(cause)))?;
             found.collect()
         }
     };
-    let count = addresses.len().min(TRIES);
+    let count = addresses.len().min(ADDRESSES_TRIED_MAX);
     let mut last_error = None;
     for (tried, address) in addresses.into_iter().take(count).enumerate() {
-        let left = end.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(count - tried).unwrap_or(1);
         let Ok(connected) = timeout(share, TcpStream::connect(address)).await else {
             last_error = None;
@@ -246,7 +250,7 @@ where
     B::Error: Into<Cause>,
 {
     let mut http = http1::Builder::new();
-    http.max_buf_size(HEAD_LEN);
+    http.max_buf_size(HEAD_LEN_MAX);
     let (mut send, connection) = http.handshake(TokioIo::new(tls)).await?;
     let response = async move {
         let (parts, incoming) = send.send_request(request).await?.into_parts();
@@ -256,6 +260,7 @@ where
     tokio::select! {
         biased;
         result = &mut response => result,
+        // The connection has ended, so the response is ready, or never will be complete and fails.
         _ = &mut connection => response.await,
     }
 }
@@ -275,7 +280,7 @@ impl ResponseBody {
     }
 }
 
-/// Reads up to `max` bytes.
+/// Reads and discards `max` bytes, or all if there are fewer.
 async fn drain(mut body: Incoming, max: usize) {
     let mut left = max;
     while let Some(Ok(frame)) = body.frame().await {
@@ -287,19 +292,19 @@ async fn drain(mut body: Incoming, max: usize) {
     }
 }
 
-/// The certificate authorities of the machine and those in the PEM file `extra_root`. `key` is the setting that names
-/// the file, for error messages.
+/// The certificate authorities of the machine and those in the PEM file `extra_root`. `setting` is the name of the setting
+/// with the file's path, for error messages.
 ///
 /// # Errors
-/// [`Error::Usage`] when the file cannot be used.
-pub fn root_store(extra_root: Option<&Path>, key: &str) -> Result<RootCertStore> {
+/// [`Error::Usage`] if the file cannot be used.
+pub fn root_store(extra_root: Option<&Path>, setting: &str) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
         log::warn!("a certificate authority of this machine cannot be read: {error}");
     }
-    let (taken, _) = roots.add_parsable_certificates(native.certs);
-    if taken == 0 && extra_root.is_none() {
+    let (added_count, _) = roots.add_parsable_certificates(native.certs);
+    if added_count == 0 && extra_root.is_none() {
         log::warn!(
             "this machine trusts no certificate authority, so requests to sites will fail: install ca-certificates"
         );
@@ -307,7 +312,7 @@ pub fn root_store(extra_root: Option<&Path>, key: &str) -> Result<RootCertStore>
     let Some(path) = extra_root else {
         return Ok(roots);
     };
-    let unusable = |problem: &str| Error::Usage(format!("{key}: {} {problem}", path.display()));
+    let unusable = |problem: &str| Error::Usage(format!("{setting}: {} {problem}", path.display()));
     for certificate in pem::certificates(path).map_err(|problem| unusable(&problem))? {
         let added = roots.add(certificate);
         added.map_err(|error| unusable(&format!("holds no certificate authority ({error})")))?;

@@ -1,5 +1,4 @@
-//! Outbound requests: HTTPS requests, and the addresses to which the server may send those that a
-//! caller causes.
+//! Outbound HTTPS requests, and the addresses to which they may go if an untrusted caller has chosen the domain.
 
 pub mod address;
 pub mod egress;
