@@ -1,5 +1,4 @@
-//! The parts of a running server, once: handlers, guards and jobs share one [`App`]. Also opens single parts for
-//! commands.
+//! The parts of a running server: handlers, guards and jobs share one [`App`]. Also opens some of these parts for commands.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -35,11 +34,11 @@ use crate::tls::{self, Certificates, TrustedAuthority};
 use crate::{server_state, signing_keys};
 
 /// Upper bound for the duration of a sweep.
-const SWEEP_TAKES: Duration = Duration::from_secs(30);
+const SWEEP_DURATION_MAX: Duration = Duration::from_secs(30);
 
 /// The parts of a running server. Handlers take it as `app: &App`.
 pub struct App {
-    /// The settings file.
+    /// The settings from the settings file and the environment.
     pub settings: Config,
     /// The database.
     pub db: Db,
@@ -67,7 +66,7 @@ pub struct App {
     pub backup_dir: BackupDir,
     /// Counts refused requests by code.
     pub refusals: Arc<RefusalCounter>,
-    /// How many sessions ran in the past.
+    /// How many sessions ran at once in the past, cached.
     pub usage: Arc<UsageCache>,
     /// Networks that may read `/health` and `/metrics`.
     pub monitor_networks: MonitorNetworks,
@@ -137,7 +136,7 @@ impl App {
         }
     }
 
-    /// The address on which it listens: `https://…`.
+    /// The URL at which it listens: `https://…`.
     pub fn listening_url(&self) -> String {
         listening_url(&self.settings, self.certificates.as_deref())
     }
@@ -159,11 +158,12 @@ impl Opened {
     fn open(settings: &Config) -> Result<Self> {
         data_folder::secure(&settings.database.path)?;
         let is_first_start = !settings.database.path.exists();
-        let db = Db::open_as_server(&database(settings))?;
+        let db = Db::open_as_server(&database_options(settings))?;
         let clock = server_clock(&db)?;
         let now = clock.now().wall;
+        // Read before the start is recorded, which may change it.
         let trusted = db.read_blocking(signing_keys::trusted_authority)?;
-        begin(&db, &clock, settings)?;
+        record_start(&db, &clock, settings)?;
         let signer = Signer::new(signing_keys::open(&db, &settings.data_folder(), now)?);
         let signer = Arc::new(signer);
         let certificates = certificates(settings, &db, trusted)?.map(Arc::new);
@@ -216,7 +216,7 @@ impl Sentinel for &App {
 }
 
 /// The options with which to open the database.
-pub fn database(settings: &Config) -> db::Options {
+pub fn database_options(settings: &Config) -> db::Options {
     let synchronous = match settings.database.synchronous {
         Synchronous::Full => db::Synchronous::Full,
         Synchronous::Normal => db::Synchronous::Normal,
@@ -238,7 +238,8 @@ pub fn no_database(path: &Path) -> Error {
     ))
 }
 
-/// The backup folder; `backups` in the data folder if the settings name none, for backups made by hand.
+/// The backup folder. If the settings name none, it is `backups` in the data folder, and backups are made there only by
+/// hand.
 pub fn backup_dir(settings: &Config) -> BackupDir {
     let backup = &settings.backup;
     let hours = Duration::from_hours(u64::from(backup.every_hours));
@@ -263,7 +264,8 @@ pub fn command_clock(db: &Db, settings: &Config) -> Result<TrustedClock> {
     }
     let high_water = db.read_blocking(server_state::load)?.high_water;
     // Each sweep records the date; a long one delays that.
-    let age = Duration::from_secs(u64::from(settings.sessions.cleanup_interval)) + SWEEP_TAKES;
+    let age =
+        Duration::from_secs(u64::from(settings.sessions.cleanup_interval)) + SWEEP_DURATION_MAX;
     Ok(TrustedClock::beside(
         Arc::new(SystemClock::default()),
         high_water,
@@ -304,17 +306,17 @@ fn server_clock(db: &Db) -> Result<TrustedClock> {
 }
 
 /// Whether clients need no certificate of the server's own authority.
-fn no_authority(settings: &Config) -> Result<bool> {
+fn needs_no_authority(settings: &Config) -> Result<bool> {
     Ok(settings.tls.mode != TlsMode::SelfSigned
         && tls::authority_key(&settings.data_folder())?.is_none())
 }
 
 /// Records that the server starts now. If the database accepts no writes, one that was served before is served
 /// anyway; the record follows with the first successful write.
-fn begin(db: &Db, clock: &TrustedClock, settings: &Config) -> Result<()> {
-    let (now, no_authority) = (clock.now().wall, no_authority(settings)?);
+fn record_start(db: &Db, clock: &TrustedClock, settings: &Config) -> Result<()> {
+    let (now, needs_no_authority) = (clock.now().wall, needs_no_authority(settings)?);
     db.write_first(move |tx| {
-        if no_authority {
+        if needs_no_authority {
             signing_keys::record_no_authority_needed(tx)?;
         } else {
             signing_keys::record_no_authority_yet(tx)?;
@@ -322,6 +324,7 @@ fn begin(db: &Db, clock: &TrustedClock, settings: &Config) -> Result<()> {
         server_state::note_start(tx, now)?;
         products::ensure(tx, now)
     })?;
+    // Begins the first transaction, and with it the write above.
     match db.write_blocking("server_state.begin", |_| Ok(())) {
         Err(Error::Unavailable { .. }) if db.read_blocking(products::exists)? => Ok(()),
         Err(error) => Err(error),
@@ -368,7 +371,7 @@ fn egress(settings: &Config) -> Result<Egress> {
     Egress::open(rules, handshake.extra_root.as_deref())
 }
 
-/// The limit on starts per license.
+/// The limit on session starts and device activations per license.
 fn start_quota(settings: &Config, limiter: &Arc<Limiter>) -> Quota {
     let rule = Rule {
         per_minute: settings.sessions.starts_per_minute,
@@ -377,7 +380,7 @@ fn start_quota(settings: &Config, limiter: &Arc<Limiter>) -> Quota {
     Quota::new(limiter.clone(), rule)
 }
 
-/// The address that clients use: `public_url`, otherwise the address on which it listens.
+/// The URL that clients use: `public_url`, otherwise the one at which the server listens.
 fn endpoint(settings: &Config, certificates: Option<&Certificates>) -> Result<PublicEndpoint> {
     let public = settings.public_url();
     let read = |file: PathBuf| -> Result<Authority> {
@@ -395,7 +398,7 @@ fn endpoint(settings: &Config, certificates: Option<&Certificates>) -> Result<Pu
     })
 }
 
-/// The address on which a server with these settings listens.
+/// The URL at which a server with these settings listens.
 fn listening_url(settings: &Config, certificates: Option<&Certificates>) -> String {
     let server = &settings.server;
     let scheme = certificates.map_or("http", |_| "https");

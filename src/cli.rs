@@ -291,7 +291,7 @@ impl CommandRun<'_> {
     fn open(self, if_missing: IfMissing) -> Result<Console> {
         let settings = self.settings;
         data_folder::secure(&settings.database.path)?;
-        let options = app::database(settings);
+        let options = app::database_options(settings);
         db::check_served_file(&options.path)?;
         let missing = !options.path.exists();
         if missing && if_missing == IfMissing::Refuse {

@@ -82,7 +82,7 @@ fn open_database(settings: &Config) -> Result<Db, String> {
     } else if let Err(error) = db::check_served_file(path) {
         Err(error.to_string())
     } else if path.exists() {
-        Db::open_as_command(&app::database(settings)).map_err(|error| error.to_string())
+        Db::open_as_command(&app::database_options(settings)).map_err(|error| error.to_string())
     } else {
         Err(format!(
             "{} does not exist: on a new machine the first start creates it; otherwise mount its disk, or restore a \
@@ -537,7 +537,7 @@ pub fn accept_clock(settings: &Config) -> Result<()> {
         db::check_served_file(path)?;
         return Err(app::no_database(path));
     }
-    let db = Db::open_as_server(&app::database(settings))?;
+    let db = Db::open_as_server(&app::database_options(settings))?;
     let now = app::system_now();
     db.write_blocking("server_state.reset_clock", move |tx| {
         server_state::reset_clock(tx, now)
