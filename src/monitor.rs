@@ -16,7 +16,7 @@ use crate::metrics::LOGIN_FAILED;
 use crate::security::client_address::ClientAddress;
 use crate::server_state;
 use crate::sessions::{self, LivenessCutoff};
-use crate::web::guards::Moment;
+use crate::web::guards::RequestTime;
 use crate::web::reply::Problem;
 
 /// How long `/health` waits for its write: monitors time out after a few seconds, and must get the reason before.
@@ -41,8 +41,8 @@ impl<'r> FromRequest<'r> for Watcher {
 
 /// Whether the database accepts a write, tested by a write, and whether damage was found.
 #[get("/health")]
-async fn health(_watcher: Watcher, moment: Moment, app: &App) -> (Status, RawJson<String>) {
-    let now = moment.0.wall;
+async fn health(_guard: Watcher, at: RequestTime, app: &App) -> (Status, RawJson<String>) {
+    let now = at.0.wall;
     let written = app.db.write("server_state.advance", move |tx| {
         server_state::advance(tx, now)
     });
@@ -69,8 +69,8 @@ fn unhealthy(status: &str, reason: &str) -> (Status, RawJson<String>) {
 
 /// Metrics in the Prometheus text format.
 #[get("/metrics")]
-async fn metrics(_watcher: Watcher, moment: Moment, app: &App) -> Result<RawText<String>, Problem> {
-    let now = moment.0.wall;
+async fn metrics(_guard: Watcher, at: RequestTime, app: &App) -> Result<RawText<String>, Problem> {
+    let now = at.0.wall;
     let running = app
         .db
         .read(move |reader| sessions::count(reader, LivenessCutoff::while_served(now)))
@@ -86,7 +86,7 @@ async fn metrics(_watcher: Watcher, moment: Moment, app: &App) -> Result<RawText
         .fold(String::new(), |lines, (code, count)| {
             lines + &format!("license_server_refusals_total{{code=\"{code}\"}} {count}\n")
         });
-    let up = moment.0.tick.0.as_secs();
+    let up = at.0.tick.0.as_secs();
     Ok(RawText(format!(
         "# HELP license_server_info The running version.\n\
          # TYPE license_server_info gauge\n\

@@ -415,7 +415,7 @@ pub fn serve(settings: Config, process: Process, output: OutputFormat) -> Result
         (OutputFormat::Json, _) => console::json(&serde_json::json!(listening)),
         (OutputFormat::Text, LogFormat::Json) => console::text(&listening.line()?),
         (OutputFormat::Text, LogFormat::Text) => {
-            console::text(&page::text("server/listening.txt.tera", listening)?)
+            console::text(&page::render_text("server/listening.txt.tera", listening)?)
         }
     };
     server.run(process, ready, std::future::pending())

@@ -11,7 +11,7 @@ use crate::error::{Doing, Result};
 use crate::licenses::client::LicenseTerms;
 use crate::licenses::{self, LicenseKey};
 use crate::products::client::Program;
-use crate::web::body::{Body, Fields, FromFields};
+use crate::web::body::{Body, FromFields, JsonFields};
 use crate::web::reply::{ApiResponse, Reply};
 
 /// The JSON body of the response to an activation.
@@ -71,7 +71,7 @@ struct DeactivateRequest {
 }
 
 impl FromFields for DeactivateRequest {
-    fn from_fields(fields: &mut Fields) -> Result<Self> {
+    fn from_fields(fields: &mut JsonFields) -> Result<Self> {
         Ok(Self {
             key: licenses::client::key(fields)?,
             hardware_id: fields.text("hardware_hash", DEVICE_TEXT_MAX)?,

@@ -179,7 +179,7 @@ async fn table(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
             _ => break,
         }
     }
-    Ok(csv.file(&format!("audit-{}", request.now.wall.day()))?)
+    Ok(csv.into_file(&format!("audit-{}", request.now.wall.day()))?)
 }
 
 /// The routes of this module.

@@ -75,7 +75,8 @@ pub fn run(settings: Config, process: Process) -> Result<()> {
     let address = SocketAddr::new(settings.server.address, settings.server.port);
     let client = ApiClient::new(&ca, address, sample.api_key.clone())?;
     let script = play(client, server.app.clone(), sample, texts.clone());
-    let ready = move |_: &Listening| console::text(&page::text("demo/welcome.txt.tera", &texts)?);
+    let ready =
+        move |_: &Listening| console::text(&page::render_text("demo/welcome.txt.tera", &texts)?);
     server.run(process, ready, script)
 }
 
@@ -98,7 +99,7 @@ async fn play(client: ApiClient, app: Arc<App>, sample: Sample, texts: Value) ->
     })
     .await?;
     let others = BackgroundClients::start(&client, &sample.to_run).await?;
-    console::text(&page::text("demo/try.txt.tera", &texts)?)?;
+    console::text(&page::render_text("demo/try.txt.tera", &texts)?)?;
     others.keep_alive(&client).await
 }
 

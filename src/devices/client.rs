@@ -8,14 +8,14 @@ use crate::licenses::{self, LicenseKey};
 use crate::products::client::Program;
 use crate::text;
 use crate::version::VERSION_LEN_MAX;
-use crate::web::body::{Fields, FromFields};
+use crate::web::body::{FromFields, JsonFields};
 use crate::web::rate_limiting::NamedCaller;
 
 /// The maximum length of a device's name and of its fingerprint, in characters.
 pub const DEVICE_TEXT_MAX: usize = 255;
 
 impl FromFields for ClientIdentity {
-    fn from_fields(fields: &mut Fields) -> Result<Self> {
+    fn from_fields(fields: &mut JsonFields) -> Result<Self> {
         Ok(Self {
             license_key: licenses::client::key(fields)?,
             machine_id: fields.text_with("machine_id", DEVICE_TEXT_MAX, text::to_nfc)?,

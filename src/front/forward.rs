@@ -20,7 +20,7 @@ use crate::clock::TrustedClock;
 use crate::security::client_address::ClientAddress;
 use crate::security::signing::{Exchange, NONCE, Nonce, Signer};
 use crate::web::body::BODY_LEN_MAX;
-use crate::web::connection::{BODIES_LEN_MAX, BodyBudget, Connection};
+use crate::web::connection::{BODIES_LEN_MAX, BodyBudget, RequestContext};
 use crate::web::cookies;
 
 /// Responses without information are delayed to a multiple of this, so that the response time does not reveal whether
@@ -124,13 +124,13 @@ impl RocketBridge {
             return not_served().into();
         };
         // Rocket's copy of the head lasts until the response, and the body may take its time.
-        let Ok(_held) = self.bodies.hold_up_to(head_len(&head)) else {
+        let Ok(_reserved) = self.bodies.reserve_up_to(head_len(&head)) else {
             log::debug!("{from}: no memory left for long request heads");
             return with_connection_close(not_served()).into();
         };
-        let connection = Connection::new(body, self.bodies.clone());
+        let context = RequestContext::new(body, self.bodies.clone());
         if !is_canonical(path) {
-            return drained(&connection, not_served()).await.into();
+            return drained(&context, not_served()).await.into();
         }
         let is_signed = path.starts_with(SIGNED);
         let inner = self.rocket.req(method, full.to_owned());
@@ -138,7 +138,7 @@ impl RocketBridge {
         let inner = with_headers(inner, &head.headers);
         // The body stays on the connection until a guard asks for it. Rocket never sees it, because it would let a
         // form override the method of the request.
-        connection.attach(inner.inner());
+        context.attach(inner.inner());
         // Rocket has its own copy; this one and the buffer that holds it are kept for a signature only.
         let head = is_signed.then_some(head);
         let (mut response, body) = into_response(inner.dispatch().await).await;
@@ -146,18 +146,18 @@ impl RocketBridge {
             && !reveals_nothing(&response)
         {
             let headers = self
-                .signature_headers(&head, &connection, (&response, &body))
+                .signature_headers(&head, &context, (&response, &body))
                 .await;
             response.headers_mut().extend(headers);
         }
-        after_body(&connection, response, from).await
+        after_body(&context, response, from).await
     }
 
     /// The headers that sign `response`; empty if the caller does not ask for a signature.
     async fn signature_headers(
         &self,
         head: &Parts,
-        connection: &Connection,
+        context: &RequestContext,
         (response, body): (&Response<Full<Bytes>>, &Bytes),
     ) -> HeaderMap {
         if !head.headers.contains_key(NONCE) {
@@ -165,7 +165,7 @@ impl RocketBridge {
         }
         // Reads the body if a guard refused the request before reading it. The signature does not cover a body that
         // is longer than any handler accepts.
-        let request_body = connection.whole_body(BODY_LEN_MAX).await;
+        let request_body = context.whole_body(BODY_LEN_MAX).await;
         let exchange = Exchange {
             method: head.method.as_str(),
             path: head.uri.path(),
@@ -209,19 +209,19 @@ impl<'h> Target<'h> {
 
 /// `response`, once the rest of the request's body has been read; another one if the body is incomplete.
 async fn after_body(
-    connection: &Connection,
+    context: &RequestContext,
     response: Response<Full<Bytes>>,
     from: ClientAddress,
 ) -> FrontResponse {
-    let response = drained(connection, response).await;
-    if connection.body_is_incomplete() {
+    let response = drained(context, response).await;
+    if context.body_is_incomplete() {
         log::debug!("{from}: a request body is incomplete, or did not arrive in time");
         return with_connection_close(not_served()).into();
     }
     FrontResponse {
         response,
-        silence: connection.silence(),
-        is_program: connection.caller_is_identified(),
+        silence: context.silence(),
+        is_program: context.caller_is_identified(),
     }
 }
 
@@ -259,10 +259,10 @@ fn with_headers<'c>(mut inner: LocalRequest<'c>, headers: &HeaderMap) -> LocalRe
 
 /// `response`, once the rest of the request has been read; it closes the connection if that is not possible.
 async fn drained(
-    connection: &Connection,
+    context: &RequestContext,
     response: Response<Full<Bytes>>,
 ) -> Response<Full<Bytes>> {
-    if connection.drain().await {
+    if context.drain().await {
         response
     } else {
         with_connection_close(response)

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::{Backend, ConnectionLimit, Front, Limits, Proxies, RocketBridge};
-use crate::web::connection::Connection;
+use crate::web::connection::RequestContext;
 
 /// Far longer than any step of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,8 +36,8 @@ impl<'r> FromRequest<'r> for Identified {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        Connection::keep_open_for(request, SILENCE);
-        Connection::mark_caller_identified(request);
+        RequestContext::keep_open_for(request, SILENCE);
+        RequestContext::mark_caller_identified(request);
         Outcome::Success(Self)
     }
 }
@@ -55,7 +55,7 @@ impl<'r> FromRequest<'r> for ApiKeyOnly {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        Connection::keep_open_for(request, SILENCE);
+        RequestContext::keep_open_for(request, SILENCE);
         Outcome::Success(Self)
     }
 }

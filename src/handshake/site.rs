@@ -10,21 +10,21 @@ use crate::domain::{DOMAIN_LEN_MAX, Domain};
 use crate::error::{Error, Result};
 use crate::licenses::{self, LicenseKey};
 use crate::security::client_address::ClientAddress;
-use crate::web::body::{Fields, FromFields, Lenient};
-use crate::web::guards::Moment;
+use crate::web::body::{FromFields, JsonFields, Lenient};
+use crate::web::guards::RequestTime;
 use crate::web::not_served::{Accepted, NotServed, accepted};
 
 /// Longest text that is read as an id.
 const ID_TEXT_MAX: usize = 64;
 const OPERATION_MAX: usize = 32;
 
-fn id(fields: &mut Fields, name: &'static str) -> Result<Id> {
+fn id(fields: &mut JsonFields, name: &'static str) -> Result<Id> {
     let text = fields.text(name, ID_TEXT_MAX)?;
     Id::parse(&text).ok_or_else(|| Error::invalid(name, "must be 64 hexadecimal digits"))
 }
 
 impl FromFields for Request {
-    fn from_fields(fields: &mut Fields) -> Result<Self> {
+    fn from_fields(fields: &mut JsonFields) -> Result<Self> {
         let domain = fields.text("domain", DOMAIN_LEN_MAX)?;
         Ok(Self {
             domain: Domain::parse(&domain)
@@ -44,7 +44,7 @@ struct Transaction {
 }
 
 impl FromFields for Transaction {
-    fn from_fields(fields: &mut Fields) -> Result<Self> {
+    fn from_fields(fields: &mut JsonFields) -> Result<Self> {
         Ok(Self {
             operation: operation(fields),
             id: id(fields, "transaction_id")?,
@@ -52,7 +52,7 @@ impl FromFields for Transaction {
     }
 }
 
-fn operation(fields: &mut Fields) -> Option<Operation> {
+fn operation(fields: &mut JsonFields) -> Option<Operation> {
     // A malformed parameter counts as missing.
     let key = licenses::client::key_if_given(fields).ok().flatten();
     let mut text = |name, max| fields.text(name, max).ok();
@@ -77,7 +77,7 @@ fn operation(fields: &mut Fields) -> Option<Operation> {
 async fn request(
     body: Lenient<Request>,
     from: ClientAddress,
-    moment: Moment,
+    moment: RequestTime,
     app: &App,
 ) -> Result<Accepted, NotServed> {
     let Some(request) = body.0 else {
@@ -90,7 +90,7 @@ async fn request(
 #[post("/transaction", data = "<body>")]
 async fn transaction(
     body: Lenient<Transaction>,
-    moment: Moment,
+    moment: RequestTime,
     app: &App,
 ) -> Result<Accepted, NotServed> {
     let Some(Transaction { id, operation }) = body.0 else {

@@ -3,7 +3,7 @@
 use super::{KEY_TEXT_MAX, Kind, License, LicenseKey, key_part};
 use crate::clock::UnixMs;
 use crate::error::Result;
-use crate::web::body::Fields;
+use crate::web::body::JsonFields;
 
 const NAME: &str = "license_key";
 
@@ -12,7 +12,7 @@ const NAME: &str = "license_key";
 /// # Errors
 /// [`Error::Invalid`](crate::error::Error::Invalid) if it is missing, not a string, empty, too long, or contains a
 /// control character other than a line end or tab.
-pub fn key(fields: &mut Fields) -> Result<Option<LicenseKey>> {
+pub fn key(fields: &mut JsonFields) -> Result<Option<LicenseKey>> {
     let text = fields.text_with(NAME, KEY_TEXT_MAX, key_part)?;
     Ok(LicenseKey::parse(&text))
 }
@@ -21,7 +21,7 @@ pub fn key(fields: &mut Fields) -> Result<Option<LicenseKey>> {
 ///
 /// # Errors
 /// As [`key`], except that it may be missing.
-pub fn key_if_given(fields: &mut Fields) -> Result<Option<String>> {
+pub fn key_if_given(fields: &mut JsonFields) -> Result<Option<String>> {
     fields.optional_text_with(NAME, KEY_TEXT_MAX, key_part)
 }
 

@@ -31,7 +31,7 @@ use crate::security::rate_limit::RATE_LIMITED;
 use crate::security::secret;
 use crate::web::cookies;
 use crate::web::form::{self, RejectedForm};
-use crate::web::guards::{self, Lang, Moment};
+use crate::web::guards::{self, RequestTime, ResponseLanguage};
 use crate::web::html::{self, Html, HtmlReply};
 use crate::web::page::Pages;
 use crate::web::stash::stash;
@@ -131,7 +131,7 @@ async fn panel_request<'r>(
 ) -> Result<PanelRequest<'r>> {
     let app = App::of(request)?;
     let lifetime = app.login_lifetime();
-    let Moment(now) = Moment::of(request);
+    let RequestTime(now) = RequestTime::of(request);
     let token = login_token_of(request).ok_or(Refusal::NotLoggedIn)?;
     let csrf_token = csrf_token_of(&token);
     let (admin, session) = find_login(&app.db, token, lifetime, now).await?;
@@ -145,7 +145,7 @@ async fn panel_request<'r>(
         mark_seen(&app.db, &session, now).await;
     }
     form::expect_csrf_token(request, &csrf_token);
-    let Lang(language) = Lang::of(request);
+    let ResponseLanguage(language) = ResponseLanguage::of(request);
     Ok(PanelRequest {
         ends_s: logins::ends_in_s(&session, lifetime, now.wall),
         admin,
@@ -309,8 +309,18 @@ impl PanelRequest<'_> {
         form: RejectedForm<'_>,
         values: Value,
     ) -> HtmlReply {
-        let (status, values) = with_form_error(self.rocket, self.language, form, values)?;
-        self.page_with(status, name, values).await
+        let catalog = self.rocket.state::<Catalog>();
+        let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
+        let RejectedForm {
+            fields,
+            section,
+            error,
+        } = form;
+        let status = status_of(&error);
+        let (field, text) = form_error(catalog, self.language, section, error)?;
+        let mut values = html::object_members(values);
+        values.insert("form".to_owned(), form::with_error(fields, &field, &text));
+        self.page_with(status, name, Value::Object(values)).await
     }
 
     /// The values that every template may use.
@@ -342,30 +352,6 @@ impl PanelRequest<'_> {
         let pages = pages.ok_or_else(|| missing_state("pages"))?;
         pages.render_in(self.language, name, values)
     }
-}
-
-/// The status and the values of a page that is rendered again with the input of its form and an error message.
-///
-/// # Errors
-/// The error of the form, if it cannot be corrected in a form.
-fn with_form_error(
-    rocket: &Rocket<Orbit>,
-    language: Language,
-    form: RejectedForm<'_>,
-    values: Value,
-) -> Result<(Status, Value)> {
-    let catalog = rocket.state::<Catalog>();
-    let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
-    let RejectedForm {
-        fields,
-        section,
-        error,
-    } = form;
-    let status = status_of(&error);
-    let (field, text) = form_error(catalog, language, section, error)?;
-    let mut values = html::object_members(values);
-    values.insert("form".to_owned(), form::with_error(fields, &field, &text));
-    Ok((status, Value::Object(values)))
 }
 
 /// The message for an error that the user of a form can correct, and the field that it is about; empty for none.

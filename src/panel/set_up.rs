@@ -64,7 +64,7 @@ async fn owner(
         Err(Error::NotFound { .. }) => None,
         Err(error) => {
             let values = json!({ "token": token });
-            Some(visitor.render_with_errors(OWNER, form.rejected("admins", error), values))
+            Some(visitor.render_with_errors(OWNER, &form, error, values))
         }
     }
 }

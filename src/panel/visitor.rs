@@ -5,11 +5,13 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Orbit, Rocket};
 use serde_json::{Value, json};
 
-use super::{missing_state, with_form_error};
+use super::{form_error, missing_state, status_of};
 use crate::clock::Now;
 use crate::config::Language;
-use crate::web::form::RejectedForm;
-use crate::web::guards::{Lang, Moment};
+use crate::error::Error;
+use crate::i18n::Catalog;
+use crate::web::form::{self, Fields};
+use crate::web::guards::{RequestTime, ResponseLanguage};
 use crate::web::html::{self, Html, HtmlReply};
 use crate::web::page::Pages;
 
@@ -27,7 +29,8 @@ impl<'r> FromRequest<'r> for Visitor<'r> {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
-        let (Moment(now), Lang(language)) = (Moment::of(request), Lang::of(request));
+        let (RequestTime(now), ResponseLanguage(language)) =
+            (RequestTime::of(request), ResponseLanguage::of(request));
         Outcome::Success(Self {
             now,
             language,
@@ -62,10 +65,16 @@ impl Visitor<'_> {
     pub fn render_with_errors(
         &self,
         name: &str,
-        form: RejectedForm<'_>,
+        fields: &Fields,
+        error: Error,
         values: Value,
     ) -> HtmlReply {
-        let (status, values) = with_form_error(self.rocket, self.language, form, values)?;
-        self.page(status, name, values)
+        let catalog = self.rocket.state::<Catalog>();
+        let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
+        let status = status_of(&error);
+        let (field, text) = form_error(catalog, self.language, "admins", error)?;
+        let mut values = html::object_members(values);
+        values.insert("form".to_owned(), form::with_error(fields, &field, &text));
+        self.page(status, name, Value::Object(values))
     }
 }

@@ -16,8 +16,8 @@ use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::LookupResult;
 use crate::text;
 use crate::version::Version;
-use crate::web::connection::Connection;
-use crate::web::guards::{Moment, ValidNonce};
+use crate::web::connection::RequestContext;
+use crate::web::guards::{RequestTime, ValidNonce};
 use crate::web::rate_limiting::{CallRules, NamedCaller, RateLimitContext};
 use crate::web::reply::{ApiResponse, Reply};
 use crate::web::stash::stash;
@@ -59,20 +59,20 @@ impl<'r> FromRequest<'r> for Program {
 /// names, and a guard has not read the body.
 async fn program(request: &Request<'_>) -> Result<Program> {
     let app = App::of(request)?;
-    let Moment(now) = Moment::of(request);
+    let RequestTime(now) = RequestTime::of(request);
     let settings = app.program_settings.get(&app.db).await?;
     let rules = CallRules {
         calls: settings.limits.client,
         failures: settings.limits.client_failures,
     };
-    let rate_limit = RateLimitContext::begin(request, app.limiter.clone(), rules, now.tick);
+    let rate_limit = RateLimitContext::attach(request, app.limiter.clone(), rules, now.tick);
     let key = presented_key(request);
     if let Err(refusal) = settings.api_keys.check(key, now.wall) {
         rate_limit.count_without_api_key()?;
         return Err(refusal.into());
     }
     let idle = Duration::from_secs(settings.config.session_timeout.into());
-    Connection::keep_open_for(request, idle);
+    RequestContext::keep_open_for(request, idle);
     let idempotency_key = request
         .headers()
         .get_one("idempotency-key")

@@ -252,7 +252,7 @@ async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App)
             None => break,
         }
     }
-    Ok(csv.file("sessions")?)
+    Ok(csv.into_file("sessions")?)
 }
 
 fn csv_cells(ended: &EndedSession) -> [String; 12] {

@@ -19,7 +19,7 @@ use crate::products::{ProgramSettings, VersionInfo};
 use crate::security::signing::Signer;
 use crate::session_history::EndReason;
 use crate::version::Version;
-use crate::web::body::{Body, Fields, FromFields};
+use crate::web::body::{Body, FromFields, JsonFields};
 use crate::web::rate_limiting::NamedCaller;
 use crate::web::reply::{ApiResponse, Reply};
 
@@ -118,14 +118,14 @@ struct HeartbeatRequest {
 }
 
 impl FromFields for HeartbeatRequest {
-    fn from_fields(fields: &mut Fields) -> Result<Self> {
+    fn from_fields(fields: &mut JsonFields) -> Result<Self> {
         let token = token(fields)?;
         let key = licenses::client::key(fields)?;
         Ok(Self { token, key })
     }
 }
 
-fn token(fields: &mut Fields) -> Result<SessionToken> {
+fn token(fields: &mut JsonFields) -> Result<SessionToken> {
     let text = fields.text("session_token", TOKEN_TEXT_MAX)?;
     SessionToken::parse(&text).ok_or_else(|| Error::invalid("session_token", "must be a UUID"))
 }
@@ -197,7 +197,7 @@ struct EndRequest {
 }
 
 impl FromFields for EndRequest {
-    fn from_fields(fields: &mut Fields) -> Result<Self> {
+    fn from_fields(fields: &mut JsonFields) -> Result<Self> {
         let token = token(fields)?;
         let key = licenses::client::key_if_given(fields)?;
         Ok(Self {

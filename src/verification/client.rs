@@ -16,7 +16,7 @@ use crate::licenses::client::LicenseTerms;
 use crate::products::VersionInfo;
 use crate::products::client::Program;
 use crate::web::body::Body;
-use crate::web::guards::Lang;
+use crate::web::guards::ResponseLanguage;
 use crate::web::reply::{ApiResponse, Reply};
 
 /// Describes the result of a verification in the caller's language.
@@ -41,7 +41,7 @@ impl<'r> request::FromRequest<'r> for ResultTexts<'r> {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> request::Outcome<Self, Self::Error> {
-        let Lang(language) = Lang::of(request);
+        let ResponseLanguage(language) = ResponseLanguage::of(request);
         request::Outcome::Success(Self {
             catalog: request.rocket().state(),
             language,

@@ -8,7 +8,7 @@ use rocket::request::Request;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::connection::Connection;
+use super::connection::RequestContext;
 use super::guards;
 use super::stash::stash;
 use crate::error::{Error, Fault, RefusalKind, Refused, Result};
@@ -24,7 +24,7 @@ const ELEMENTS_MAX: usize = 1024;
 
 /// The fields of a JSON object, taken out by name.
 #[derive(Debug)]
-pub struct Fields(Map<String, Value>);
+pub struct JsonFields(Map<String, Value>);
 
 /// A type that can be read from the fields of a body.
 pub trait FromFields: Sized {
@@ -32,13 +32,13 @@ pub trait FromFields: Sized {
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the first invalid field.
-    fn from_fields(fields: &mut Fields) -> Result<Self>;
+    fn from_fields(fields: &mut JsonFields) -> Result<Self>;
 }
 
 /// A valid body. An invalid one is answered with a problem document.
 pub struct Body<T>(pub T);
 
-impl Fields {
+impl JsonFields {
     /// The string field `name`, of 1 to `max` characters.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl Fields {
     /// result.
     ///
     /// # Errors
-    /// As [`Fields::text`].
+    /// As [`JsonFields::text`].
     pub fn text_with(
         &mut self,
         name: &'static str,
@@ -71,7 +71,7 @@ impl Fields {
     /// The string field `name`; `None` if it is missing or null.
     ///
     /// # Errors
-    /// As [`Fields::text`], if it is present.
+    /// As [`JsonFields::text`], if it is present.
     pub fn optional_text(&mut self, name: &'static str, max: usize) -> Result<Option<String>> {
         self.optional_text_with(name, max, str::to_owned)
     }
@@ -79,7 +79,7 @@ impl Fields {
     /// The string field `name` after `read` has normalized it; `None` if it is missing or null.
     ///
     /// # Errors
-    /// As [`Fields::text_with`], if it is present.
+    /// As [`JsonFields::text_with`], if it is present.
     pub fn optional_text_with(
         &mut self,
         name: &'static str,
@@ -95,7 +95,7 @@ impl Fields {
     /// The string field `name`, parsed as a `T`.
     ///
     /// # Errors
-    /// As [`Fields::text`], and if it does not parse.
+    /// As [`JsonFields::text`], and if it does not parse.
     pub fn parsed<T: std::str::FromStr<Err: fmt::Display>>(
         &mut self,
         name: &'static str,
@@ -107,48 +107,48 @@ impl Fields {
     }
 }
 
-impl Fields {
-    /// Refuses control characters in the fields that were not read, too: they could end up in a log.
+impl JsonFields {
+    /// Refuses control characters in the fields that were not read, because they could end up in a log, too.
     fn check_unread_fields(&self) -> Result<()> {
-        if self
-            .0
-            .iter()
-            .all(|(key, value)| !has_control(key) && has_no_control(value))
-        {
-            return Ok(());
+        if object_contains_control(&self.0) {
+            return Err(Error::field_fault("body", Fault::Control));
         }
-        Err(Error::field_fault("body", Fault::Control))
+        Ok(())
     }
 }
 
-/// Whether no string in `value`, which is at most [`DEPTH_MAX`] levels deep, contains a control character.
-fn has_no_control(value: &Value) -> bool {
+/// Whether a string in `value`, which is at most [`DEPTH_MAX`] levels deep, contains a control character.
+fn value_contains_control(value: &Value) -> bool {
     match value {
-        Value::String(text) => !has_control(text),
-        Value::Array(values) => values.iter().all(has_no_control),
-        Value::Object(map) => map
-            .iter()
-            .all(|(key, value)| !has_control(key) && has_no_control(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+        Value::String(text) => contains_control(text),
+        Value::Array(values) => values.iter().any(value_contains_control),
+        Value::Object(object) => object_contains_control(object),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
-fn has_control(text: &str) -> bool {
+fn object_contains_control(object: &Map<String, Value>) -> bool {
+    object
+        .iter()
+        .any(|(key, value)| contains_control(key) || value_contains_control(value))
+}
+
+fn contains_control(text: &str) -> bool {
     text.contains(|c: char| c < ' ' || c == '\u{7f}')
 }
 
 fn check_length_and_controls(name: &'static str, text: String, max: usize) -> Result<String> {
     if text.chars().nth(max).is_some() {
         Err(Error::field_fault(name, Fault::TooLong(max)))
-    } else if has_control(&text) {
+    } else if contains_control(&text) {
         Err(Error::field_fault(name, Fault::Control))
     } else {
         Ok(text)
     }
 }
 
-/// A body for routes that must not explain themselves: `None` if it is invalid, and the caller does not learn
-/// why. The `Content-Type` is not checked.
+/// A body for routes that must not reveal why they refuse a request: `None` if it is invalid. The `Content-Type` is not
+/// checked.
 pub struct Lenient<T>(pub Option<T>);
 
 #[rocket::async_trait]
@@ -157,7 +157,7 @@ impl<'r, T: FromFields> FromData<'r> for Lenient<T> {
 
     async fn from_data(request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r, Self> {
         let read = async {
-            let mut fields = parse(&Connection::body(request, BODY_LEN_MAX).await?)?;
+            let mut fields = parse(&RequestContext::body(request, BODY_LEN_MAX).await?)?;
             let value = T::from_fields(&mut fields)?;
             fields.check_unread_fields()?;
             Ok::<T, Error>(value)
@@ -176,7 +176,7 @@ impl<'r, T: FromFields> FromData<'r> for Body<T> {
     async fn from_data(request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r, Self> {
         let read = async {
             require_json(request)?;
-            let text = Connection::body(request, BODY_LEN_MAX).await?;
+            let text = RequestContext::body(request, BODY_LEN_MAX).await?;
             let mut fields = parse(&text)?;
             let value = T::from_fields(&mut fields)?;
             fields.check_unread_fields()?;
@@ -189,7 +189,7 @@ impl<'r, T: FromFields> FromData<'r> for Body<T> {
         match read.await {
             Ok(value) => Outcome::Success(Self(value)),
             Err(error) => {
-                if !Connection::has_incomplete_body(request) {
+                if !RequestContext::has_incomplete_body(request) {
                     stash(request, error);
                 }
                 Outcome::Error((Status::BadRequest, ()))
@@ -203,8 +203,8 @@ fn require_json(request: &Request<'_>) -> Result<()> {
         .headers()
         .get_one("content-type")
         .unwrap_or_default();
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
+    let media_type = given.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
     Err(Refused::new(RefusalKind::UnsupportedMediaType, "unsupported_media_type").into())
@@ -215,7 +215,7 @@ fn require_json(request: &Request<'_>) -> Result<()> {
 /// # Errors
 /// `malformed_json` for anything but an object, and for input on which parsers differ: a duplicate key, a lone
 /// surrogate, nesting deeper than 16. A wrong encoding, an empty body and a non-object are named as the reason.
-pub fn parse(bytes: &[u8]) -> Result<Fields> {
+pub fn parse(bytes: &[u8]) -> Result<JsonFields> {
     let malformed = || Refused::new(RefusalKind::Malformed, "malformed_json");
     let text = std::str::from_utf8(bytes).ok();
     let text = text.filter(|text| wide_encoding(text.as_bytes()).is_none());
@@ -230,7 +230,7 @@ pub fn parse(bytes: &[u8]) -> Result<Fields> {
     let value = Strict { depth: DEPTH_MAX }.deserialize(&mut reader);
     let ended = reader.end();
     match (value, ended) {
-        (Ok(Value::Object(map)), Ok(())) => Ok(Fields(map)),
+        (Ok(Value::Object(map)), Ok(())) => Ok(JsonFields(map)),
         (Ok(_), Ok(())) => Err(malformed().with_text_key("no_object").into()),
         _ => Err(malformed().into()),
     }

@@ -26,7 +26,7 @@ pub struct Chart {
     pub line: String,
     /// The SVG path of the area below the line.
     pub area: String,
-    /// The difference in value between two grid lines.
+    /// The difference in value between adjacent grid lines.
     pub step: u32,
     /// The first point.
     pub first: Point,
@@ -35,7 +35,7 @@ pub struct Chart {
     /// The highest point; the latest one if there are several.
     pub peak: Point,
     /// The lowest value.
-    pub least: u32,
+    pub lowest: u32,
     /// The rows of the table: the highest value of each period, with the time at which the period begins.
     pub rows: Vec<Point>,
 }
@@ -65,7 +65,7 @@ pub fn draw(points: &[Point], row_ms: i64) -> Option<Chart> {
         first,
         last,
         peak,
-        least: lowest,
+        lowest,
         rows: table(points, row_ms.max(1)),
     })
 }
@@ -124,7 +124,10 @@ mod tests {
         let chart = draw(&points(&[(0, 0), (1000, 4), (4000, 2)]), 1000).unwrap();
         assert_eq!(chart.line, "M0.0 40.0L25.0 0.0L100.0 20.0");
         assert_eq!(chart.area, "M0.0 40.0L25.0 0.0L100.0 20.0L100 40L0 40Z");
-        assert_eq!((chart.peak.value, chart.last.value, chart.least), (4, 2, 0));
+        assert_eq!(
+            (chart.peak.value, chart.last.value, chart.lowest),
+            (4, 2, 0)
+        );
         assert_eq!(chart.peak.at, UnixMs(1000));
     }
 

@@ -1,5 +1,5 @@
-//! What the front attaches to a request besides its head: the body, which is read only when a guard asks for it,
-//! and a place where a guard can leave facts about the caller for the front.
+//! What the front and the guards share about a request: its body, which is read only when a guard asks for it, and what
+//! the guards found out about the caller.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,13 +17,14 @@ use crate::error::{Error, RefusalKind, Refused, Result};
 
 /// Time limit for receiving a whole body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum length of all bodies and heads in progress together, in bytes, not counting the [`FREE_LEN`] of each.
+/// Maximum length of all bodies and heads in progress together, in bytes, not counting the [`UNCOUNTED_LEN`] of each.
 pub const BODIES_LEN_MAX: usize = 16 * 1024 * 1024;
-/// The bytes of each body, and of each head, that do not count towards [`BODIES_LEN_MAX`]. More than any call of a
+/// How many bytes of each body, and of each head, do not count towards [`BODIES_LEN_MAX`]. More than any call of a
 /// licensed program needs, so that large bodies from other callers never cause such a call to be refused.
-const FREE_LEN: usize = 2 * 1024;
-/// The longest head, and about what the layers below keep of a body that is discarded, in bytes.
-const HELD_LEN_MAX: u64 = 16 * 1024;
+const UNCOUNTED_LEN: usize = 2 * 1024;
+/// The most that is reserved at once, in bytes: the length of the longest head, and about what hyper buffers of a body
+/// that is discarded.
+const RESERVED_LEN_MAX: u64 = 16 * 1024;
 /// Maximum number of bytes of an unwanted body that are read and discarded.
 const DRAIN_LEN_MAX: u64 = 8 * 1024 * 1024;
 
@@ -37,29 +38,34 @@ impl BodyBudget {
         Self(Arc::new(Semaphore::new(bytes)))
     }
 
-    /// Reserves `len` bytes, but at most [`HELD_LEN_MAX`], until the result is dropped; an error if the budget is used
+    /// Reserves `len` bytes, but at most [`RESERVED_LEN_MAX`], until the result is dropped; an error if the budget is used
     /// up.
-    pub fn hold_up_to(&self, len: u64) -> Result<Held, TryAcquireError> {
-        let counted = len.min(HELD_LEN_MAX).saturating_sub(FREE_LEN as u64);
+    pub fn reserve_up_to(&self, len: u64) -> Result<ReservedBytes, TryAcquireError> {
+        let counted = len
+            .min(RESERVED_LEN_MAX)
+            .saturating_sub(UNCOUNTED_LEN as u64);
         let counted = u32::try_from(counted).unwrap_or(u32::MAX);
-        self.0.clone().try_acquire_many_owned(counted).map(Held)
+        self.0
+            .clone()
+            .try_acquire_many_owned(counted)
+            .map(ReservedBytes)
     }
 }
 
 /// Reserved bytes, released on drop.
 #[must_use]
-pub struct Held(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct ReservedBytes(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// The body of a request and facts about its caller, shared by the front and the guards.
 #[derive(Clone)]
-pub struct Connection(Arc<Shared>);
+pub struct RequestContext(Arc<Shared>);
 
 struct Shared {
     body: Mutex<BodyReader>,
-    body_failed: AtomicBool,
+    body_is_incomplete: AtomicBool,
     /// How long the caller may wait before its next request, in milliseconds; 0 if no guard has set it.
     silence_ms: AtomicU64,
-    is_known_caller: AtomicBool,
+    caller_is_identified: AtomicBool,
 }
 
 /// A body and the part of it that has been read.
@@ -67,13 +73,13 @@ struct BodyReader {
     /// The unread rest; `None` after its end.
     rest: Option<UnsyncBoxBody<Bytes, hyper::Error>>,
     read: Bytes,
-    /// Whether `read` and `rest` together are the whole body, so that reading can go on.
+    /// Whether `read` and `rest` together are the whole body, so that reading can continue.
     is_intact: bool,
     deadline: Instant,
     budget: BodyBudget,
     /// The bytes taken from `budget`. Released when the request has been answered.
     permit: Option<OwnedSemaphorePermit>,
-    /// Whether the rest stays unread, because the budget is used up: reading it to its end would take memory too.
+    /// Whether the rest stays unread because the budget is used up: even reading and discarding it would take memory.
     is_over_budget: bool,
 }
 
@@ -86,7 +92,7 @@ enum BodyError {
     Incomplete,
 }
 
-impl Connection {
+impl RequestContext {
     /// For a request whose body can be read from `body`, within `budget`.
     pub fn new<B>(body: B, budget: BodyBudget) -> Self
     where
@@ -103,9 +109,9 @@ impl Connection {
                 permit: None,
                 is_over_budget: false,
             }),
-            body_failed: AtomicBool::new(false),
+            body_is_incomplete: AtomicBool::new(false),
             silence_ms: AtomicU64::new(0),
-            is_known_caller: AtomicBool::new(false),
+            caller_is_identified: AtomicBool::new(false),
         }))
     }
 
@@ -124,10 +130,10 @@ impl Connection {
     /// `payload_too_large`, and [`Error::Unavailable`] if the budget of all bodies is used up or the body is
     /// incomplete.
     pub async fn body(request: &Request<'_>, max: usize) -> Result<Bytes> {
-        let Some(connection) = Self::of(request) else {
+        let Some(context) = Self::of(request) else {
             return Ok(Bytes::new());
         };
-        connection.read(max).await.map_err(|error| match error {
+        context.read(max).await.map_err(|error| match error {
             BodyError::TooLong => Refused::new(RefusalKind::TooLarge, "payload_too_large").into(),
             BodyError::OverBudget => Error::Unavailable {
                 reason: "too many request bodies are in progress".to_owned(),
@@ -143,8 +149,8 @@ impl Connection {
         Self::of(request).is_some_and(Self::body_is_incomplete)
     }
 
-    /// Has the front keep the connection of `request` open for a caller that may wait for `silence` before its
-    /// next request. For guards that have identified the caller.
+    /// Tells the front to keep the connection of `request` open, because the caller may wait for `silence` before its next
+    /// request. For guards that have identified the caller.
     pub fn keep_open_for(request: &Request<'_>, silence: Duration) {
         if let Some(Self(shared)) = Self::of(request) {
             let silence = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
@@ -156,13 +162,13 @@ impl Connection {
     /// nothing, because every copy of the program contains it.
     pub fn mark_caller_identified(request: &Request<'_>) {
         if let Some(Self(shared)) = Self::of(request) {
-            shared.is_known_caller.store(true, Ordering::Relaxed);
+            shared.caller_is_identified.store(true, Ordering::Relaxed);
         }
     }
 
     /// Whether the caller named an existing license or session.
     pub fn caller_is_identified(&self) -> bool {
-        self.0.is_known_caller.load(Ordering::Relaxed)
+        self.0.caller_is_identified.load(Ordering::Relaxed)
     }
 
     /// How long the caller may wait before its next request; `None` if no guard has set it.
@@ -173,14 +179,14 @@ impl Connection {
 
     /// Whether the body is incomplete: the connection failed, or it did not arrive in time.
     pub fn body_is_incomplete(&self) -> bool {
-        self.0.body_failed.load(Ordering::Relaxed)
+        self.0.body_is_incomplete.load(Ordering::Relaxed)
     }
 
     async fn read(&self, max: usize) -> Result<Bytes, BodyError> {
         let mut reader = self.0.body.lock().await;
         let body = reader.read_in_time(max).await;
         if matches!(body, Err(BodyError::Incomplete)) {
-            self.0.body_failed.store(true, Ordering::Relaxed);
+            self.0.body_is_incomplete.store(true, Ordering::Relaxed);
         }
         body
     }
@@ -201,8 +207,8 @@ impl Connection {
         let Some(rest) = reader.rest.take() else {
             return !self.body_is_incomplete();
         };
-        // The layers below keep about as much of a body as they read at a time.
-        let Ok(_held) = reader.budget.hold_up_to(rest.size_hint().lower()) else {
+        // hyper buffers about as much of a body as it reads at a time.
+        let Ok(_reserved) = reader.budget.reserve_up_to(rest.size_hint().lower()) else {
             return false;
         };
         matches!(timeout_at(deadline, discard_body(rest)).await, Ok(true))
@@ -221,6 +227,7 @@ impl BodyReader {
 
     async fn read_all(&mut self, max: usize) -> Result<Bytes, BodyError> {
         if !self.is_intact {
+            // A guard has failed to read the body and reported why. The front only needs to know that it is not whole.
             return Err(BodyError::TooLong);
         }
         let announced = self
@@ -261,7 +268,7 @@ impl BodyReader {
 
     /// Takes from the budget what a body of `len` bytes needs.
     fn reserve(&mut self, len: usize) -> Result<(), BodyError> {
-        let reserved = FREE_LEN
+        let reserved = UNCOUNTED_LEN
             + self
                 .permit
                 .as_ref()

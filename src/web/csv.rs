@@ -45,7 +45,7 @@ impl Csv {
     /// Appends a row.
     ///
     /// # Errors
-    /// If it has not as many cells as the header.
+    /// If it does not have as many cells as the header row.
     pub fn row<T: AsRef<str>>(&mut self, cells: &[T]) -> Result<()> {
         self.rows += 1;
         self.record(cells)
@@ -56,8 +56,8 @@ impl Csv {
         self.writer.write_record(escaped).doing("write a table")
     }
 
-    /// Appends a row unless the file has `max` rows already. Otherwise leaves it out, which the file name will show,
-    /// and returns false.
+    /// Appends a row and returns true; if the file has `max` rows already, leaves the row out, which the file name will
+    /// show, and returns false.
     ///
     /// # Errors
     /// As [`Csv::row`].
@@ -74,12 +74,12 @@ impl Csv {
     ///
     /// # Errors
     /// If the file cannot be finished.
-    pub fn file(self, name: &str) -> Result<Html> {
+    pub fn into_file(self, name: &str) -> Result<Html> {
         let kind = ContentType::new("text", "csv").with_params(("charset", "utf-8"));
         Ok(Html::File {
             name: self.name(name),
             kind: Box::new(kind),
-            bytes: self.bytes()?,
+            bytes: self.into_bytes()?,
         })
     }
 
@@ -91,7 +91,7 @@ impl Csv {
         }
     }
 
-    fn bytes(self) -> Result<Vec<u8>> {
+    fn into_bytes(self) -> Result<Vec<u8>> {
         self.writer.into_inner().doing("write a table")
     }
 }
@@ -131,7 +131,7 @@ mod tests {
                 assert_eq!(is_written, row <= 2);
             }
             assert_eq!(csv.name("a"), name);
-            let text = String::from_utf8(csv.bytes().unwrap()).unwrap();
+            let text = String::from_utf8(csv.into_bytes().unwrap()).unwrap();
             assert_eq!(text.lines().count(), 1 + rows.min(2));
         }
     }
@@ -150,7 +150,7 @@ mod tests {
         ] {
             csv.row(&[name, note]).unwrap();
         }
-        let text = String::from_utf8(csv.bytes().unwrap()).unwrap();
+        let text = String::from_utf8(csv.into_bytes().unwrap()).unwrap();
         let expected = [
             "\u{feff}\"name\",\"note\"",
             "\"Ada, Countess\",\"says \"\"yes\"\"",
@@ -171,7 +171,7 @@ mod tests {
     fn a_german_file_is_separated_by_semicolons() {
         let mut csv = Csv::new(&["name", "note"], Language::De).unwrap();
         csv.row(&["a;b", "c,d"]).unwrap();
-        let text = String::from_utf8(csv.bytes().unwrap()).unwrap();
+        let text = String::from_utf8(csv.into_bytes().unwrap()).unwrap();
         assert_eq!(text, "\u{feff}\"name\";\"note\"\n\"a;b\";\"c,d\"\n");
     }
 

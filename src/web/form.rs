@@ -9,7 +9,7 @@ use rocket::http::Status;
 use rocket::request::Request;
 use serde_json::{Map, Value, json};
 
-use super::connection::Connection;
+use super::connection::RequestContext;
 use super::stash::stash;
 use crate::error::{Error, Fault, RefusalKind, Refused, Result};
 use crate::logging::RateLimitedLine;
@@ -26,9 +26,9 @@ const OPEN_FORM_LEN_MAX: usize = 16 * 1024;
 const FIELDS_MAX: usize = 200;
 /// Minimum time between two log lines about refused forms.
 const LOG_EVERY: Duration = Duration::from_mins(1);
-/// Characters of a header that such a line shows at most.
-const SHOWN_LEN: usize = 100;
-/// The field with the CSRF token of the login.
+/// Maximum number of characters of a header that such a line shows.
+const SHOWN_LEN_MAX: usize = 100;
+/// The field with the CSRF token, which belongs to the login in the sender's browser.
 const CSRF_FIELD: &str = "proof";
 /// The field with the revision that a form was made from.
 const REVISION_FIELD: &str = "seen";
@@ -45,7 +45,7 @@ pub fn expect_csrf_token(request: &Request<'_>, token: &str) {
     request.local_cache(|| ExpectedToken(Some(token.to_owned())));
 }
 
-/// A form from a page of the panel, with the CSRF token of the login that sends it.
+/// A form from a page of the panel, with the CSRF token of its sender's login.
 #[derive(Debug)]
 pub struct Form(Fields);
 
@@ -57,7 +57,7 @@ pub struct OpenForm {
 }
 
 impl OpenForm {
-    /// Whether it also contains the CSRF token of the login that sends it.
+    /// Whether it also contains the CSRF token of its sender's login.
     pub fn has_valid_csrf_token(&self) -> bool {
         self.has_valid_csrf_token
     }
@@ -181,7 +181,7 @@ fn outcome<'r, T>(request: &Request<'_>, read: Result<T>) -> Outcome<'r, T, ()> 
     match read {
         Ok(form) => Outcome::Success(form),
         Err(error) => {
-            if !Connection::has_incomplete_body(request) {
+            if !RequestContext::has_incomplete_body(request) {
                 stash(request, error);
             }
             Outcome::Error((Status::Forbidden, ()))
@@ -194,8 +194,8 @@ async fn read(request: &Request<'_>) -> Result<Fields> {
         return Err(Refused::new(RefusalKind::Forbidden, CSRF_FAILED).into());
     }
     let given = request.headers().get_one("content-type");
-    let essence = given.unwrap_or_default().split(';').next().map(str::trim);
-    if essence != Some("application/x-www-form-urlencoded") {
+    let media_type = given.unwrap_or_default().split(';').next().map(str::trim);
+    if media_type != Some("application/x-www-form-urlencoded") {
         return Err(
             Refused::new(RefusalKind::UnsupportedMediaType, "unsupported_media_type").into(),
         );
@@ -207,7 +207,7 @@ async fn read(request: &Request<'_>) -> Result<Fields> {
     } else {
         OPEN_FORM_LEN_MAX
     };
-    let text = Connection::body(request, max).await?;
+    let text = RequestContext::body(request, max).await?;
     Fields::parse(&text)
 }
 
@@ -238,7 +238,7 @@ impl AllowedOrigins {
 
     /// Whether the browser states that a form was sent by a page of this server: current browsers do so in
     /// `Sec-Fetch-Site`, older ones in `Origin`. Without either header, the sender is not a browser that submits a
-    /// form. A proxy may replace `Host` by its own name, so the origin of `public_url` is accepted with any `Host`.
+    /// form. A proxy may replace `Host` with its own name, so the origin of `public_url` is accepted with any `Host`.
     fn allows(&self, sender: Sender<'_>) -> bool {
         if let Some(site) = sender.fetch_site {
             return site == "same-origin";
@@ -255,16 +255,16 @@ impl AllowedOrigins {
 
     /// Logs a refused form, at a limited rate, so that the operator can see which setting is missing.
     fn log_refused(&self, sender: Sender<'_>) {
-        let Some(more) = self.refused.due() else {
+        let Some(omitted) = self.refused.due() else {
             return;
         };
-        let short = |text: &str| text.chars().take(SHOWN_LEN).collect::<String>();
+        let short = |text: &str| text.chars().take(SHOWN_LEN_MAX).collect::<String>();
         let site = sender
             .fetch_site
             .map(|site| format!(", Sec-Fetch-Site {site:?}"));
         log::warn!(
             "a form was refused because of its origin: Origin {:?}, Host {:?}{}; if that is the panel's own \
-             address, set it as [server] public_url{more}",
+             address, set it as [server] public_url{omitted}",
             short(sender.origin),
             short(sender.host),
             short(&site.unwrap_or_default()),
@@ -280,10 +280,10 @@ fn is_same_origin(request: &Request<'_>) -> bool {
         origin: headers.get_one("origin").unwrap_or_default(),
         host: headers.get_one("host").unwrap_or_default(),
     };
-    let pages = request.rocket().state::<AllowedOrigins>();
-    let is_allowed = pages.is_some_and(|pages| pages.allows(sender));
-    if let Some(pages) = pages.filter(|_| !is_allowed) {
-        pages.log_refused(sender);
+    let origins = request.rocket().state::<AllowedOrigins>();
+    let is_allowed = origins.is_some_and(|origins| origins.allows(sender));
+    if let Some(origins) = origins.filter(|_| !is_allowed) {
+        origins.log_refused(sender);
     }
     is_allowed
 }
@@ -321,7 +321,7 @@ impl Fields {
             (name.into_owned(), value)
         });
         let fields = Self(normalized.collect());
-        // The decoder replaces invalid bytes by U+FFFD, which browsers hardly ever send themselves.
+        // The decoder replaces invalid bytes with U+FFFD, which browsers hardly ever send themselves.
         let replaced = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
         if fields
             .iter()
@@ -398,9 +398,9 @@ mod tests {
 
     #[test]
     fn the_origin_of_public_url_is_allowed_with_any_host() {
-        let pages = AllowedOrigins::new(Some("https://Licenses.Example.org:443/"));
-        let is_allowed = |pages: &AllowedOrigins, fetch_site, origin, host| {
-            pages.allows(Sender {
+        let origins = AllowedOrigins::new(Some("https://Licenses.Example.org:443/"));
+        let is_allowed = |origins: &AllowedOrigins, fetch_site, origin, host| {
+            origins.allows(Sender {
                 fetch_site,
                 origin,
                 host,
@@ -442,7 +442,7 @@ mod tests {
             (None, "", "licenses.example.org", false),
             (None, "https://", "", false),
         ] {
-            let actual = is_allowed(&pages, fetch_site, origin, host);
+            let actual = is_allowed(&origins, fetch_site, origin, host);
             assert_eq!(actual, expected, "{fetch_site:?} {origin} {host}");
         }
         let without_public_url = AllowedOrigins::new(None);

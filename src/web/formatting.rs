@@ -1,4 +1,4 @@
-//! Formats dates, durations and numbers for pages, in the language of the page.
+//! Formats times and numbers for pages, in the language of the page.
 
 use std::collections::HashMap;
 
@@ -18,12 +18,12 @@ const LONG_AGO_S: i64 = 45 * DAY_S;
 
 /// Registers the filters `date`, `moment`, `ago` (with `now=`), `number` and `bytes`. Times are Unix milliseconds.
 pub(super) fn register(tera: &mut Tera, language: Language) {
-    for (name, form) in [
-        ("date", Form::Date),
-        ("moment", Form::Moment),
-        ("ago", Form::Ago),
+    for (name, style) in [
+        ("date", TimeStyle::Date),
+        ("moment", TimeStyle::DateAndTime),
+        ("ago", TimeStyle::Ago),
     ] {
-        tera.register_filter(name, Time { language, form });
+        tera.register_filter(name, TimeFilter { language, style });
     }
     let number = |value: &Value| {
         value
@@ -43,31 +43,31 @@ pub(super) fn register(tera: &mut Tera, language: Language) {
 }
 
 #[derive(Clone, Copy)]
-enum Form {
+enum TimeStyle {
     Date,
-    Moment,
+    DateAndTime,
     /// Relative to the argument `now`.
     Ago,
 }
 
 /// A filter that writes a time as a `<time>` element, whose `datetime` lets the panel's script show it in the time
 /// zone of the browser. Writes a dash for null.
-struct Time {
+struct TimeFilter {
     language: Language,
-    form: Form,
+    style: TimeStyle,
 }
 
-impl tera::Filter for Time {
+impl tera::Filter for TimeFilter {
     fn filter(&self, value: &Value, args: &HashMap<String, Value>) -> tera::Result<Value> {
         if value.is_null() {
             return Ok("–".into());
         }
         let at = value.as_i64().map(UnixMs);
         let at = at.ok_or_else(|| tera::Error::msg("not a time"))?;
-        let text = match self.form {
-            Form::Date => day(at, self.language),
-            Form::Moment => moment(at, self.language),
-            Form::Ago => {
+        let text = match self.style {
+            TimeStyle::Date => day(at, self.language),
+            TimeStyle::DateAndTime => moment(at, self.language),
+            TimeStyle::Ago => {
                 let now = args.get("now").and_then(Value::as_i64).map(UnixMs);
                 let now = now.ok_or_else(|| tera::Error::msg("`ago` needs now="))?;
                 ago(at, now, self.language)

@@ -1,4 +1,5 @@
-//! Request guards that any handler may use: time of arrival, client address, language, response signatures.
+//! Request guards that any handler may use: the time and the address of the request, and the language and the signature
+//! of the response.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -19,13 +20,14 @@ use crate::security::signing::{NONCE, Nonce};
 
 /// When the request arrived. All decisions about a request use this one reading of the clock.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment(pub Now);
+pub struct RequestTime(pub Now);
 
-impl Moment {
+impl RequestTime {
     /// When `request` arrived.
     pub fn of(request: &Request<'_>) -> Self {
         let read_clock = || match request.rocket().state::<TrustedClock>() {
             Some(clock) => Self(clock.now()),
+            // Only behind the minimal Rocket of tests and benchmarks.
             None => Self(Now {
                 wall: UnixMs(0),
                 tick: Tick::START,
@@ -37,7 +39,7 @@ impl Moment {
 }
 
 impl ClientAddress {
-    /// The address from which `request` comes. The front attaches it to the request.
+    /// The address from which `request` comes. The front has attached it to the request; without the front, it is unknown.
     pub fn of(request: &Request<'_>) -> Self {
         *request.local_cache(|| Self::Unidentified(Ipv4Addr::UNSPECIFIED.into()))
     }
@@ -45,9 +47,9 @@ impl ClientAddress {
 
 /// The language of the response.
 #[derive(Clone, Copy, Debug)]
-pub struct Lang(pub Language);
+pub struct ResponseLanguage(pub Language);
 
-impl Lang {
+impl ResponseLanguage {
     /// The language for `request`: from the profile of the administrator, the cookie, or `Accept-Language`, in this
     /// order.
     pub fn of(request: &Request<'_>) -> Self {
@@ -82,7 +84,7 @@ pub fn set_language(request: &Request<'_>, language: Language) {
 }
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Moment {
+impl<'r> FromRequest<'r> for RequestTime {
     type Error = Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
@@ -100,7 +102,7 @@ impl<'r> FromRequest<'r> for ClientAddress {
 }
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Lang {
+impl<'r> FromRequest<'r> for ResponseLanguage {
     type Error = Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {

@@ -7,7 +7,7 @@ use rocket::{Catcher, catch, catchers};
 use serde_json::{Map, json};
 
 use super::cookies;
-use super::guards::{Lang, Moment};
+use super::guards::ResponseLanguage;
 use super::not_served::NotServed;
 use super::page::Pages;
 use super::reply;
@@ -60,12 +60,12 @@ pub enum Html {
 }
 
 impl Html {
-    /// Redirects to `address`, a path below `/lizenzserver`.
+    /// Redirects to `path`, a path below `/lizenzserver`.
     ///
     /// # Errors
     /// Never: it returns a `Result` so that it can be the last expression of a handler.
-    pub fn redirect(address: impl Into<String>) -> HtmlReply {
-        Ok(Self::Redirect(address.into()))
+    pub fn redirect(path: impl Into<String>) -> HtmlReply {
+        Ok(Self::Redirect(path.into()))
     }
 }
 
@@ -85,9 +85,9 @@ impl<'r> Responder<'r, 'static> for Html {
                 .header(Header::new("Referrer-Policy", "same-origin"))
                 .sized_body(text.len(), std::io::Cursor::new(text)),
             Self::Fragment(text) => return fragment(request, text),
-            Self::Redirect(address) => response
+            Self::Redirect(path) => response
                 .status(Status::SeeOther)
-                .header(Header::new("Location", address)),
+                .header(Header::new("Location", path)),
             Self::File { name, kind, bytes } => response
                 .header(*kind)
                 .header(Header::new(
@@ -139,7 +139,7 @@ impl<'r> Responder<'r, 'static> for PanelError {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let (status, refused, invalid_field) = match self.0 {
             Error::Refused(refused) => {
-                if let Some(redirect) = page_instead(request, refused.code) {
+                if let Some(redirect) = redirect_to_remedy(request, refused.code) {
                     return redirect;
                 }
                 (status_of_page(refused.kind), refused, None)
@@ -150,7 +150,7 @@ impl<'r> Responder<'r, 'static> for PanelError {
             }
         };
         let retry = refused.members.get("retry_after").map(ToString::to_string);
-        let Lang(language) = Lang::of(request);
+        let ResponseLanguage(language) = ResponseLanguage::of(request);
         let (title, detail) = reply::title_and_detail(request, language, &refused, invalid_field);
         let page = json!({
             "lang": language.tag(),
@@ -174,12 +174,12 @@ impl<'r> Responder<'r, 'static> for PanelError {
     }
 }
 
-/// What the panel shows of an error that is no refusal.
+/// What the panel shows of an error that is not a refusal.
 fn to_public(error: Error) -> (Refused, Option<reply::InvalidField>) {
     let is_damaged = matches!(error, Error::Damaged { .. });
     let (mut refused, invalid_field) = reply::to_public(error);
     if is_damaged {
-        // A damaged database does not mend itself.
+        // A damaged database does not repair itself, so retrying is useless.
         refused.members.remove("retry_after");
     }
     (refused, invalid_field)
@@ -193,9 +193,9 @@ const fn status_of_page(kind: RefusalKind) -> Status {
     }
 }
 
-/// The response to a refusal with this code that another page answers: the login, the set-up of a second factor, or
-/// re-authentication.
-fn page_instead(request: &Request<'_>, code: &str) -> Option<response::Result<'static>> {
+/// The response to a refusal that the administrator can resolve on another page, such as the login, the set-up of a second
+/// factor, or re-authentication; `None` for the other codes.
+fn redirect_to_remedy(request: &Request<'_>, code: &str) -> Option<response::Result<'static>> {
     let path = match code {
         NOT_LOGGED_IN => return Some(redirect_to_login(request)),
         SECOND_FACTOR_MISSING => "/lizenzserver/profile/totp".to_owned(),
@@ -210,7 +210,7 @@ fn page_instead(request: &Request<'_>, code: &str) -> Option<response::Result<'s
     Some(Html::Redirect(path).respond_to(request))
 }
 
-/// Redirects to the login page, and for a `GET` from there back to the requested page. The panel's script gets a bare
+/// Redirects to the login page, which leads back to the requested page if this is a `GET`. The panel's script gets a bare
 /// 401 instead.
 fn redirect_to_login(request: &Request<'_>) -> response::Result<'static> {
     if is_fragment(request) {
@@ -218,13 +218,13 @@ fn redirect_to_login(request: &Request<'_>) -> response::Result<'static> {
     }
     let requested = request.uri().to_string();
     let next = form_urlencoded::byte_serialize(requested.as_bytes()).collect::<String>();
-    let returns = request.method() == rocket::http::Method::Get && requested != "/lizenzserver";
-    let address = if returns {
+    let leads_back = request.method() == rocket::http::Method::Get && requested != "/lizenzserver";
+    let path = if leads_back {
         format!("/lizenzserver/login?next={next}")
     } else {
         "/lizenzserver/login".to_owned()
     };
-    Html::Redirect(address).respond_to(request)
+    Html::Redirect(path).respond_to(request)
 }
 
 /// Whether the panel's script requests a fragment of a page.
@@ -248,8 +248,6 @@ pub fn theme(request: &Request<'_>) -> &'static str {
 /// Shows the error of a guard of the panel as a page. Anything else gets the bare 503 of [`NotServed`].
 #[catch(default)]
 fn refused(_: Status, request: &Request<'_>) -> Result<NotServed, PanelError> {
-    // Reads the clock now, unless a guard has done so already.
-    let Moment(_) = Moment::of(request);
     take_stashed(request).map_or(Ok(NotServed), |error| Err(PanelError(error)))
 }
 

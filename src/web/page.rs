@@ -39,6 +39,7 @@ impl Default for Pages {
 
 /// All embedded templates, with the filters and functions for `language`.
 fn parse_templates(language: Language) -> Result<Tera> {
+    // The default language is not used here: every text is looked up in `language`.
     let catalog = Catalog::load(Language::De)?;
     let mut tera = Tera::default();
     tera.autoescape_on(vec![".html.tera"]);
@@ -64,11 +65,11 @@ fn template_text(name: &str) -> Result<String> {
     Ok(text.to_owned())
 }
 
-/// Renders the template `name` for the operator's terminal, without a language.
+/// Renders the template `name` as plain text for the operator's terminal, without a language.
 ///
 /// # Errors
 /// If the template does not parse, or uses a value that is missing in `values`.
-pub fn text(name: &str, values: &impl Serialize) -> Result<String> {
+pub fn render_text(name: &str, values: &impl Serialize) -> Result<String> {
     let mut tera = Tera::default();
     tera.add_raw_template(name, &template_text(name)?)
         .doing("parse a template")?;
@@ -120,22 +121,22 @@ impl Pages {
 }
 
 /// Maximum number of boxes of a slot meter. A license with more slots gets this many, filled in proportion.
-const BOXES: i64 = 20;
+const BOXES_MAX: i64 = 20;
 /// Space between two boxes; the meter is 1000 wide.
 const GAP: i64 = 14;
 
-/// Template function `boxes(taken=, limit=, lit=)`: the SVG path of the boxes of a slot meter that are taken if `lit`
-/// is true, otherwise of the free ones.
+/// Template function `boxes(taken=, limit=, lit=)`: an SVG path with some boxes of a slot meter: the taken ones if `lit` is
+/// true, otherwise the free ones.
 fn boxes(args: &HashMap<String, Value>) -> tera::Result<Value> {
     let number = |name: &str| args.get(name).and_then(Value::as_i64);
     let (Some(taken), Some(limit)) = (number("taken"), number("limit").filter(|n| *n > 0)) else {
         return Err(tera::Error::msg("`boxes` needs taken= and limit="));
     };
     let lit = args.get("lit").and_then(Value::as_bool).unwrap_or(false);
-    let shown = limit.min(BOXES);
-    // With more slots than boxes: a single taken slot and a single free slot still show.
-    let taken = if limit > BOXES && taken < limit {
-        (taken * BOXES / limit).clamp(i64::from(taken > 0), BOXES - 1)
+    let shown = limit.min(BOXES_MAX);
+    // With more slots than boxes, a single taken or free slot must still be visible.
+    let taken = if limit > BOXES_MAX && taken < limit {
+        (taken * BOXES_MAX / limit).clamp(i64::from(taken > 0), BOXES_MAX - 1)
     } else {
         taken.min(shown)
     };

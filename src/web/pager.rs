@@ -1,59 +1,60 @@
-//! The links between the pages of a list: the query of an address in, the addresses of the neighbouring pages out.
+//! The links between the pages of a list: reads the position of a page from the query of its URL, and writes the URLs of
+//! the neighboring pages.
 
 use super::html::path_with_query;
 use crate::error::Result;
 use crate::paging::{Cursor, Page};
 
-/// How the addresses of a list say which page they show, if the position of a row is written in `N` parameters.
+/// How the URLs of a list state which page they show. The position of a row takes `N` query parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct Pager<const N: usize> {
-    /// The address of the first page.
+    /// The path of the list; without a query, the URL of the first page.
     pub path: &'static str,
-    /// The parameters with the position that the page follows.
+    /// The parameters with the position of the row that the page follows.
     pub next: [&'static str; N],
-    /// The parameters with the position that the page precedes. If the list is read forward only, they are empty,
-    /// and the link to the page before leads to the first page.
+    /// The parameters with the position of the row that the page precedes. If the list is read forward only, they are
+    /// empty, and the link to the previous page leads to the first page.
     pub previous: [&'static str; N],
 }
 
-/// The addresses of the neighbouring pages.
+/// The URLs of the neighboring pages, named as for a list that shows the newest rows first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageLinks {
-    /// The page before.
+    /// The previous page of the list.
     pub newer: Option<String>,
-    /// The page after.
+    /// The next page of the list.
     pub older: Option<String>,
 }
 
 impl<const N: usize> Pager<N> {
-    /// The addresses of the pages before and after `page`, with the same `filter`. `position` writes the position of a
-    /// row as the values of the parameters.
+    /// The URLs of the pages before and after `page`, with the same `filter`. `position` returns the position of a row, as
+    /// the values of the parameters.
     pub fn links<T>(
         &self,
         filter: &[(&str, &str)],
         page: &Page<T>,
         position: impl Fn(&T) -> [String; N],
     ) -> PageLinks {
-        let address = |names: [&str; N], row: &T| {
+        let url = |names: [&str; N], row: &T| {
             let values = position(row);
-            let place = names.iter().copied().zip(values.iter().map(String::as_str));
-            let pairs: Vec<(&str, &str)> = filter.iter().copied().chain(place).collect();
+            let position = names.iter().copied().zip(values.iter().map(String::as_str));
+            let pairs: Vec<(&str, &str)> = filter.iter().copied().chain(position).collect();
             path_with_query(self.path, &pairs)
         };
         let newer = if self.previous.iter().all(|name| name.is_empty()) {
             page.has_previous
                 .then(|| path_with_query(self.path, filter))
         } else {
-            page.previous_edge().map(|row| address(self.previous, row))
+            page.previous_edge().map(|row| url(self.previous, row))
         };
-        let older = page.next_edge().map(|row| address(self.next, row));
+        let older = page.next_edge().map(|row| url(self.next, row));
         PageLinks { newer, older }
     }
 }
 
 impl Pager<1> {
-    /// The page that a query asks for by its parameters `next` and `previous`; the first page if both are missing.
-    /// `parse` reads the value of a parameter, of which it also gets the name.
+    /// The page that a query asks for by the values `next` and `previous` of its parameters; the first page if both are
+    /// missing. `parse` receives the name and the value of a parameter.
     ///
     /// # Errors
     /// Those of `parse`.

@@ -1,15 +1,15 @@
-//! The rate limits of the client API: which quota a call uses, and whether it is let in.
+//! The rate limits of the client API: which quota a call uses, and whether it is admitted.
 //!
 //! - Calls without a valid API key have a quota of their own per source (client address), apart from calls with one.
 //! - Every other call uses the quota of its source. Failed attempts and unreadable requests use separate quotas, so
 //!   that they do not use up the calls of other programs behind the same address.
 //! - A device that holds a slot of the license that it names, and a running session that is named along with its
 //!   license, have a quota of their own. Calls beyond it may use at most half of the quota of their source.
-//! - A call from a source over its limit is let in nevertheless if it names a license or session that exists, because
-//!   programs behind the same address must not be refused for the failed attempts of another one. This takes a
+//! - A call from a source over its limit is admitted nevertheless if it names a license or session that exists, because
+//!   a program must not be refused for the failed attempts of another one behind the same address. Finding out takes a
 //!   lookup. Lookups have a quota per named device or session, which an existing one does not use up: a program that
 //!   repeats one wrong key is limited by itself, and no number of wrong keys causes a right one to be refused. The
-//!   total cost is bounded by the number of concurrent lookups; the others wait.
+//!   number of concurrent lookups is limited, which bounds their cost; further ones wait.
 //!
 //! A license key has 120 random bits, so these limits protect the server, not the key.
 
@@ -23,12 +23,12 @@ use crate::error::{Error, Refused, Result};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::{Group, Limiter, LookupResult, Rule, Source, rate_limited};
 
-/// The quota of one device or session: twice that of a heartbeat per second.
+/// The quota of one device or session: twice as many calls as a heartbeat every second.
 const OWN_QUOTA: Rule = Rule {
     per_minute: 120,
     burst: 120,
 };
-/// Lookups of one named device or session that does not exist, while its source is over a limit.
+/// The quota of lookups of one named device or session, while the source of the call is over a limit.
 const NAMED_LOOKUPS: Rule = Rule {
     per_minute: 10,
     burst: 10,
@@ -113,20 +113,20 @@ pub struct RateLimitContext {
 struct OverLimit {
     /// When to try again, in seconds.
     wait_s: u32,
-    /// Whether the call is let in if only its license exists, not the device or session.
+    /// Whether it is enough for admission that the license exists, even if the device or session does not.
     license_is_enough: bool,
 }
 
-/// Whether a call is let in.
+/// Whether a call is admitted.
 enum Admission {
     Admitted,
-    /// Only if a lookup finds what it names.
+    /// Only if a lookup finds what the call names.
     NeedsLookup(OverLimit),
 }
 
 impl RateLimitContext {
     /// Attaches to `request` the limits for a call from its address.
-    pub fn begin(
+    pub fn attach(
         request: &Request<'_>,
         limiter: Arc<Limiter>,
         rules: CallRules,
@@ -160,20 +160,19 @@ impl RateLimitContext {
             .map_err(rate_limited)
     }
 
-    /// Counts a call that names neither a device nor a session. Devices behind one address cannot be told apart by it,
-    /// so beyond the quota of the source there is a second one of the same size for such calls.
+    /// Counts a call that names neither a device nor a session. Such calls from devices behind one address cannot be
+    /// distinguished, so there is a second quota for them, as large as that of the source, once that is used up.
     ///
     /// # Errors
     /// `rate_limited`.
     pub fn count_unnamed(&self) -> Result<(), Refused> {
-        let charged = self.charge(self.rules.calls);
-        charged
+        self.charge(self.rules.calls)
             .or_else(|_| self.take(Group::Unnamed, self.rules.calls))
             .map_err(rate_limited)
     }
 
-    /// Counts a call, and lets it in by what it `named`; `None` if that cannot exist. `look_up` finds out whether it
-    /// does; it is called only if the source is over a limit.
+    /// Counts a call, and decides whether to admit it by the caller that it `named`; `None` if that cannot exist.
+    /// `look_up` finds out whether it does exist; it is called only if the source is over a limit.
     ///
     /// # Errors
     /// `rate_limited`, and the errors of `look_up`.
@@ -189,9 +188,9 @@ impl RateLimitContext {
             Admission::Admitted => Ok(()),
             Admission::NeedsLookup(limit) => {
                 let permit = self.limiter.lookup_permit().await;
-                let standing = look_up().await?;
+                let found = look_up().await?;
                 drop(permit);
-                self.admit_after_lookup(standing, &limit)
+                self.admit_after_lookup(found, &limit)
                     .map_err(rate_limited)?;
                 Ok(())
             }
@@ -207,28 +206,28 @@ impl RateLimitContext {
         }
         let calls = self.check(Group::Client, self.rules.calls);
         let failures = self.check(Group::ClientFailures, self.rules.failures);
-        let lost_sessions = named.and_then(|named| named.license).map(|license| {
+        let unknown_sessions = named.and_then(|named| named.license).map(|license| {
             let group = Group::UnknownSessions;
             self.limiter
                 .check(group, license, self.rules.failures, self.now)
         });
-        let lost_sessions = lost_sessions.unwrap_or(Ok(()));
-        let Err(wait_s) = calls.and(failures).and(lost_sessions) else {
+        let unknown_sessions = unknown_sessions.unwrap_or(Ok(()));
+        let Err(wait_s) = calls.and(failures).and(unknown_sessions) else {
             return self.charge(self.rules.calls).map(|()| Admission::Admitted);
         };
         let named = named.ok_or(wait_s)?;
         let group = Group::NamedLookups;
         self.limiter
             .take(group, named.caller, NAMED_LOOKUPS, self.now)?;
-        let license_is_enough = calls.is_ok() && lost_sessions.is_ok();
+        let license_is_enough = calls.is_ok() && unknown_sessions.is_ok();
         Ok(Admission::NeedsLookup(OverLimit {
             wait_s,
             license_is_enough,
         }))
     }
 
-    fn admit_after_lookup(&self, standing: LookupResult, limit: &OverLimit) -> Result<(), u32> {
-        match (standing, self.named.get()) {
+    fn admit_after_lookup(&self, found: LookupResult, limit: &OverLimit) -> Result<(), u32> {
+        match (found, self.named.get()) {
             (LookupResult::Own, Some(named)) => {
                 self.refund_lookup(*named);
                 self.remember_device();
@@ -250,7 +249,8 @@ impl RateLimitContext {
             .put_back(group, named.caller, NAMED_LOOKUPS, self.now);
     }
 
-    /// Uses one call of the caller's own quota, or, beyond it, of the half of the source's quota.
+    /// Uses one call of the caller's own quota; once that is used up, one of the source's quota, of which such calls may use
+    /// half.
     fn take_own_call(&self, named: NamedCaller) -> Result<(), u32> {
         if self.rules.calls.per_minute == 0 {
             // The operator has turned this limit off.
@@ -267,8 +267,8 @@ impl RateLimitContext {
         self.named.get().is_some()
     }
 
-    /// Remembers that the named device holds a slot of its license. Does nothing for a session: `sessions` knows those
-    /// that run.
+    /// Remembers that the named device holds a slot of its license. Does nothing for a session: the module `sessions` knows
+    /// which ones run.
     pub fn remember_device(&self) {
         if let Some(named) = self.named.get().filter(|named| !named.is_session) {
             self.limiter.remember(named.caller, self.now);
@@ -326,8 +326,8 @@ impl RateLimitContext {
             .map_err(rate_limited)
     }
 
-    /// Uses one call of the source's quota `rule`. On failure, returns when to try again, in seconds, as do the
-    /// functions below.
+    /// Uses one call of the source's quota `rule`. If there is none left, returns after how many seconds to try again, like
+    /// the functions below.
     fn charge(&self, rule: Rule) -> Result<(), u32> {
         self.take(Group::Client, rule)?;
         self.is_charged.store(true, Ordering::Relaxed);

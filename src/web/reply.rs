@@ -9,8 +9,8 @@ use rocket::{Catcher, catch, catchers};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::connection::Connection;
-use super::guards::{Lang, Moment};
+use super::connection::RequestContext;
+use super::guards::{RequestTime, ResponseLanguage};
 use super::not_served::NotServed;
 use super::rate_limiting::RateLimitContext;
 use super::stash::take_stashed;
@@ -83,11 +83,12 @@ impl<'r> Responder<'r, 'static> for ApiResponse {
                 RateLimitEffect::CountFailure => context.count_failure(),
                 RateLimitEffect::None => {}
             }
-            // A success that is not a failed attempt proves that the named license or session exists.
+            // A successful response that is not counted as a failed attempt proves that the named license or session
+            // exists.
             if context.names_caller()
                 && !matches!(self.rate_limit_effect, RateLimitEffect::CountFailure)
             {
-                Connection::mark_caller_identified(request);
+                RequestContext::mark_caller_identified(request);
             }
         }
         let body = self.body.into_bytes();
@@ -136,7 +137,7 @@ pub(super) const fn status_of(kind: RefusalKind) -> Status {
 /// `Retry-After` in seconds while the server is unavailable, for example because the disk is full.
 const UNAVAILABLE_RETRY_S: u32 = 2;
 
-/// The refusal of an invalid field, and what selects the exact sentence for it.
+/// The refusal of an invalid field, and what is needed to look up the exact text for it.
 fn invalid_field(field: &'static str, problem: &str, fault: Fault) -> (Refused, InvalidField) {
     log::debug!("{field} {problem}");
     let refused = Refused::new(RefusalKind::Invalid, "invalid_field").with("field", field);
@@ -187,8 +188,8 @@ impl<'r> Responder<'r, 'static> for Problem {
         };
         let (refused, invalid) = to_public(error);
         let status = status_of(refused.kind);
-        count(request, &refused);
-        let Lang(language) = Lang::of(request);
+        count_refusal(request, &refused);
+        let ResponseLanguage(language) = ResponseLanguage::of(request);
         let (title, detail) = title_and_detail(request, language, &refused, invalid);
         let retry = refused.members.get("retry_after").map(ToString::to_string);
         let mut document = Map::new();
@@ -213,15 +214,15 @@ impl<'r> Responder<'r, 'static> for Problem {
 }
 
 /// Counts a refused request in the metrics. Internal errors are not refusals; they are in the log.
-fn count(request: &Request<'_>, refused: &Refused) {
+fn count_refusal(request: &Request<'_>, refused: &Refused) {
     if refused.kind != RefusalKind::Internal
         && let Some(counter) = request.rocket().state::<Arc<RefusalCounter>>()
     {
-        counter.count(refused.code, Moment::of(request).0.wall);
+        counter.count(refused.code, RequestTime::of(request).0.wall);
     }
 }
 
-/// The title and the detail of `refused` in `language`. For an invalid field, the detail says what is valid.
+/// The title and the detail of `refused` in `language`. For an `invalid` field, the detail describes the expected form.
 pub fn title_and_detail(
     request: &Request<'_>,
     language: Language,

@@ -1,10 +1,10 @@
-//! The error of a guard, for the catcher that answers.
+//! Passes the error of a guard to the catcher that responds to the request.
 
 use rocket::Request;
 
 use crate::error::Error;
 
-/// The error of a guard. Rocket calls the catcher without it, so it is stored with the request.
+/// The error of a guard, stored with the request, because Rocket does not pass it to the catcher.
 #[derive(Default)]
 struct Stash(std::sync::Mutex<Option<Error>>);
 

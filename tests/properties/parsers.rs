@@ -199,7 +199,7 @@ proptest! {
     ) {
         let mut csv = Csv::new(&["a", "b", "c"], Language::En).unwrap();
         csv.row(&cells).unwrap();
-        let Html::File { bytes, .. } = csv.file("x.csv").unwrap() else { panic!("no file") };
+        let Html::File { bytes, .. } = csv.into_file("x.csv").unwrap() else { panic!("no file") };
         // A byte order mark tells spreadsheets that it is UTF-8.
         let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
         let mut rows = ::csv::Reader::from_reader(text);

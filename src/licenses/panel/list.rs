@@ -142,7 +142,7 @@ async fn export(request: Support<'_>, params: ListParams<'_>, app: &App) -> Html
             Ok(csv)
         })
         .await?;
-    Ok(csv.file(&format!("licenses-{}", now.day()))?)
+    Ok(csv.into_file(&format!("licenses-{}", now.day()))?)
 }
 
 /// The columns of the CSV export.

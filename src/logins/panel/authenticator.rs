@@ -19,7 +19,7 @@ use crate::security::secret::Secret;
 use crate::security::totp::TypedCode;
 use crate::web::cookies;
 use crate::web::form::Fields;
-use crate::web::guards::Moment;
+use crate::web::guards::RequestTime;
 use crate::web::stash::stash;
 
 /// Longest user agent that is stored, in characters.
@@ -67,7 +67,7 @@ impl<'r> Authenticator<'r> {
             let cookie = request.cookies().get(name);
             cookie.map(|cookie| Secret::new(cookie.value().to_owned()))
         };
-        let Moment(now) = Moment::of(request);
+        let RequestTime(now) = RequestTime::of(request);
         Ok(Self {
             app,
             throttle: Throttle::new(app.limiter.clone(), rule, app.refusals.clone()),

@@ -45,16 +45,12 @@ async fn login(
     let password = Secret::new(form.raw("password").to_owned());
     let checked = match authenticator.password(&name, password).await {
         Ok(checked) => checked,
-        Err(error) => {
-            return visitor.render_with_errors(LOGIN, form.rejected("admins", error), json!({}));
-        }
+        Err(error) => return visitor.render_with_errors(LOGIN, &form, error, json!({})),
     };
     let new_login = authenticator.new_login().await?;
     let stage = match start(&authenticator, checked, &new_login).await {
         Ok(stage) => stage,
-        Err(error) => {
-            return visitor.render_with_errors(LOGIN, form.rejected("admins", error), json!({}));
-        }
+        Err(error) => return visitor.render_with_errors(LOGIN, &form, error, json!({})),
     };
     let next = panel_path_or_home(form.text("next"));
     match stage {
