@@ -11,7 +11,7 @@ use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::licenses;
 
-/// Arguments: a license and a domain.
+/// Arguments: a license key and a domain.
 #[derive(Debug, Args)]
 pub struct KeyAndDomain {
     /// The license key
@@ -24,7 +24,7 @@ impl KeyAndDomain {
     /// The key as typed, and the domain.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is not a host name.
+    /// [`Error::Invalid`] if the domain is not a host name.
     pub fn parse(self) -> Result<(String, Domain)> {
         let domain = Domain::from_input(&self.domain);
         let invalid = || Error::invalid("domain", "must be a host name like www.example.org");
@@ -32,7 +32,7 @@ impl KeyAndDomain {
     }
 }
 
-/// The grace period of a transfer, as the settings have it.
+/// The grace period of a transfer, from the settings.
 pub const fn grace(console: &Console) -> TransferGrace {
     TransferGrace::days(console.transfer_grace_days)
 }

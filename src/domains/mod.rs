@@ -1,5 +1,5 @@
-//! The domains of licenses: a license may be bound to a domain, and be transferred to another one. How sites change
-//! that themselves is the subject of [`handshake`](crate::handshake).
+//! The domains of licenses: a license may be bound to a domain, and be transferred to another one. How sites (software
+//! on customers' websites) do that themselves is the subject of [`handshake`](crate::handshake).
 
 pub mod cli;
 pub mod panel;
@@ -47,7 +47,7 @@ pub struct Transfer {
 pub struct TransferGrace(Duration);
 
 impl TransferGrace {
-    /// A grace period of so many days.
+    /// A grace period of `days` days.
     pub const fn days(days: u32) -> Self {
         Self(Duration::from_hours(24).saturating_mul(days))
     }
@@ -71,7 +71,7 @@ pub struct BoundLicense {
     /// Its domains.
     pub binding: DomainBinding,
     /// When a handshake for the domain was last completed.
-    pub proved_at: Option<UnixMs>,
+    pub last_handshake_at: Option<UnixMs>,
 }
 
 /// An administrator's change of the domain of a license.
@@ -92,13 +92,13 @@ pub enum BindingChange {
     CancelTransfer,
 }
 
-/// Whether some license in use is bound to `domain`.
+/// Whether a usable license is bound to `domain`, or is being transferred to it.
 pub fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<bool> {
     store::is_served(reader, domain, now)
 }
 
 /// The stored binding of a license, which may contain a transfer whose grace period has passed.
-fn binding(reader: &Reader<'_>, id: LicenseId) -> Result<DomainBinding> {
+fn stored_binding(reader: &Reader<'_>, id: LicenseId) -> Result<DomainBinding> {
     store::binding(reader, id)?.ok_or_else(|| Error::not_found(Resource::License, id))
 }
 
@@ -108,7 +108,7 @@ fn binding(reader: &Reader<'_>, id: LicenseId) -> Result<DomainBinding> {
 /// # Errors
 /// [`Error::NotFound`] if the license does not exist.
 pub fn binding_at(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<DomainBinding> {
-    Ok(binding(reader, id)?.at(now))
+    Ok(stored_binding(reader, id)?.at(now))
 }
 
 /// The position of a license in the list of bound licenses.
@@ -121,7 +121,7 @@ pub struct BoundPosition {
 }
 
 /// A page of the licenses that are bound to a domain and whose domains or customer contain `search`, ordered by domain
-/// and id. The list is read forward only: a page before a position is the first page.
+/// and id. The list is read forward only: for [`Cursor::Before`], the result is the first page.
 pub fn bound_licenses(
     reader: &Reader<'_>,
     search: &str,
@@ -146,21 +146,21 @@ pub fn count_bound(reader: &Reader<'_>) -> Result<u32> {
 }
 
 /// Adds the license to each row.
-fn with_licenses(reader: &Reader<'_>, rows: Vec<store::Row>) -> Result<Vec<BoundLicense>> {
+fn with_licenses(reader: &Reader<'_>, rows: Vec<store::BindingRow>) -> Result<Vec<BoundLicense>> {
     rows.into_iter()
-        .map(|(id, binding, proved_at)| {
+        .map(|(id, binding, last_handshake_at)| {
             let license = licenses::find(reader, id)?;
             Ok(BoundLicense {
                 license,
                 binding,
-                proved_at,
+                last_handshake_at,
             })
         })
         .collect()
 }
 
-/// Changes the domain of a license. A revoked license can be unbound, but not bound or transferred. With a `base`, the
-/// change is refused unless that still is the [`DomainBinding::revision`].
+/// Changes the domain of a license. A revoked license can be unbound, but not bound or transferred. If `base` is given,
+/// the change is refused unless the binding still has this [revision](DomainBinding::revision).
 ///
 /// # Errors
 /// A [`Refusal`], `license_revoked`, `changed_meanwhile`, or [`Error::NotFound`] if the license does not exist.
@@ -182,12 +182,12 @@ pub fn change(
     Ok(new)
 }
 
-/// Licenses with a transfer whose grace period has passed.
+/// Licenses with a transfer whose grace period has passed, at most 1000 of them.
 pub fn ended_transfers(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<LicenseId>> {
     store::ended_transfers(reader, now)
 }
 
-/// Completes every transfer whose grace period has passed.
+/// Completes transfers whose grace period has passed, at most 1000 of them; the others are left for the next call.
 pub fn end_transfers(act: &Act<'_>) -> Result<()> {
     for id in store::ended_transfers(act.tx, act.now)? {
         let binding = binding_at(act.tx, id, act.now)?;
@@ -203,7 +203,7 @@ pub fn set_binding(
     new: &DomainBinding,
     action: &'static str,
 ) -> Result<()> {
-    let (old, subject) = (binding(act.tx, id)?, id.to_string());
+    let (old, subject) = (stored_binding(act.tx, id)?, id.to_string());
     let mut entry = Change {
         action,
         subject: &subject,
@@ -218,7 +218,7 @@ pub fn set_binding(
     act.changed(&entry)
 }
 
-/// A binding for the audit log. Every fact is a member of its own, so that an audit entry shows only what changed.
+/// A binding for the audit log. Each fact is a separate member, so that an audit entry shows only what changed.
 fn audit_facts(binding: &DomainBinding) -> Value {
     let transfer = binding.transfer.as_ref();
     json!({
@@ -237,11 +237,11 @@ impl DomainBinding {
 }
 
 impl Transfer {
-    /// A transfer in JSON, as sites and scripts get it.
+    /// A transfer in JSON, for sites and for scripts that use `--json`.
     pub fn to_json(&self) -> Value {
         json!({ "target": self.domain, "until": self.until.rfc3339() })
     }
 }
 
 #[cfg(test)]
-pub(crate) use rules::tests::{name, on};
+pub(crate) use rules::tests::{confirmed_binding, example_binding, example_domain};

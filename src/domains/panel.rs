@@ -19,36 +19,36 @@ use crate::web::html::{Html, HtmlReply};
 const LICENSES_PATH: &str = "/lizenzserver/licenses";
 const FORM_TEMPLATE: &str = "domains/form.html.tera";
 
-/// A domain in ASCII (`name`) and in its own script.
-pub fn name(domain: &Domain) -> Value {
+/// A domain for templates: in ASCII (`name`) and in its own script.
+pub fn domain_json(domain: &Domain) -> Value {
     json!({ "name": domain, "script": domain.to_unicode() })
 }
 
 /// A binding for templates.
-pub fn binding(binding: &DomainBinding, proved_at: Option<UnixMs>) -> Value {
+pub fn binding_json(binding: &DomainBinding, last_handshake_at: Option<UnixMs>) -> Value {
     let transfer = binding.transfer.as_ref().map(|transfer| {
         json!({
-            "to": name(&transfer.domain),
+            "to": domain_json(&transfer.domain),
             "until": transfer.until,
             "confirmed_at": transfer.confirmed_at,
         })
     });
     json!({
-        "domain": binding.domain.as_ref().map(name),
-        "proved_at": proved_at,
+        "domain": binding.domain.as_ref().map(domain_json),
+        "last_handshake_at": last_handshake_at,
         "transfer": transfer,
     })
 }
 
 /// A row of the list of bound licenses, for templates.
-pub fn row(bound: &BoundLicense, now: UnixMs) -> Value {
+pub fn bound_license_json(bound: &BoundLicense, now: UnixMs) -> Value {
     let License {
         id, key, customer, ..
     } = &bound.license;
     json!({
         "license": { "id": id, "key": key, "customer": customer },
         "stopped": licenses::check_usable(&bound.license, now).is_err(),
-        "site": self::binding(&bound.binding, bound.proved_at),
+        "site": binding_json(&bound.binding, bound.last_handshake_at),
     })
 }
 
@@ -74,6 +74,7 @@ enum DomainForm {
 }
 
 impl DomainForm {
+    /// The part of text keys and of the `done` parameter that names the form.
     const fn as_str(self) -> &'static str {
         match self {
             Self::Bind => "bind",
@@ -98,7 +99,7 @@ impl DomainForm {
         Ok(json!({
             "action": self.as_str(),
             "license": { "id": license.id, "key": license.key, "customer": license.customer },
-            "site": self::binding(&binding, None),
+            "site": binding_json(&binding, None),
             "seen": binding.revision(),
             "days": app.handshakes.grace().as_days(),
             "form": form::empty_form(json!({})),
@@ -128,8 +129,8 @@ impl DomainForm {
             Err(error) => Err(error),
         };
         let Err(error) = saved else {
-            let done = self.as_str();
-            return Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_{done}"));
+            let name = self.as_str();
+            return Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_{name}"));
         };
         let values = self.values(request, id, app).await?;
         request

@@ -1,4 +1,4 @@
-//! Which changes of a binding are possible, and what becomes of it.
+//! Which changes of a binding are possible, and what the binding is afterwards.
 
 use super::{BindingChange, DomainBinding, Transfer};
 use crate::clock::UnixMs;
@@ -57,7 +57,7 @@ impl DomainBinding {
     }
 
     /// Unbinds the license from `domain`; `None` if it is not bound to it. If a transfer is in progress, the license
-    /// goes to the other one of the two domains.
+    /// stays on the other of the two domains.
     pub fn unbind(self, domain: &Domain) -> Option<Self> {
         if self.domain.as_ref() == Some(domain) {
             return Some(Self {
@@ -113,7 +113,7 @@ impl BindingChange {
         }
     }
 
-    /// The binding after this change of the `binding` at `now`.
+    /// The binding after this change. `binding` is the present one, at `now`.
     pub(super) fn apply(
         &self,
         binding: DomainBinding,
@@ -188,41 +188,51 @@ pub(super) mod tests {
 
     const NOW: UnixMs = UnixMs(1_000_000);
 
-    pub(crate) fn name(label: &str) -> Domain {
+    pub(crate) fn example_domain(label: &str) -> Domain {
         Domain::parse(&format!("{label}.example")).unwrap()
     }
 
-    pub(crate) fn on(domain: Option<&str>, to: Option<(&str, i64)>) -> DomainBinding {
+    pub(crate) fn example_binding(domain: Option<&str>, to: Option<(&str, i64)>) -> DomainBinding {
         DomainBinding {
-            domain: domain.map(name),
+            domain: domain.map(example_domain),
             transfer: to.map(|(to, until)| Transfer {
-                domain: name(to),
+                domain: example_domain(to),
                 until: UnixMs(until),
                 confirmed_at: None,
             }),
         }
     }
 
+    /// `binding` after the new domain has confirmed its transfer.
+    pub(crate) fn confirmed_binding(binding: &DomainBinding, at: UnixMs) -> DomainBinding {
+        let mut confirmed = binding.clone();
+        confirmed.transfer.as_mut().unwrap().confirmed_at = Some(at);
+        confirmed
+    }
+
     #[test]
     fn a_transfer_is_complete_at_the_end_of_its_grace_period_even_if_not_stored() {
-        let moving = on(Some("old"), Some(("new", NOW.0 + 1)));
+        let moving = example_binding(Some("old"), Some(("new", NOW.0 + 1)));
         let (before, after) = (moving.clone().at(NOW), moving.at(UnixMs(NOW.0 + 1)));
         let served = |binding: &DomainBinding| {
-            ["old", "new", "third"].map(|label| binding.serves(&name(label)))
+            ["old", "new", "third"].map(|label| binding.serves(&example_domain(label)))
         };
         assert_eq!(served(&before), [true, true, false]);
         assert_eq!(served(&after), [false, true, false]);
-        assert_eq!(after, on(Some("new"), None));
+        assert_eq!(after, example_binding(Some("new"), None));
     }
 
     #[test]
     fn a_change_by_an_administrator_is_possible_or_refused() {
         let grace = TransferGrace::days(1);
-        let (none, bound) = (on(None, None), on(Some("old"), None));
-        let moving = on(Some("old"), Some(("new", grace.end(NOW).0)));
-        let bind = |label| BindingChange::Bind(name(label));
+        let (none, bound) = (
+            example_binding(None, None),
+            example_binding(Some("old"), None),
+        );
+        let moving = example_binding(Some("old"), Some(("new", grace.end(NOW).0)));
+        let bind = |label| BindingChange::Bind(example_domain(label));
         let transfer = |label| BindingChange::Transfer {
-            to: name(label),
+            to: example_domain(label),
             grace,
         };
         let (unbind, cancel) = (BindingChange::Unbind, BindingChange::CancelTransfer);

@@ -10,7 +10,6 @@ use crate::error::Result;
 use crate::id::LicenseId;
 use crate::sql;
 
-/// Whether a license in use is bound to `domain`.
 pub(super) fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<bool> {
     let params = named_params! { ":domain": domain, ":now_ms": now };
     reader.one(sql!("domains/is_served"), params, |row| row.get(0))
@@ -51,26 +50,26 @@ fn binding_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<DomainBinding> {
 }
 
 /// A license, its binding, and when a handshake for its domain was last completed.
-pub(super) type Row = (LicenseId, DomainBinding, Option<UnixMs>);
+pub(super) type BindingRow = (LicenseId, DomainBinding, Option<UnixMs>);
 
-fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<BindingRow> {
     Ok((
         row.get("license_id")?,
         binding_of(row)?,
-        row.get("proved_at_ms")?,
+        row.get("last_handshake_at_ms")?,
     ))
 }
 
-/// Longest search text, in characters; the rest is cut off.
-const SEARCH_MAX: usize = 100;
+/// Maximum length of a search text, in characters; the rest is cut off.
+const SEARCH_LEN_MAX: usize = 100;
 
 pub(super) fn bound_licenses(
     reader: &Reader<'_>,
     search: &str,
     after: Option<&BoundPosition>,
     limit: u32,
-) -> Result<Vec<Row>> {
-    let search: String = search.trim().chars().take(SEARCH_MAX).collect();
+) -> Result<Vec<BindingRow>> {
+    let search: String = search.trim().chars().take(SEARCH_LEN_MAX).collect();
     let params = named_params! {
         ":search": Domain::search_term(&search),
         ":after_domain": after.map_or("", |position| &position.domain),
@@ -80,7 +79,7 @@ pub(super) fn bound_licenses(
     reader.list(sql!("domains/bound_licenses"), params, row_of)
 }
 
-pub(super) fn transfers_in_progress(reader: &Reader<'_>, limit: u32) -> Result<Vec<Row>> {
+pub(super) fn transfers_in_progress(reader: &Reader<'_>, limit: u32) -> Result<Vec<BindingRow>> {
     let params = named_params! { ":limit": limit };
     reader.list(sql!("domains/transfers_in_progress"), params, row_of)
 }

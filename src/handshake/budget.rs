@@ -1,4 +1,5 @@
-//! How often callers may make the server call a domain.
+//! How often the server calls a domain. A *call* is a request that the server sends to a domain; a *caller* is the client
+//! whose own request to the server causes it.
 
 use std::time::Duration;
 
@@ -9,23 +10,22 @@ use crate::domains::{DomainBinding, Transfer};
 use crate::licenses::LicenseKey;
 use crate::security::secret;
 
-/// Calls to one domain, not counting those by [`Caller::Unconfirmed`]; also calls with one license key to domains that
-/// have not confirmed it.
-const CALLS_PER_MINUTE: usize = 6;
 const MINUTE: Duration = Duration::from_mins(1);
-/// How many of them [`Caller::Untrusted`] may cause; the rest is reserved for trusted callers.
+/// Maximum calls a minute within one [`Budget`], not counting those by [`Caller::Unconfirmed`].
+const CALLS_PER_MINUTE: usize = 6;
+/// How many of [`CALLS_PER_MINUTE`] untrusted callers may cause; the rest is reserved for trusted ones.
 const UNTRUSTED_CALLS_PER_MINUTE: usize = 3;
-/// Calls to one domain by [`Caller::Unconfirmed`], in addition to [`CALLS_PER_MINUTE`]. Every license causes one, and
-/// the next after its [`retry_delay`]. To keep the owner of a domain from registering, an attacker would have to own
-/// this many licenses and use all of them within a minute.
+/// Maximum calls a minute to one domain by [`Caller::Unconfirmed`], in addition to [`CALLS_PER_MINUTE`]. Each license can
+/// cause one, and the next only after its [`retry_delay`]. To keep the owner of a domain from registering, an attacker
+/// would have to own this many licenses and use all of them within a minute.
 const UNCONFIRMED_CALLS_PER_MINUTE: usize = 60;
 /// Upper limit of [`retry_delay`].
 const RETRY_DELAY_MAX: Duration = Duration::from_hours(1);
-/// Open handshakes for one domain.
-const OPEN_PER_DOMAIN: usize = 3;
-/// How many of them [`Caller::Untrusted`] may have.
-const UNTRUSTED_OPEN_PER_DOMAIN: usize = 2;
-/// How long an unreachable domain is not called for [`Caller::Untrusted`] and [`Caller::UnconfirmedRetry`].
+/// Maximum open handshakes within one [`Budget`], not counting those of [`Caller::Unconfirmed`].
+const OPEN_MAX: usize = 3;
+/// How many of [`OPEN_MAX`] untrusted callers may have.
+const UNTRUSTED_OPEN_MAX: usize = 2;
+/// How long a domain that did not respond is not called for [`Caller::Untrusted`] and [`Caller::UnconfirmedRetry`].
 const UNREACHABLE_FOR: Duration = Duration::from_mins(1);
 
 /// Identifies a license in memory, where its key must not be stored: the SHA-256 of the key.
@@ -37,45 +37,42 @@ impl KeyDigest {
         Self(secret::sha256(key.as_bytes()))
     }
 
-    /// Identifies this license together with `domain`, in little memory.
+    /// Identifies this license together with `domain`; only 16 bytes, to save memory.
     pub(super) fn with_domain(&self, domain: &Domain) -> [u8; 16] {
-        let mut bytes = self.0.to_vec();
-        bytes.extend_from_slice(domain.as_str().as_bytes());
-        short_digest(&bytes)
+        short_digest(&[self.0.as_slice(), domain.as_str().as_bytes()].concat())
     }
 }
 
-/// The first half of a SHA-256.
+/// The first 16 bytes of the SHA-256 of `bytes`.
 pub(super) fn short_digest(bytes: &[u8]) -> [u8; 16] {
     let mut digest = [0; 16];
     digest.copy_from_slice(secret::sha256(bytes).split_at(16).0);
     digest
 }
 
-/// How far the caller who causes a call is trusted.
+/// The kinds of callers, by how far they are trusted for a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// Its network completed a handshake for the domain lately, or it sent the key of a license that the domain has
-    /// confirmed.
+    /// It comes from a known source of the domain, or sent the key of a license that the domain has confirmed.
     Trusted,
     /// It sent the key of a license that the domain has not confirmed: a license that is bound to no domain, or one
     /// that another site transfers to this domain. The owner of a new domain starts like this, but any buyer of a
     /// license can do the same with the domain of a stranger.
     Unconfirmed,
-    /// As [`Unconfirmed`](Self::Unconfirmed), before the [`retry_delay`] of this license has passed.
+    /// Like [`Unconfirmed`](Self::Unconfirmed), but the [`retry_delay`] of the license has not passed yet.
     UnconfirmedRetry,
-    /// It sent no key, and its network is not known.
+    /// It sent no key, and does not come from a known source of the domain.
     Untrusted,
 }
 
 impl Caller {
-    /// How far a caller who sends the key of a license with this `binding` is trusted for `domain`; `None` if the
-    /// license is bound to another domain. A transfer to `domain` counts only after `domain` has confirmed it, because
+    /// The kind of caller that sends the key of a license with this `binding`; `None` if the license is bound to a domain
+    /// other than `domain`. A transfer to `domain` counts only after `domain` has confirmed it, because
     /// another site started it.
     pub(super) fn with_license(binding: &DomainBinding, domain: &Domain) -> Option<Self> {
-        let confirmed = |to: &Transfer| to.domain == *domain && to.confirmed_at.is_some();
+        let is_confirmed = |to: &Transfer| to.domain == *domain && to.confirmed_at.is_some();
         if binding.domain.as_ref() == Some(domain)
-            || binding.transfer.as_ref().is_some_and(confirmed)
+            || binding.transfer.as_ref().is_some_and(is_confirmed)
         {
             return Some(Self::Trusted);
         }
@@ -92,17 +89,17 @@ impl Caller {
 /// What a call counts against. Each of these has a [`Budget`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum BudgetKey {
-    /// All calls to a domain. They count as calls by the caller who causes them.
+    /// All calls to a domain. Each counts as a call by the kind of caller that causes it.
     Domain(Domain),
-    /// All calls that a license causes, counted as by [`Caller::Trusted`].
+    /// All calls that a license causes. They count as calls by [`Caller::Trusted`].
     License(KeyDigest),
-    /// The calls that a license causes to one domain, counted as by [`Caller::Untrusted`]: a small budget, so that one
-    /// license cannot use up the calls that other licenses may cause to the same domain.
+    /// The calls that a license causes to one domain. They count as calls by [`Caller::Untrusted`], whose limits are
+    /// lower, so that one license cannot use up the calls that other licenses may cause to the same domain.
     LicenseAndDomain(KeyDigest, Domain),
 }
 
 impl BudgetKey {
-    /// As which kind of caller a call by `caller` counts against this budget.
+    /// The kind of caller that a call by `caller` counts as in this budget.
     pub(super) const fn counts_as(&self, caller: Caller) -> Caller {
         match self {
             Self::Domain(_) => caller,
@@ -113,10 +110,10 @@ impl BudgetKey {
 }
 
 impl Handshake {
-    /// What its call counts against: the budget of its domain, and those of its license, if that has any.
+    /// What its call counts against: the budget of its domain and, for a budgeted license, those of the license.
     pub(super) fn budgets(&self) -> Vec<BudgetKey> {
         let mut all = vec![BudgetKey::Domain(self.domain.clone())];
-        if let Some(license) = self.license {
+        if let Some(license) = self.budgeted_license {
             all.push(BudgetKey::License(license));
             all.push(BudgetKey::LicenseAndDomain(license, self.domain.clone()));
         }
@@ -127,10 +124,9 @@ impl Handshake {
 /// The recent calls and open handshakes that count against one [`BudgetKey`].
 #[derive(Debug, Default)]
 pub(super) struct Budget {
-    recent_calls: Vec<CausedCall>,
-    open: OpenCounts,
-    /// When a call last failed without a response. For [`UNREACHABLE_FOR`], the less trusted callers cannot cause
-    /// another one.
+    recent_calls: Vec<CountedCall>,
+    open_handshakes: OpenCounts,
+    /// When a call last failed without a response.
     unreachable_at: Option<Tick>,
 }
 
@@ -141,24 +137,25 @@ impl Budget {
             return false;
         }
         let recent_calls = self.recent_calls.iter().copied();
-        let recent_calls: Vec<CausedCall> =
+        let recent_calls: Vec<CountedCall> =
             recent_calls.filter(|call| is_recent(*call, now)).collect();
-        may_call(&recent_calls, self.open, caller)
+        may_call(&recent_calls, self.open_handshakes, caller)
     }
 
-    /// Adds a call by `caller`, and its open handshake.
-    pub(super) fn open(&mut self, caller: Caller, now: Tick) {
-        self.recent_calls.push(CausedCall { at: now, caller });
-        self.open.all += usize::from(caller != Caller::Unconfirmed);
-        self.open.untrusted += usize::from(caller == Caller::Untrusted);
+    /// Counts a call by `caller`, and its open handshake.
+    pub(super) fn add_handshake(&mut self, caller: Caller, now: Tick) {
+        self.recent_calls.push(CountedCall { at: now, caller });
+        self.open_handshakes.all += usize::from(caller != Caller::Unconfirmed);
+        self.open_handshakes.untrusted += usize::from(caller == Caller::Untrusted);
     }
 
-    /// Removes an open handshake that `caller` caused.
-    pub(super) fn close(&mut self, caller: Caller) {
+    /// Stops counting an open handshake that `caller` caused. Its call still counts.
+    pub(super) fn remove_handshake(&mut self, caller: Caller) {
+        let open = &mut self.open_handshakes;
         let counted = usize::from(caller != Caller::Unconfirmed);
-        self.open.all = self.open.all.saturating_sub(counted);
+        open.all = open.all.saturating_sub(counted);
         let untrusted = usize::from(caller == Caller::Untrusted);
-        self.open.untrusted = self.open.untrusted.saturating_sub(untrusted);
+        open.untrusted = open.untrusted.saturating_sub(untrusted);
     }
 
     /// Notes that a call got no response.
@@ -166,15 +163,19 @@ impl Budget {
         self.unreachable_at = Some(now);
     }
 
-    /// Whether there is a call that still counts.
+    /// Whether there is a call that still counts against the limits per minute.
     pub(super) fn was_called_recently(&self, now: Tick) -> bool {
         self.recent_calls.iter().any(|call| is_recent(*call, now))
     }
 
-    /// Forgets the calls that no longer count, and returns whether the budget is still needed.
-    pub(super) fn evict(&mut self, now: Tick) -> bool {
+    /// Forgets the calls that no longer count.
+    pub(super) fn forget_old_calls(&mut self, now: Tick) {
         self.recent_calls.retain(|call| is_recent(*call, now));
-        !self.recent_calls.is_empty() || self.open.all > 0 || self.is_unreachable(now)
+    }
+
+    /// Whether the budget still limits anything. Call it after [`forget_old_calls`](Self::forget_old_calls).
+    pub(super) fn is_needed(&self, now: Tick) -> bool {
+        !self.recent_calls.is_empty() || self.open_handshakes.all > 0 || self.is_unreachable(now)
     }
 
     fn is_unreachable(&self, now: Tick) -> bool {
@@ -183,7 +184,7 @@ impl Budget {
     }
 }
 
-/// Calls that a license caused and after which the domain did not send the third message.
+/// The calls to a domain that a license caused since the site there last sent the third message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UnansweredCalls {
     count: u32,
@@ -209,14 +210,14 @@ impl UnansweredCalls {
     }
 }
 
-/// When a call was caused, and by which kind of caller.
+/// A call that counts against a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct CausedCall {
+struct CountedCall {
     at: Tick,
     caller: Caller,
 }
 
-/// Open handshakes of one budget, without those of [`Caller::Unconfirmed`], which are limited by their calls alone.
+/// The numbers of open handshakes in one budget, not counting those of [`Caller::Unconfirmed`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct OpenCounts {
     all: usize,
@@ -224,34 +225,35 @@ struct OpenCounts {
 }
 
 /// Whether a call still counts against the limits per minute.
-fn is_recent(call: CausedCall, now: Tick) -> bool {
+fn is_recent(call: CountedCall, now: Tick) -> bool {
     now.since(call.at) < MINUTE
 }
 
 /// Whether `caller` may cause a call. `recent` holds the calls that are [recent](is_recent). Calls by
 /// [`Caller::Unconfirmed`] are counted apart, so that they never use up the calls of trusted callers.
-fn may_call(recent: &[CausedCall], open: OpenCounts, caller: Caller) -> bool {
+fn may_call(recent: &[CountedCall], open: OpenCounts, caller: Caller) -> bool {
     let by = |kind| recent.iter().filter(|call| call.caller == kind).count();
     let (unconfirmed, untrusted) = (by(Caller::Unconfirmed), by(Caller::Untrusted));
     let others = recent.len() - unconfirmed;
     match caller {
         Caller::Unconfirmed => unconfirmed < UNCONFIRMED_CALLS_PER_MINUTE,
-        Caller::Trusted => others < CALLS_PER_MINUTE && open.all < OPEN_PER_DOMAIN,
+        Caller::Trusted => others < CALLS_PER_MINUTE && open.all < OPEN_MAX,
         Caller::UnconfirmedRetry => {
-            others < UNTRUSTED_CALLS_PER_MINUTE && open.all < UNTRUSTED_OPEN_PER_DOMAIN
+            others < UNTRUSTED_CALLS_PER_MINUTE && open.all < UNTRUSTED_OPEN_MAX
         }
         Caller::Untrusted => {
             others < CALLS_PER_MINUTE
-                && open.all < OPEN_PER_DOMAIN
+                && open.all < OPEN_MAX
                 && untrusted < UNTRUSTED_CALLS_PER_MINUTE
-                && open.untrusted < UNTRUSTED_OPEN_PER_DOMAIN
+                && open.untrusted < UNTRUSTED_OPEN_MAX
         }
     }
 }
 
-/// How long a license waits before it may cause another call as [`Caller::Unconfirmed`], if the domain did not send the
-/// third message after the last `unanswered` calls: one minute, doubled with every further call.
+/// How long a license waits before it may cause another call as [`Caller::Unconfirmed`], if the site did not send the
+/// third message after the last `unanswered` calls in a row: one minute after the first, doubled with each further one.
 fn retry_delay(unanswered: u32) -> Duration {
+    // Six doublings exceed the maximum; more could overflow.
     let doublings = unanswered.saturating_sub(1).min(6);
     (MINUTE * 2_u32.pow(doublings)).min(RETRY_DELAY_MAX)
 }
@@ -260,7 +262,7 @@ fn retry_delay(unanswered: u32) -> Duration {
 mod tests {
     use super::*;
     use crate::clock::UnixMs;
-    use crate::domains::{name, on};
+    use crate::domains::{confirmed_binding, example_binding, example_domain};
 
     const NOW: UnixMs = UnixMs(1_000_000);
 
@@ -271,7 +273,7 @@ mod tests {
             let kinds = [Caller::Untrusted, Caller::Trusted, Caller::Unconfirmed];
             let all = kinds.into_iter().zip(counts);
             let all = all.flat_map(|(caller, count)| std::iter::repeat_n(caller, count));
-            all.map(|caller| CausedCall { at: at(0), caller })
+            all.map(|caller| CountedCall { at: at(0), caller })
                 .collect::<Vec<_>>()
         };
         let open = |all, untrusted| OpenCounts { all, untrusted };
@@ -295,7 +297,7 @@ mod tests {
             let allowed = may_call(&calls(recent), open_now, caller);
             assert_eq!(allowed, expected, "{recent:?} {open_now:?} {caller:?}");
         }
-        let earlier = CausedCall {
+        let earlier = CountedCall {
             at: at(5),
             caller: Caller::Untrusted,
         };
@@ -313,22 +315,21 @@ mod tests {
     #[test]
     fn a_license_makes_its_caller_trusted_only_for_a_domain_that_confirmed_it() {
         let later = NOW.0 + 86_400_000;
-        let moving = on(Some("old"), Some(("new", later)));
-        let mut confirmed = moving.clone();
-        if let Some(transfer) = &mut confirmed.transfer {
-            transfer.confirmed_at = Some(NOW);
-        }
+        let unbound = example_binding(None, None);
+        let bound = example_binding(Some("old"), None);
+        let moving = example_binding(Some("old"), Some(("new", later)));
+        let confirmed = confirmed_binding(&moving, NOW);
         for (binding, domain, caller) in [
-            (&on(Some("old"), None), "old", Some(Caller::Trusted)),
-            (&on(Some("old"), None), "any", None),
-            (&on(None, None), "any", Some(Caller::Unconfirmed)),
+            (&bound, "old", Some(Caller::Trusted)),
+            (&bound, "any", None),
+            (&unbound, "any", Some(Caller::Unconfirmed)),
             (&moving, "old", Some(Caller::Trusted)),
             (&moving, "new", Some(Caller::Unconfirmed)),
             (&moving, "any", None),
             (&confirmed, "new", Some(Caller::Trusted)),
         ] {
             assert_eq!(
-                Caller::with_license(binding, &name(domain)),
+                Caller::with_license(binding, &example_domain(domain)),
                 caller,
                 "{domain} of {binding:?}"
             );

@@ -1,4 +1,4 @@
-//! The handshake log: how handshakes ended; and the networks from which they were completed.
+//! The handshake log, and the known sources of each domain: the networks from which handshakes for it were completed.
 
 use super::{Handshake, store};
 use crate::clock::UnixMs;
@@ -8,11 +8,11 @@ use crate::error::Result;
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::security::client_address::ClientAddress;
 
-/// Entries kept in the handshake log.
+/// Entries kept in the handshake log, of all domains together.
 const LOG_MAX: i64 = 1000;
 /// Log entries kept for one domain.
 const LOG_MAX_PER_DOMAIN: u32 = 100;
-/// Networks remembered for each domain as known sources.
+/// Known sources remembered for each domain.
 const KNOWN_SOURCES_MAX: u32 = 16;
 
 /// How a handshake ended.
@@ -112,15 +112,15 @@ pub fn log_finished(
     add_to_log(tx, finished)
 }
 
-/// Adds an entry, and removes the oldest ones.
+/// Adds an entry, and removes the oldest ones beyond the limits.
 pub(super) fn add_to_log(tx: &Tx<'_>, finished: &FinishedHandshake) -> Result<()> {
     let id = store::insert_log_entry(tx, finished)?;
     store::trim_log_of_domain(tx, &finished.domain, LOG_MAX_PER_DOMAIN)?;
     store::trim_log(tx, id.saturating_sub(LOG_MAX))
 }
 
-/// A page of the log by ids, newest first; of one domain or, if `None`, of all. The log is read forward only: a page
-/// before a position is the first page.
+/// A page of the log, newest first; of one domain or, if `None`, of all. A position is the id of an entry. The log is
+/// read forward only: for [`Cursor::Before`], the result is the first page.
 pub fn log_entries(
     reader: &Reader<'_>,
     domain: Option<&Domain>,

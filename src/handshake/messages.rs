@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Id;
+use super::OneTimeId;
 use crate::clock::UnixMs;
 use crate::domains::{DomainBinding, Transfer};
 use crate::licenses::License;
 use crate::products::ProgramSettings;
 use crate::releases::Release;
 
-/// Bytes of the information in a delivery, so that the whole body stays below 16 KiB.
+/// Maximum length of the information in a delivery, in bytes, so that the whole body stays below 16 KiB.
 const INFORMATION_LEN_MAX: usize = 15 * 1024;
-/// Bytes of the release notes of one version; longer ones are cut off.
+/// Maximum length of the release notes of one version, in bytes; longer ones are cut off.
 const NOTES_LEN_MAX: usize = 2048;
 
 /// The result of an operation.
@@ -26,7 +26,7 @@ pub(super) enum Information {
 }
 
 /// The second message, which gives the transaction id to the site at the domain.
-pub(super) fn challenge(request_id: &Id, transaction_id: &Id) -> Value {
+pub(super) fn challenge(request_id: &OneTimeId, transaction_id: &OneTimeId) -> Value {
     json!({
         "step": "challenge",
         "request_id": request_id.reveal(),
@@ -36,7 +36,7 @@ pub(super) fn challenge(request_id: &Id, transaction_id: &Id) -> Value {
 
 /// The fourth message, with the result of `operation`.
 pub(super) fn delivery(
-    transaction_id: &Id,
+    transaction_id: &OneTimeId,
     operation: &'static str,
     information: &Information,
 ) -> Value {
@@ -69,24 +69,23 @@ fn license_information(license: &License, binding: &DomainBinding) -> Value {
 fn versions(settings: &ProgramSettings) -> Value {
     let config = &settings.config;
     let mut listed = Vec::new();
-    let mut left = INFORMATION_LEN_MAX;
+    let mut remaining = INFORMATION_LEN_MAX;
     for release in &settings.released {
         let without_notes = version(release, 0);
+        // With the comma that follows.
         let length = without_notes.to_string().len() + 1;
-        if length > left {
+        if length > remaining {
             break;
         }
-        left -= length;
+        remaining -= length;
         listed.push(without_notes);
     }
     for (release, entry) in settings.released.iter().zip(&mut listed) {
         let with_notes = version(release, NOTES_LEN_MAX);
-        let more = with_notes
-            .to_string()
-            .len()
-            .saturating_sub(entry.to_string().len());
-        if more <= left {
-            left -= more;
+        let length = with_notes.to_string().len();
+        let notes_length = length.saturating_sub(entry.to_string().len());
+        if notes_length <= remaining {
+            remaining -= notes_length;
             *entry = with_notes;
         }
     }
@@ -97,6 +96,7 @@ fn versions(settings: &ProgramSettings) -> Value {
     })
 }
 
+/// A version with at most `notes_len` bytes of its release notes.
 fn version(release: &Release, notes_len: usize) -> Value {
     let end = release.notes.floor_char_boundary(notes_len);
     json!({
@@ -106,6 +106,7 @@ fn version(release: &Release, notes_len: usize) -> Value {
         "whats_new": release.notes.get(..end),
         "download_url": release.download_url,
         "sha256": release.sha256,
+        // Part of the protocol; the size of a download is not recorded.
         "size": null,
     })
 }

@@ -1,5 +1,5 @@
-//! The domain handshake: a license may be bound to a domain, and a site proves its identity by responding at
-//! that domain. There are four messages:
+//! The domain handshake: a license may be bound to a domain, and a site (software on a customer's website) proves its
+//! identity by responding at that domain. There are four messages:
 //!
 //! 1. request: the site names its domain and a request id;
 //! 2. challenge: the server calls the domain with the request id and a new transaction id;
@@ -24,7 +24,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use self::log::{FinishedHandshake, LogEntry, Outcome, log_entries, log_finished};
-pub use rules::{Id, Operation};
+pub use rules::{OneTimeId, Operation};
 pub use service::{Dependencies, Handshakes};
 
 use crate::audit::{Act, Actor, Change};
@@ -39,7 +39,7 @@ use crate::security::client_address::ClientAddress;
 use budget::{Caller, KeyDigest};
 use messages::Information;
 
-/// How long a known source stays trusted after its last completed handshake.
+/// How long a network from which a handshake for a domain was completed counts as a known source of the domain.
 const KNOWN_SOURCE_MAX_AGE: Duration = Duration::from_hours(30 * 24);
 
 /// A handshake in progress.
@@ -48,27 +48,27 @@ pub(crate) struct Handshake {
     domain: Domain,
     source: ClientAddress,
     caller: Caller,
-    /// No license in use is bound to the domain yet: the only operation allowed is to register the license whose key
-    /// was in the request.
-    unbound: bool,
-    /// The request's license, if it has a call budget of its own.
-    license: Option<KeyDigest>,
+    /// Whether no usable license is bound to the domain yet. If so, the only operation allowed is to register the
+    /// license whose key was in the request.
+    domain_is_unbound: bool,
+    /// See [`Eligibility::budgeted_license`].
+    budgeted_license: Option<KeyDigest>,
     /// When the first message arrived.
     at: UnixMs,
 }
 
-/// The first message.
+/// The first message, in which a site requests a handshake.
 #[derive(Debug)]
-pub struct Request {
+pub struct RequestMessage {
     /// The domain to call.
     pub domain: Domain,
     /// Chosen by the site, which recognizes the challenge by it.
-    pub request_id: Id,
+    pub request_id: OneTimeId,
     /// The license key, unparsed; `None` if the site sent none.
     pub license_key: Option<String>,
 }
 
-/// An operation that a site asked for in a handshake.
+/// An operation that a site requested in its third message, with what its checks depend on.
 #[derive(Clone, Debug)]
 struct SiteOperation {
     operation: Operation,
@@ -77,30 +77,31 @@ struct SiteOperation {
     grace: TransferGrace,
 }
 
-/// What becomes of an operation that is not refused.
+/// What an operation does, if it is not refused.
 #[derive(Clone, Debug)]
 enum Decision {
-    /// The released versions are delivered.
+    /// Delivers the released versions.
     Versions,
-    /// The license gets this binding, which may be the one that it has.
+    /// Gives the license this binding, which may be the one that it already has, and delivers both.
     Binding(Box<License>, DomainBinding),
 }
 
-/// The result of checking a request.
+/// What the check of a request found: whose call it is, and what that call counts against.
 #[derive(Clone, Debug)]
 struct Eligibility {
     caller: Caller,
-    /// The request's license, if it has a call budget of its own.
-    license: Option<KeyDigest>,
-    /// No license in use is bound to the domain yet.
-    unbound: bool,
+    /// The license whose key was in the request, if the call also counts against budgets of this license. Always set
+    /// if the domain is unbound.
+    budgeted_license: Option<KeyDigest>,
+    /// Whether no usable license is bound to the domain yet.
+    domain_is_unbound: bool,
 }
 
 /// Checks a request; `None` if the server must not call the domain. `network` is the caller's
-/// [`ClientAddress::network`], or empty.
+/// [`ClientAddress::network`], or empty if that is unknown.
 fn check_request(
     reader: &Reader<'_>,
-    request: &Request,
+    request: &RequestMessage,
     network: &str,
     now: UnixMs,
 ) -> Result<Option<Eligibility>> {
@@ -110,19 +111,22 @@ fn check_request(
     let Some(key) = &request.license_key else {
         return Ok(served.then_some(Eligibility {
             caller: by_network,
-            license: None,
-            unbound: false,
+            budgeted_license: None,
+            domain_is_unbound: false,
         }));
     };
     // An invalid key is refused even where no key is needed.
-    let Some((key, license)) = usable_license(reader, LicenseKey::parse(key).as_ref(), now)? else {
+    let Some(key) = LicenseKey::parse(key) else {
+        return Ok(None);
+    };
+    let Some(license) = usable_license(reader, &key, now)? else {
         return Ok(None);
     };
     let binding = domains::binding_at(reader, license.id, now)?;
     let Some(by_key) = Caller::with_license(&binding, domain) else {
         return Ok(None);
     };
-    // A network that completed a handshake before counts more than a license key, which anyone could send.
+    // A known source counts for more than the key of an unconfirmed license, which any buyer could send for any domain.
     let caller = if by_network == Caller::Trusted {
         by_network
     } else {
@@ -131,8 +135,8 @@ fn check_request(
     let has_budget = !served || caller == Caller::Unconfirmed;
     Ok(Some(Eligibility {
         caller,
-        license: has_budget.then(|| KeyDigest::of(&key)),
-        unbound: !served,
+        budgeted_license: has_budget.then(|| KeyDigest::of(&key)),
+        domain_is_unbound: !served,
     }))
 }
 
@@ -152,21 +156,15 @@ fn caller_by_network(
     })
 }
 
-/// The license of `key`; `None` if the key is unknown or the license is not valid now.
-fn usable_license(
-    reader: &Reader<'_>,
-    key: Option<&LicenseKey>,
-    now: UnixMs,
-) -> Result<Option<(LicenseKey, License)>> {
-    let Some(key) = key else { return Ok(None) };
+/// The license of `key`; `None` if the key is unknown or the license is not usable now.
+fn usable_license(reader: &Reader<'_>, key: &LicenseKey, now: UnixMs) -> Result<Option<License>> {
     let license = licenses::by_key(reader, key)?;
-    let license = license.filter(|license| licenses::check_usable(license, now).is_ok());
-    Ok(license.map(|license| (*key, license)))
+    Ok(license.filter(|license| licenses::check_usable(license, now).is_ok()))
 }
 
 /// When a handshake for `domain` was last completed; `None` if never.
-pub fn proved_at(reader: &Reader<'_>, domain: &Domain) -> Result<Option<UnixMs>> {
-    store::proved_at(reader, domain)
+pub fn last_handshake_at(reader: &Reader<'_>, domain: &Domain) -> Result<Option<UnixMs>> {
+    store::last_handshake_at(reader, domain)
 }
 
 impl Handshake {
@@ -180,22 +178,22 @@ impl Handshake {
 }
 
 impl SiteOperation {
-    /// Whether the site may do this, and what becomes of it; `None` if it is refused. Called twice: when the third
-    /// message arrives, and again in the transaction that stores the result.
+    /// What the operation does; `None` if it is refused. Called twice: when the third message arrives, and again in the
+    /// database transaction that stores the result.
     fn decide(&self, reader: &Reader<'_>, now: UnixMs) -> Result<Option<Decision>> {
         let handshake = &self.handshake;
-        if !handshake.unbound && !domains::is_served(reader, &handshake.domain, now)? {
+        if !handshake.domain_is_unbound && !domains::is_served(reader, &handshake.domain, now)? {
             return Ok(None);
         }
         let Some(key) = self.operation.key() else {
-            return Ok((!handshake.unbound).then_some(Decision::Versions));
+            return Ok((!handshake.domain_is_unbound).then_some(Decision::Versions));
         };
-        // An unbound domain may only register the license whose key was in its request.
-        let requested_with = handshake.license.filter(|_| handshake.unbound);
-        if requested_with.is_some_and(|known| known != KeyDigest::of(key)) {
+        // A site on an unbound domain may only register the license whose key was in its request.
+        let is_requested = handshake.budgeted_license == Some(KeyDigest::of(key));
+        if handshake.domain_is_unbound && !is_requested {
             return Ok(None);
         }
-        let Some((_, license)) = usable_license(reader, Some(key), now)? else {
+        let Some(license) = usable_license(reader, key, now)? else {
             return Ok(None);
         };
         let binding = domains::binding_at(reader, license.id, now)?;
@@ -203,7 +201,7 @@ impl SiteOperation {
         Ok(binding.map(|binding| Decision::Binding(Box::new(license), binding)))
     }
 
-    /// Stores the result, and returns the information to deliver; `None` if the operation is refused by now.
+    /// Stores the result, and returns the information to deliver; `None` if it is no longer allowed.
     fn run(&self, act: &Act<'_>, settings: &ProgramSettingsCache) -> Result<Option<Information>> {
         let action = self.operation.audit_action();
         Ok(match self.decide(act.tx, act.now)? {

@@ -1,4 +1,4 @@
-//! Open handshakes and recent calls, in memory only: they do not survive the process.
+//! Open handshakes and recent calls, in memory only: they do not survive a restart.
 //!
 //! A transaction id is removed when it is used or expires, so an id that is late, repeated or unknown is refused.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::budget::{self, Budget, BudgetKey, Caller, UnansweredCalls};
-use super::rules::{ID_LIFETIME, Id};
+use super::rules::{ID_LIFETIME, OneTimeId};
 use super::{Eligibility, Handshake};
 use crate::clock::{Now, Tick};
 use crate::domain::Domain;
@@ -18,24 +18,28 @@ use crate::error::Result;
 use crate::security::client_address::ClientAddress;
 use crate::security::secret;
 
-/// Handshakes that are open at once.
+/// Maximum handshakes that are open at once.
 const OPEN_HANDSHAKES_MAX: usize = 10_000;
-/// Used request ids that are remembered for each period of [`ID_LIFETIME`], so that an id is accepted once.
+/// Maximum used request ids that are remembered for each period of [`ID_LIFETIME`], so that an id is accepted once.
 const USED_REQUEST_IDS_MAX: usize = 100_000;
-/// Budgets of domains and license keys that are kept at once.
+/// Maximum budgets that are kept at once.
 const BUDGETS_MAX: usize = 100_000;
-/// Entries in [`Tables::unanswered`].
+/// Maximum entries in [`Tables::unanswered`].
 const UNANSWERED_MAX: usize = 100_000;
-/// How long such an entry is kept after the last call.
+/// How long an entry of [`Tables::unanswered`] is kept after the last call.
 const UNANSWERED_MAX_AGE: Duration = Duration::from_hours(2);
-/// The longest time from the request to the site's response to the challenge; also how long a delivery waits for that
-/// response.
-pub(super) const CHALLENGE_MAX: Duration = Duration::from_secs(12);
-/// The shortest time between two evictions by [`OpenHandshakes::open`].
+/// Time limit from the request to the site's response to the challenge; also how long a delivery waits for that response.
+pub(super) const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(12);
+/// Minimum time between two evictions by [`OpenHandshakes::open`].
 const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whether the site accepted the challenge; `None` while the call is in progress.
-pub(super) type ChallengeAccepted = Option<bool>;
+/// The state of a challenge: the call to the site is in progress, the site has accepted it, or the call has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChallengeState {
+    Pending,
+    Accepted,
+    Failed,
+}
 
 /// Every open handshake.
 #[derive(Debug, Default)]
@@ -50,7 +54,7 @@ struct Tables {
     /// When the current period began.
     rotated_at: Tick,
     budgets: HashMap<BudgetKey, Budget>,
-    /// By the digest of license and domain.
+    /// By [`KeyDigest::with_domain`](budget::KeyDigest::with_domain).
     unanswered: HashMap<[u8; 16], UnansweredCalls>,
     evicted_at: Tick,
     /// Expired handshakes that [`OpenHandshakes::sweep`] has not returned yet.
@@ -59,10 +63,10 @@ struct Tables {
 
 #[derive(Debug)]
 struct OpenHandshake {
-    id: Id,
+    id: OneTimeId,
     handshake: Handshake,
-    closes_at: Tick,
-    accepted: watch::Receiver<ChallengeAccepted>,
+    expires_at: Tick,
+    challenge: watch::Receiver<ChallengeState>,
 }
 
 /// An accepted request.
@@ -70,25 +74,25 @@ struct OpenHandshake {
 pub(super) struct NewHandshake {
     pub(super) domain: Domain,
     pub(super) source: ClientAddress,
-    pub(super) request_id: Id,
+    pub(super) request_id: OneTimeId,
     pub(super) eligibility: Eligibility,
 }
 
 /// A handshake whose challenge has to be sent.
 #[derive(Debug)]
 pub(super) struct PendingChallenge {
-    pub(super) transaction_id: Id,
-    pub(super) request_id: Id,
+    pub(super) transaction_id: OneTimeId,
+    pub(super) request_id: OneTimeId,
     pub(super) handshake: Handshake,
-    pub(super) accepted: watch::Sender<ChallengeAccepted>,
+    pub(super) state: watch::Sender<ChallengeState>,
 }
 
 /// A handshake whose transaction id was used by the third message.
 #[derive(Debug)]
 pub(super) struct RedeemedHandshake {
-    pub(super) transaction_id: Id,
+    pub(super) transaction_id: OneTimeId,
     pub(super) handshake: Handshake,
-    pub(super) accepted: watch::Receiver<ChallengeAccepted>,
+    pub(super) challenge: watch::Receiver<ChallengeState>,
 }
 
 impl OpenHandshakes {
@@ -98,27 +102,29 @@ impl OpenHandshakes {
 
     /// Opens a handshake; `None` if the request id was used before or a limit is reached.
     pub(super) fn open(&self, request: NewHandshake, now: Now) -> Result<Option<PendingChallenge>> {
-        let transaction_id = Id::new()?;
+        let transaction_id = OneTimeId::new()?;
         let mut tables = self.lock();
-        tables.evict(now.tick);
+        if now.tick.since(tables.evicted_at) >= EVICTION_INTERVAL {
+            tables.evict(now.tick);
+        }
         let handshake = Handshake {
             domain: request.domain.clone(),
             source: request.source,
             caller: tables.classify(&request, now.tick),
-            unbound: request.eligibility.unbound,
-            license: request.eligibility.license,
+            domain_is_unbound: request.eligibility.domain_is_unbound,
+            budgeted_license: request.eligibility.budgeted_license,
             at: now.wall,
         };
         if !tables.may_open(&handshake, now.tick) || !tables.use_request_id(&request, now.tick) {
             return Ok(None);
         }
         tables.count_call(&handshake, now.tick);
-        let (sender, accepted) = watch::channel(None);
+        let (state, challenge) = watch::channel(ChallengeState::Pending);
         let open = OpenHandshake {
             id: transaction_id.clone(),
             handshake: handshake.clone(),
-            closes_at: Tick(now.tick.0 + CHALLENGE_MAX + ID_LIFETIME),
-            accepted,
+            expires_at: Tick(now.tick.0 + CHALLENGE_TIMEOUT + ID_LIFETIME),
+            challenge,
         };
         tables
             .open
@@ -127,7 +133,7 @@ impl OpenHandshakes {
             transaction_id,
             request_id: request.request_id,
             handshake,
-            accepted: sender,
+            state,
         }))
     }
 
@@ -139,40 +145,40 @@ impl OpenHandshakes {
         }
     }
 
-    /// Notes that the site accepted the challenge: its time for the third message starts at `now`.
-    pub(super) fn mark_challenged(&self, id: &Id, now: Tick) {
+    /// Restarts the time that the site has for the third message, because it has accepted the challenge.
+    pub(super) fn restart_lifetime(&self, id: &OneTimeId, now: Tick) {
         if let Some(open) = self.lock().open.get_mut(&secret::sha256(id.as_bytes())) {
-            open.closes_at = Tick(now.0 + ID_LIFETIME);
+            open.expires_at = Tick(now.0 + ID_LIFETIME);
         }
     }
 
     /// Removes the handshake of a transaction id and returns it; `None` if the id is unknown or expired.
-    pub(super) fn take(&self, id: &Id, now: Tick) -> Option<RedeemedHandshake> {
+    pub(super) fn take(&self, id: &OneTimeId, now: Tick) -> Option<RedeemedHandshake> {
         let mut tables = self.lock();
         let open = tables.remove(&secret::sha256(id.as_bytes()))?;
-        let (is_same_id, in_time) = (
-            secret::constant_time_eq(open.id.as_bytes(), id.as_bytes()),
-            now < open.closes_at,
-        );
-        if is_same_id && !in_time {
+        if !secret::constant_time_eq(open.id.as_bytes(), id.as_bytes()) {
+            return None;
+        }
+        if now >= open.expires_at {
             tables.abandoned.push(open.handshake);
             return None;
         }
-        is_same_id.then_some(RedeemedHandshake {
+        Some(RedeemedHandshake {
             transaction_id: open.id,
             handshake: open.handshake,
-            accepted: open.accepted,
+            challenge: open.challenge,
         })
     }
 
     /// Removes a handshake whose challenge failed, if it is still there.
-    pub(super) fn close(&self, id: &Id) {
+    pub(super) fn close(&self, id: &OneTimeId) {
         drop(self.lock().remove(&secret::sha256(id.as_bytes())));
     }
 
-    /// Notes that the site sent the third message: the calls that its license caused no longer count as unanswered.
-    pub(super) fn mark_returned(&self, handshake: &Handshake) {
-        if let Some(license) = handshake.license {
+    /// Stops counting the calls that the license of `handshake` caused to its domain as unanswered, because the site has
+    /// sent the third message.
+    pub(super) fn forget_unanswered_calls(&self, handshake: &Handshake) {
+        if let Some(license) = handshake.budgeted_license {
             let pair = license.with_domain(&handshake.domain);
             self.lock().unanswered.remove(&pair);
         }
@@ -181,19 +187,17 @@ impl OpenHandshakes {
     /// Removes everything that has expired, and returns the abandoned handshakes.
     pub(super) fn sweep(&self, now: Tick) -> Vec<Handshake> {
         let mut tables = self.lock();
-        tables.evicted_at = Tick::START;
         tables.evict(now);
         std::mem::take(&mut tables.abandoned)
     }
 }
 
 impl Tables {
-    /// The kind of caller, after [`Caller::Unconfirmed`] was replaced by [`Caller::UnconfirmedRetry`] if this license
-    /// caused a call to this domain lately or its retry delay has not passed.
+    /// The kind of caller: [`Caller::UnconfirmedRetry`] instead of [`Caller::Unconfirmed`] if this license caused a call
+    /// to this domain within the last minute or its retry delay has not passed.
     fn classify(&self, request: &NewHandshake, now: Tick) -> Caller {
-        let Eligibility {
-            caller, license, ..
-        } = request.eligibility;
+        let caller = request.eligibility.caller;
+        let license = request.eligibility.budgeted_license;
         let Some(license) = license.filter(|_| caller == Caller::Unconfirmed) else {
             return caller;
         };
@@ -219,14 +223,15 @@ impl Tables {
         self.count_unanswered(handshake, now);
         for key in handshake.budgets() {
             let caller = key.counts_as(handshake.caller);
-            self.budgets.entry(key).or_default().open(caller, now);
+            let budget = self.budgets.entry(key).or_default();
+            budget.add_handshake(caller, now);
         }
     }
 
     /// Counts a call as unanswered until the site sends the third message. A retry before the end of the delay is not
     /// counted, so it does not prolong the delay.
     fn count_unanswered(&mut self, handshake: &Handshake, now: Tick) {
-        let license = handshake.license;
+        let license = handshake.budgeted_license;
         let Some(license) = license.filter(|_| handshake.caller == Caller::Unconfirmed) else {
             return;
         };
@@ -251,62 +256,68 @@ impl Tables {
 
     /// Marks a request id as used; false if it was used before, or if too many ids are remembered.
     fn use_request_id(&mut self, request: &NewHandshake, now: Tick) -> bool {
-        if now.since(self.rotated_at) >= ID_LIFETIME {
-            let last_period = std::mem::take(&mut self.used_request_ids[0]);
-            // After a pause of two periods, the ids of both have expired.
-            let is_previous = now.since(self.rotated_at) < ID_LIFETIME * 2;
-            self.used_request_ids[1] = if is_previous {
-                last_period
-            } else {
-                HashSet::new()
-            };
-            self.rotated_at = now;
-        }
-        let mut bytes = request.request_id.as_bytes().to_vec();
-        bytes.extend_from_slice(request.domain.as_str().as_bytes());
-        let digest = budget::short_digest(&bytes);
+        self.rotate_request_ids(now);
+        let id = request.request_id.as_bytes().as_slice();
+        let digest = budget::short_digest(&[id, request.domain.as_str().as_bytes()].concat());
         let [current, previous] = &mut self.used_request_ids;
         current.len() < USED_REQUEST_IDS_MAX
             && !previous.contains(&digest)
             && current.insert(digest)
     }
 
+    /// Begins a new period of used request ids if the current one is over.
+    fn rotate_request_ids(&mut self, now: Tick) {
+        let elapsed = now.since(self.rotated_at);
+        if elapsed < ID_LIFETIME {
+            return;
+        }
+        let [current, previous] = &mut self.used_request_ids;
+        *previous = std::mem::take(current);
+        // After two periods, the ids of the current one have expired, too.
+        if elapsed >= ID_LIFETIME * 2 {
+            previous.clear();
+        }
+        self.rotated_at = now;
+    }
+
+    /// Removes an open handshake, by the digest of its transaction id, from the table and from its budgets.
     fn remove(&mut self, digest: &[u8; 32]) -> Option<OpenHandshake> {
         let open = self.open.remove(digest)?;
         for key in open.handshake.budgets() {
             if let Some(budget) = self.budgets.get_mut(&key) {
-                budget.close(key.counts_as(open.handshake.caller));
+                budget.remove_handshake(key.counts_as(open.handshake.caller));
             }
         }
         Some(open)
     }
 
+    /// Removes everything that has expired. Expired handshakes become abandoned ones.
     fn evict(&mut self, now: Tick) {
-        if now.since(self.evicted_at) < EVICTION_INTERVAL && self.evicted_at > Tick::START {
-            return;
-        }
         self.evicted_at = now;
-        let expired = self.open.iter().filter(|(_, open)| open.closes_at <= now);
+        let expired = self.open.iter().filter(|(_, open)| open.expires_at <= now);
         let expired: Vec<[u8; 32]> = expired.map(|(digest, _)| *digest).collect();
         for digest in expired {
             let abandoned = self.remove(&digest).map(|open| open.handshake);
             self.abandoned.extend(abandoned);
         }
         self.abandoned.truncate(OPEN_HANDSHAKES_MAX);
-        self.budgets.retain(|_, budget| budget.evict(now));
+        self.budgets.retain(|_, budget| {
+            budget.forget_old_calls(now);
+            budget.is_needed(now)
+        });
         self.unanswered
             .retain(|_, calls| now.since(calls.at) < UNANSWERED_MAX_AGE);
         if now.since(self.rotated_at) >= ID_LIFETIME * 2 {
             self.used_request_ids = <[HashSet<_>; 2]>::default();
         }
-        free_memory(&mut self.open);
-        free_memory(&mut self.budgets);
-        free_memory(&mut self.unanswered);
+        shrink_if_sparse(&mut self.open);
+        shrink_if_sparse(&mut self.budgets);
+        shrink_if_sparse(&mut self.unanswered);
     }
 }
 
-/// Frees the memory that a flood of requests has taken.
-fn free_memory<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+/// Frees unused memory of a map that has become much smaller, so that a flood of requests does not occupy it for good.
+fn shrink_if_sparse<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.len() * 4 < map.capacity() {
         map.shrink_to_fit();
     }

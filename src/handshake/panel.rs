@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{LogEntry, Outcome};
 use crate::app::App;
 use crate::domain::Domain;
-use crate::domains::panel::{name, row};
+use crate::domains::panel::{bound_license_json, domain_json};
 use crate::domains::{self, BoundLicense, BoundPosition};
 use crate::error::Result;
 use crate::id::LicenseId;
@@ -24,7 +24,7 @@ const TRANSFERS_SHOWN: u32 = 20;
 const LOG_ENTRIES_SHOWN: u32 = 10;
 /// Log entries on one page of the handshake log.
 const LOG_PAGE_SIZE: u32 = 50;
-/// The position of a license in the list is its domain and its id, since several licenses may have the same domain.
+/// The position of a license in the list is its domain and its id, since several licenses may be bound to one domain.
 const SITES_PAGER: Pager<2> = Pager {
     path: "/lizenzserver/sites",
     next: ["after", "after_id"],
@@ -36,7 +36,8 @@ const LOG_PAGER: Pager<1> = Pager {
     previous: [""],
 };
 
-fn log_row(entry: &LogEntry) -> Value {
+/// A row of the handshake log, for templates.
+fn log_entry_json(entry: &LogEntry) -> Value {
     let finished = &entry.finished;
     let tone = match finished.outcome {
         Outcome::Delivered => "ok",
@@ -46,11 +47,11 @@ fn log_row(entry: &LogEntry) -> Value {
     };
     json!({
         "at": finished.at,
-        "domain": name(&finished.domain),
+        "domain": domain_json(&finished.domain),
         "source": finished.source,
         "operation": finished.operation,
         "tone": tone,
-        "ending": finished.outcome.as_str(),
+        "outcome": finished.outcome.as_str(),
         "status": finished.reason.strip_prefix("status_"),
         "reason": finished.reason,
     })
@@ -80,14 +81,14 @@ impl SitesQuery<'_> {
 async fn list(request: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlReply {
     let search = query.q.unwrap_or_default().trim().to_owned();
     let from = query.after()?;
-    // Transfers and handshakes are on the first page only, and not beside search results.
-    let is_start = from.is_none() && search.is_empty();
+    // Transfers and handshakes are shown on the first page only, and not with search results.
+    let is_start_page = from.is_none() && search.is_empty();
     let page_request = PageRequest {
         from: Cursor::after(from),
         limit: PAGE_SIZE,
     };
     let term = search.clone();
-    let (page, moving, latest) = app
+    let (page, transfers, latest) = app
         .db
         .read(move |reader| {
             Ok((
@@ -103,12 +104,12 @@ async fn list(request: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlRep
         [domain.to_owned(), bound.license.id.to_string()]
     });
     let now = request.now.wall;
-    let moving = moving.iter().filter(|_| is_start);
-    let latest = latest.rows.iter().filter(|_| is_start);
+    let transfers = transfers.iter().filter(|_| is_start_page);
+    let latest = latest.rows.iter().filter(|_| is_start_page);
     let values = json!({
-        "rows": page.rows.iter().map(|bound| row(bound, now)).collect::<Vec<_>>(),
-        "moving": moving.map(|bound| row(bound, now)).collect::<Vec<_>>(),
-        "latest": latest.map(log_row).collect::<Vec<_>>(),
+        "rows": page.rows.iter().map(|bound| bound_license_json(bound, now)).collect::<Vec<_>>(),
+        "transfers": transfers.map(|bound| bound_license_json(bound, now)).collect::<Vec<_>>(),
+        "latest": latest.map(log_entry_json).collect::<Vec<_>>(),
         "q": search,
         "older": links.older,
         "newer": links.newer,
@@ -144,7 +145,7 @@ async fn handshakes(
         [entry.id.to_string()]
     });
     let values = json!({
-        "rows": page.rows.iter().map(log_row).collect::<Vec<_>>(),
+        "rows": page.rows.iter().map(log_entry_json).collect::<Vec<_>>(),
         "domain": typed,
         "older": links.older,
         "newer": links.newer,

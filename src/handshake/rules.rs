@@ -9,15 +9,16 @@ use crate::domains::DomainBinding;
 use crate::licenses::LicenseKey;
 use crate::security::secret;
 
-/// How long the site has to send the third message, and how long a request id is remembered as used.
+/// How long the site has to send the third message, and how long at least a request id is remembered as
+/// used.
 pub(super) const ID_LIFETIME: Duration = Duration::from_secs(30);
 
 /// A request id or a transaction id: 256 random bits, written as 64 lower-case hexadecimal digits. `Debug` hides it,
 /// because the id is all that is needed to continue the handshake.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Id([u8; 32]);
+pub struct OneTimeId([u8; 32]);
 
-impl Id {
+impl OneTimeId {
     /// A new id from the operating system's random number generator.
     pub(super) fn new() -> crate::error::Result<Self> {
         secret::random().map(Self)
@@ -51,9 +52,9 @@ impl Id {
     }
 }
 
-impl std::fmt::Debug for Id {
+impl std::fmt::Debug for OneTimeId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Id(…)")
+        f.write_str("OneTimeId(…)")
     }
 }
 
@@ -66,7 +67,7 @@ pub enum Operation {
     License(LicenseKey),
     /// Bind a license to the site's domain, or confirm a transfer to it.
     Register(LicenseKey),
-    /// Unbind a license from the named domain, which may be another one than the site's.
+    /// Unbind a license from the named domain, which need not be the site's own.
     Deregister(LicenseKey, Domain),
     /// Start the transfer of a license to another domain.
     Transfer(LicenseKey, Domain),
@@ -99,7 +100,7 @@ impl Operation {
         }
     }
 
-    /// The license that the operation is about.
+    /// The key of the license that the operation is about.
     pub(super) const fn key(&self) -> Option<&LicenseKey> {
         match self {
             Self::Versions => None,
@@ -112,21 +113,17 @@ impl Operation {
     }
 }
 
-/// The binding of a license after `operation`; `None` if the site must not do that with this license. `binding` is the
-/// one at `now`.
+/// The binding of a license after the requested operation; `None` if the site may not perform it. `binding` is the
+/// present one, at `now`.
 pub(super) fn binding_after(
-    asked: &SiteOperation,
+    requested: &SiteOperation,
     binding: DomainBinding,
     now: UnixMs,
 ) -> Option<DomainBinding> {
-    let SiteOperation {
-        operation,
-        handshake,
-        grace,
-    } = asked;
+    let (operation, handshake) = (&requested.operation, &requested.handshake);
     let site = &handshake.domain;
-    // An unbound domain may only register.
-    if handshake.unbound && !matches!(operation, Operation::Register(_)) {
+    // A site on an unbound domain may only register.
+    if handshake.domain_is_unbound && !matches!(operation, Operation::Register(_)) {
         return None;
     }
     match operation {
@@ -134,23 +131,18 @@ pub(super) fn binding_after(
         Operation::License(_) => binding.serves(site).then_some(binding),
         Operation::Register(_) => binding.register(site, now),
         Operation::Deregister(_, domain) => binding.unbind(domain),
-        Operation::Transfer(_, to) => {
-            let is_bound_here = binding.domain.as_ref() == Some(site);
-            is_bound_here
-                .then(|| binding.start_transfer(to, grace.end(now)))
-                .flatten()
+        Operation::Transfer(_, to) if binding.domain.as_ref() == Some(site) => {
+            binding.start_transfer(to, requested.grace.end(now))
         }
-        Operation::CancelTransfer(_) => binding
-            .serves(site)
-            .then(|| binding.cancel_transfer())
-            .flatten(),
+        Operation::CancelTransfer(_) if binding.serves(site) => binding.cancel_transfer(),
+        Operation::Transfer(..) | Operation::CancelTransfer(_) => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domains::{TransferGrace, name, on};
+    use crate::domains::{TransferGrace, confirmed_binding, example_binding, example_domain};
     use crate::handshake::Handshake;
     use crate::handshake::budget::Caller;
     use crate::security::client_address::ClientAddress;
@@ -158,22 +150,22 @@ mod tests {
     const NOW: UnixMs = UnixMs(1_000_000);
     const GRACE: TransferGrace = TransferGrace::days(1);
 
-    fn by(domain: &str) -> Handshake {
+    fn handshake_by(domain: &str) -> Handshake {
         Handshake {
-            domain: name(domain),
+            domain: example_domain(domain),
             source: ClientAddress::Direct([192, 0, 2, 1].into()),
             caller: Caller::Trusted,
-            unbound: false,
-            license: None,
+            domain_is_unbound: false,
+            budgeted_license: None,
             at: NOW,
         }
     }
 
     #[test]
     fn ids_have_one_spelling() {
-        let id = Id::new().unwrap();
+        let id = OneTimeId::new().unwrap();
         let text = id.reveal();
-        assert!(Id::parse(&text) == Some(id.clone()) && text.len() == 64);
+        assert!(OneTimeId::parse(&text) == Some(id.clone()) && text.len() == 64);
         for wrong in [
             "",
             "0",
@@ -183,24 +175,24 @@ mod tests {
             &format!("{text}0"),
             &text.replace(text.chars().next().unwrap(), "g"),
         ] {
-            assert_eq!(Id::parse(wrong), None, "{wrong}");
+            assert_eq!(OneTimeId::parse(wrong), None, "{wrong}");
         }
-        assert_eq!(format!("{id:?}"), "Id(…)");
+        assert_eq!(format!("{id:?}"), "OneTimeId(…)");
     }
 
     #[test]
     fn every_operation_changes_the_binding_or_is_refused() {
         let key = LicenseKey::new().unwrap();
         let later = NOW.0 + 86_400_000;
-        let (none, bound) = (on(None, None), on(Some("old"), None));
-        let moving = on(Some("old"), Some(("new", later)));
-        let confirmed = {
-            let mut confirmed = moving.clone();
-            confirmed.transfer.as_mut().unwrap().confirmed_at = Some(NOW);
-            confirmed
-        };
-        let deregister = |domain: &str| Operation::Deregister(key, name(domain));
-        let transfer = |domain: &str| Operation::Transfer(key, name(domain));
+        let (none, bound) = (
+            example_binding(None, None),
+            example_binding(Some("old"), None),
+        );
+        let moving = example_binding(Some("old"), Some(("new", later)));
+        let moved = example_binding(Some("new"), None);
+        let confirmed = confirmed_binding(&moving, NOW);
+        let deregister = |domain: &str| Operation::Deregister(key, example_domain(domain));
+        let transfer = |domain: &str| Operation::Transfer(key, example_domain(domain));
         let (show, register) = (Operation::License(key), Operation::Register(key));
         let cancel = Operation::CancelTransfer(key);
         for (operation, site, binding, expected) in [
@@ -216,12 +208,7 @@ mod tests {
             (&register, "any", &bound, None),
             (&register, "any", &moving, None),
             (&deregister("old"), "any", &bound, Some(&none)),
-            (
-                &deregister("old"),
-                "any",
-                &moving,
-                Some(&on(Some("new"), None)),
-            ),
+            (&deregister("old"), "any", &moving, Some(&moved)),
             (&deregister("new"), "any", &moving, Some(&bound)),
             (&deregister("any"), "any", &bound, None),
             (&deregister("old"), "any", &none, None),
@@ -238,22 +225,22 @@ mod tests {
             (&cancel, "old", &bound, None),
         ] {
             let after = |handshake| {
-                let asked = SiteOperation {
+                let requested = SiteOperation {
                     operation: operation.clone(),
                     handshake,
                     grace: GRACE,
                 };
-                binding_after(&asked, binding.clone(), NOW)
+                binding_after(&requested, binding.clone(), NOW)
             };
-            let changed = after(by(site));
+            let changed = after(handshake_by(site));
             assert_eq!(
                 changed.as_ref(),
                 expected,
                 "{operation:?} by {site} on {binding:?}"
             );
             let unbound = Handshake {
-                unbound: true,
-                ..by(site)
+                domain_is_unbound: true,
+                ..handshake_by(site)
             };
             let changed = after(unbound);
             assert!(changed.is_none() || *operation == register, "{operation:?}");

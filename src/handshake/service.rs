@@ -10,9 +10,12 @@ use super::budget::Caller;
 use super::log::{add_to_log, log_finished};
 use super::messages::{self, Information};
 use super::open_handshakes::{
-    CHALLENGE_MAX, NewHandshake, OpenHandshakes, PendingChallenge, RedeemedHandshake,
+    CHALLENGE_TIMEOUT, ChallengeState, NewHandshake, OpenHandshakes, PendingChallenge,
+    RedeemedHandshake,
 };
-use super::{Handshake, Id, Operation, Outcome, Request, SiteOperation, check_request};
+use super::{
+    Handshake, OneTimeId, Operation, Outcome, RequestMessage, SiteOperation, check_request,
+};
 use crate::audit::{Act, Actor};
 use crate::clock::{Now, TrustedClock};
 use crate::db::{Db, Reader, Tx};
@@ -46,7 +49,7 @@ impl CallFailure {
     }
 }
 
-/// Runs handshakes.
+/// The open handshakes, and what is needed to run them.
 pub struct Handshakes {
     open_handshakes: OpenHandshakes,
     dependencies: Dependencies,
@@ -87,15 +90,15 @@ impl Handshakes {
     }
 
     /// Handles the first message; returns whether a challenge follows. The challenge is sent after the response.
-    pub async fn request(
+    pub async fn handle_request(
         self: &Arc<Self>,
-        request: Request,
+        request: RequestMessage,
         source: ClientAddress,
         now: Now,
     ) -> Result<bool> {
         let parts = &self.dependencies;
         let limit = parts.program_settings.get(&parts.db).await?.limits.site;
-        let taken = parts
+        let rate_limit = parts
             .limiter
             .take(Group::Site, source.into(), limit, now.tick);
         let network = source.network();
@@ -110,7 +113,7 @@ impl Handshakes {
                 check_request(reader, &request, network, now.wall)
             })
             .await?;
-        let Some(eligibility) = eligibility.filter(|_| taken.is_ok()) else {
+        let Some(eligibility) = eligibility.filter(|_| rate_limit.is_ok()) else {
             return Ok(false);
         };
         let new = NewHandshake {
@@ -134,18 +137,19 @@ impl Handshakes {
             transaction_id,
             request_id,
             handshake,
-            accepted,
+            state,
         } = challenge;
         let body = messages::challenge(&request_id, &transaction_id);
         let result = self.call(&handshake, &body).await;
         let tick = self.dependencies.trusted_clock.now().tick;
         if result.is_ok() {
-            self.open_handshakes.mark_challenged(&transaction_id, tick);
+            self.open_handshakes.restart_lifetime(&transaction_id, tick);
+            state.send_replace(ChallengeState::Accepted);
         } else {
-            // The third message may have redeemed it already; then `accepted` stops the delivery.
+            // The third message may have redeemed it already; then the state stops the delivery.
             self.open_handshakes.close(&transaction_id);
+            state.send_replace(ChallengeState::Failed);
         }
-        accepted.send_replace(Some(result.is_ok()));
         if let Err(failure) = result {
             // A site that responds with an error status is reachable.
             if let CallFailure::NoResponse(_) = failure {
@@ -157,35 +161,37 @@ impl Handshakes {
         }
     }
 
-    /// Handles the third message; returns whether a delivery follows. A transaction id is used up even if the
-    /// operation is invalid (`None`) or refused.
+    /// Handles the third message; returns whether a delivery follows. Uses up the transaction id even if the operation is
+    /// invalid (`None`) or refused.
     pub async fn redeem(
         self: &Arc<Self>,
-        id: &Id,
+        id: &OneTimeId,
         operation: Option<Operation>,
         now: Now,
     ) -> Result<bool> {
         let Some(redeemed) = self.open_handshakes.take(id, now.tick) else {
             return Ok(false);
         };
-        self.open_handshakes.mark_returned(&redeemed.handshake);
+        self.open_handshakes
+            .forget_unanswered_calls(&redeemed.handshake);
         let Some(operation) = operation else {
             self.log_refusal_later(redeemed.handshake, None);
             return Ok(false);
         };
-        let operation = SiteOperation {
+        let name = operation.as_str();
+        let requested = SiteOperation {
             operation,
             handshake: redeemed.handshake.clone(),
             grace: self.dependencies.grace,
         };
-        let asked = operation.clone();
-        let check = move |reader: &Reader<'_>| asked.decide(reader, now.wall);
+        let checked = requested.clone();
+        let check = move |reader: &Reader<'_>| checked.decide(reader, now.wall);
         if self.dependencies.db.read(check).await?.is_none() {
-            self.log_refusal_later(redeemed.handshake, Some(operation.operation.as_str()));
+            self.log_refusal_later(redeemed.handshake, Some(name));
             return Ok(false);
         }
         let this = self.clone();
-        tokio::spawn(async move { this.deliver(redeemed, operation).await });
+        tokio::spawn(async move { this.deliver(redeemed, requested).await });
         Ok(true)
     }
 
@@ -201,20 +207,21 @@ impl Handshakes {
 
     /// Runs the operation and sends the fourth message, with its result, to the domain that received the challenge. It
     /// is sent once, without a retry.
-    async fn deliver(&self, redeemed: RedeemedHandshake, operation: SiteOperation) {
+    async fn deliver(&self, redeemed: RedeemedHandshake, requested: SiteOperation) {
         sleep(DELAY_AFTER_RESPONSE).await;
         let RedeemedHandshake {
             transaction_id,
             handshake,
-            mut accepted,
+            mut challenge,
         } = redeemed;
         // A site may send the third message before it has responded to the challenge.
-        let accepted = timeout(CHALLENGE_MAX, accepted.wait_for(Option::is_some)).await;
-        if !accepted.is_ok_and(|accepted| accepted.is_ok_and(|accepted| *accepted == Some(true))) {
+        let is_complete = |state: &ChallengeState| *state != ChallengeState::Pending;
+        let completed = timeout(CHALLENGE_TIMEOUT, challenge.wait_for(is_complete)).await;
+        if !matches!(completed, Ok(Ok(state)) if *state == ChallengeState::Accepted) {
             return;
         }
-        let name = operation.operation.as_str();
-        let information = match self.run_operation(operation).await {
+        let name = requested.operation.as_str();
+        let information = match self.run_operation(requested).await {
             Ok(Some(information)) => information,
             Ok(None) => {
                 return self
@@ -235,13 +242,13 @@ impl Handshakes {
             .await;
     }
 
-    /// Runs the operation; `None` if it is refused by now.
-    async fn run_operation(&self, operation: SiteOperation) -> Result<Option<Information>> {
+    /// Runs the operation; `None` if it is no longer allowed.
+    async fn run_operation(&self, requested: SiteOperation) -> Result<Option<Information>> {
         let now = self.dependencies.trusted_clock.now().wall;
         let settings = self.dependencies.program_settings.clone();
         let run = move |tx: &Tx<'_>| {
-            let actor = operation.handshake.actor();
-            operation.run(&Act::new(tx, &actor, now), &settings)
+            let actor = requested.handshake.actor();
+            requested.run(&Act::new(tx, &actor, now), &settings)
         };
         self.dependencies.db.write("handshake.operate", run).await
     }
@@ -260,10 +267,10 @@ impl Handshakes {
             Caller::Trusted | Caller::Unconfirmed => Priority::High,
             Caller::UnconfirmedRetry | Caller::Untrusted => Priority::Low,
         };
-        let target = egress.url(domain, callback_path);
-        // The system clock: the site compares the signature's date with its own system clock.
+        let url = egress.url(domain, callback_path);
+        // With the date of the system clock, because the site compares it with that of its own system clock.
         let keys = signer.key_pair();
-        let headers = keys.post_headers(&target, &body, trusted_clock.system_date());
+        let headers = keys.post_headers(&url, &body, trusted_clock.system_date());
         let outbound = OutboundRequest { headers, body };
         let response = egress.post(domain, callback_path, outbound, priority).await;
         match response.map_err(CallFailure::NoResponse)? {
@@ -306,10 +313,8 @@ impl Handshakes {
         }
         db.write("handshake.sweep", move |tx| {
             for handshake in abandoned {
-                add_to_log(
-                    tx,
-                    &handshake.finished(None, Outcome::Abandoned, String::new()),
-                )?;
+                let finished = handshake.finished(None, Outcome::Abandoned, String::new());
+                add_to_log(tx, &finished)?;
             }
             domains::end_transfers(&Act::new(tx, &Actor::server(), now.wall))
         })

@@ -4,7 +4,7 @@
 
 use rocket::{Route, post, routes};
 
-use super::{Id, Operation, Request};
+use super::{OneTimeId, Operation, RequestMessage};
 use crate::app::App;
 use crate::domain::{DOMAIN_LEN_MAX, Domain};
 use crate::error::{Error, Result};
@@ -14,16 +14,17 @@ use crate::web::body::{FromFields, JsonFields, Lenient};
 use crate::web::guards::RequestTime;
 use crate::web::not_served::{Accepted, NotServed, accepted};
 
-/// Longest text that is read as an id.
-const ID_TEXT_MAX: usize = 64;
-const OPERATION_MAX: usize = 32;
+/// Maximum length of an id, in characters.
+const ID_LEN_MAX: usize = 64;
+/// Maximum length of the name of an operation, in characters.
+const OPERATION_LEN_MAX: usize = 32;
 
-fn id(fields: &mut JsonFields, name: &'static str) -> Result<Id> {
-    let text = fields.text(name, ID_TEXT_MAX)?;
-    Id::parse(&text).ok_or_else(|| Error::invalid(name, "must be 64 hexadecimal digits"))
+fn id(fields: &mut JsonFields, name: &'static str) -> Result<OneTimeId> {
+    let text = fields.text(name, ID_LEN_MAX)?;
+    OneTimeId::parse(&text).ok_or_else(|| Error::invalid(name, "must be 64 hexadecimal digits"))
 }
 
-impl FromFields for Request {
+impl FromFields for RequestMessage {
     fn from_fields(fields: &mut JsonFields) -> Result<Self> {
         let domain = fields.text("domain", DOMAIN_LEN_MAX)?;
         Ok(Self {
@@ -35,15 +36,15 @@ impl FromFields for Request {
     }
 }
 
-/// The third message. A missing or malformed parameter does not fail here but in [`redeem`](super::Handshakes::redeem), which uses up
-/// the transaction id.
-struct Transaction {
-    id: Id,
-    /// `None` if it is unknown, or if a parameter is missing or malformed.
+/// The third message. A missing or malformed parameter of the operation is not refused here but by
+/// [`redeem`](super::Handshakes::redeem), because that also uses up the transaction id.
+struct TransactionMessage {
+    id: OneTimeId,
+    /// `None` if its name is unknown, or if one of its parameters is missing or malformed.
     operation: Option<Operation>,
 }
 
-impl FromFields for Transaction {
+impl FromFields for TransactionMessage {
     fn from_fields(fields: &mut JsonFields) -> Result<Self> {
         Ok(Self {
             operation: operation(fields),
@@ -52,21 +53,22 @@ impl FromFields for Transaction {
     }
 }
 
+/// The operation and its parameters.
 fn operation(fields: &mut JsonFields) -> Option<Operation> {
     // A malformed parameter counts as missing.
     let key = licenses::client::key_if_given(fields).ok().flatten();
     let mut text = |name, max| fields.text(name, max).ok();
-    let name = text("operation", OPERATION_MAX);
+    let name = text("operation", OPERATION_LEN_MAX);
     let domain = text("domain", DOMAIN_LEN_MAX);
     let new_domain = text("new_domain", DOMAIN_LEN_MAX);
     let key = || LicenseKey::parse(key.as_deref()?);
-    let parsed = |text: Option<String>| Domain::parse(&text?);
+    let parse_domain = |text: Option<String>| Domain::parse(&text?);
     match name?.as_str() {
         "versions" => Some(Operation::Versions),
         "license" => key().map(Operation::License),
         "register" => key().map(Operation::Register),
-        "deregister" => Some(Operation::Deregister(key()?, parsed(domain)?)),
-        "transfer" => Some(Operation::Transfer(key()?, parsed(new_domain)?)),
+        "deregister" => Some(Operation::Deregister(key()?, parse_domain(domain)?)),
+        "transfer" => Some(Operation::Transfer(key()?, parse_domain(new_domain)?)),
         "cancel_transfer" => key().map(Operation::CancelTransfer),
         _ => None,
     }
@@ -75,28 +77,28 @@ fn operation(fields: &mut JsonFields) -> Option<Operation> {
 /// The first message.
 #[post("/request", data = "<body>")]
 async fn request(
-    body: Lenient<Request>,
+    body: Lenient<RequestMessage>,
     from: ClientAddress,
-    moment: RequestTime,
+    at: RequestTime,
     app: &App,
 ) -> Result<Accepted, NotServed> {
     let Some(request) = body.0 else {
         return Err(NotServed);
     };
-    accepted(app.handshakes.request(request, from, moment.0).await)
+    accepted(app.handshakes.handle_request(request, from, at.0).await)
 }
 
 /// The third message.
 #[post("/transaction", data = "<body>")]
 async fn transaction(
-    body: Lenient<Transaction>,
-    moment: RequestTime,
+    body: Lenient<TransactionMessage>,
+    at: RequestTime,
     app: &App,
 ) -> Result<Accepted, NotServed> {
-    let Some(Transaction { id, operation }) = body.0 else {
+    let Some(TransactionMessage { id, operation }) = body.0 else {
         return Err(NotServed);
     };
-    accepted(app.handshakes.redeem(&id, operation, moment.0).await)
+    accepted(app.handshakes.redeem(&id, operation, at.0).await)
 }
 
 /// The routes for sites.

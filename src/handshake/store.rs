@@ -4,12 +4,12 @@ use rusqlite::named_params;
 
 use super::{FinishedHandshake, LogEntry, Outcome};
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx};
+use crate::db::{Reader, Tx, unknown_value};
 use crate::domain::Domain;
 use crate::error::Result;
 use crate::sql;
 
-pub(super) fn proved_at(reader: &Reader<'_>, domain: &Domain) -> Result<Option<UnixMs>> {
+pub(super) fn last_handshake_at(reader: &Reader<'_>, domain: &Domain) -> Result<Option<UnixMs>> {
     let params = named_params! { ":domain": domain };
     reader.one(sql!("handshake/proved_at"), params, |row| row.get(0))
 }
@@ -27,11 +27,8 @@ pub(super) fn insert_log_entry(tx: &Tx<'_>, finished: &FinishedHandshake) -> Res
 }
 
 pub(super) fn trim_log(tx: &Tx<'_>, up_to: i64) -> Result<()> {
-    tx.run(
-        sql!("handshake/trim_log"),
-        named_params! { ":handshake_id": up_to },
-    )
-    .map(drop)
+    let params = named_params! { ":handshake_id": up_to };
+    tx.run(sql!("handshake/trim_log"), params).map(drop)
 }
 
 pub(super) fn trim_log_of_domain(tx: &Tx<'_>, domain: &Domain, keep: u32) -> Result<()> {
@@ -48,10 +45,10 @@ pub(super) fn log_entries(
 ) -> Result<Vec<LogEntry>> {
     let params = named_params! { ":before": before, ":domain": domain, ":limit": limit };
     reader.list(sql!("handshake/log_entries"), params, |row| {
-        let outcome: String = row.get("ending")?;
-        let known = Outcome::ALL
+        let word: String = row.get("ending")?;
+        let outcome = Outcome::ALL
             .into_iter()
-            .find(|known| known.as_str() == outcome);
+            .find(|outcome| outcome.as_str() == word);
         Ok(LogEntry {
             id: row.get("handshake_id")?,
             finished: FinishedHandshake {
@@ -59,7 +56,7 @@ pub(super) fn log_entries(
                 domain: row.get("domain")?,
                 source: row.get("source")?,
                 operation: row.get("operation")?,
-                outcome: known.unwrap_or(Outcome::Abandoned),
+                outcome: outcome.ok_or_else(|| unknown_value("outcome of a handshake"))?,
                 reason: row.get("reason")?,
             },
         })

@@ -97,7 +97,7 @@ pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Resul
     }
     let binding = domains::binding_at(reader, id, now)?;
     let domain = binding.domain.as_ref();
-    let last_handshake_at = domain.map(|domain| handshake::proved_at(reader, domain));
+    let last_handshake_at = domain.map(|domain| handshake::last_handshake_at(reader, domain));
     Ok(LicenseDetails {
         devices: devices::list(reader, id)?,
         session: sessions::running_on(reader, cutoff, id)?,

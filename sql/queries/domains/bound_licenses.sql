@@ -1,8 +1,8 @@
--- Licenses that are bound to a domain, ordered by domain and id, after a given pair of them; with the time of the last completed
--- handshake for the domain. By license_domain.
--- :after_domain text, :after_id integer, :search text: folded, empty for any, :limit integer
+-- Licenses that are bound to a domain, ordered by domain and id, from after the given domain and id on; with the time of the
+-- last completed handshake for the domain. By license_domain.
+-- :after_domain text, :after_id integer, :search text: case-folded, empty for all, :limit integer
 select l.license_id, l.domain, l.transfer_domain, l.transfer_until_ms, l.transfer_confirmed_at_ms,
-       (select max(k.completed_at_ms) from known_sources k where k.domain = l.domain) as proved_at_ms
+       (select max(k.completed_at_ms) from known_sources k where k.domain = l.domain) as last_handshake_at_ms
 from licenses l join customers c on c.customer_id = l.customer_id
 where l.domain is not null and (l.domain, l.license_id) > (:after_domain, :after_id)
   and (:search = '' or instr(folded(c.name || ' ' || c.company), :search) > 0

@@ -1,4 +1,5 @@
--- Licenses with a transfer whose grace period has passed. By license_transfer_until.
+-- Licenses with a transfer whose grace period has passed, at most 1000, so that completing them does not block other writes for
+-- long. By license_transfer_until.
 -- :now_ms integer (Unix ms)
 select license_id
 from licenses

@@ -1,5 +1,6 @@
--- Whether a license in use is bound to a domain, by the rules of licenses::check_usable and DomainBinding::at. A domain may
--- have thousands of licenses, so the query stops at the first match. By license_domain and license_transfer_domain.
+-- Whether a usable license is bound or being transferred to a domain, by the rules of licenses::check_usable and
+-- DomainBinding::at. A domain may have thousands of licenses, so the query stops at the first match. By license_domain and
+-- license_transfer_domain.
 -- :domain text, :now_ms integer (Unix ms)
 select exists (
     select 1 from licenses

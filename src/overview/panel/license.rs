@@ -43,7 +43,7 @@ async fn license(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
         "state": license.state,
         "valid_from": license.valid_from,
         "created_at": license.created_at,
-        "site": domains::panel::binding(&details.binding, details.last_handshake_at),
+        "site": domains::panel::binding_json(&details.binding, details.last_handshake_at),
         "note": license.note,
         "session": session,
         "devices": devices.collect::<Vec<_>>(),
