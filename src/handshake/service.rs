@@ -216,8 +216,8 @@ impl Handshakes {
         } = redeemed;
         // A site may send the third message before it has responded to the challenge.
         let is_complete = |state: &ChallengeState| *state != ChallengeState::Pending;
-        let completed = timeout(CHALLENGE_TIMEOUT, challenge.wait_for(is_complete)).await;
-        if !matches!(completed, Ok(Ok(state)) if *state == ChallengeState::Accepted) {
+        let completion = timeout(CHALLENGE_TIMEOUT, challenge.wait_for(is_complete));
+        if !matches!(completion.await, Ok(Ok(state)) if *state == ChallengeState::Accepted) {
             return;
         }
         let name = requested.operation.as_str();
