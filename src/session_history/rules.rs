@@ -75,7 +75,7 @@ pub struct Foldable {
 
 impl Foldable {
     /// How many of the kept sessions are the first of the day; the others are the last.
-    pub(super) fn kept_first(self) -> u32 {
+    pub(super) fn first_of_day(self) -> u32 {
         self.kept / 2
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn purge(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
 pub(super) fn busy_days(reader: &Reader<'_>, which: Foldable, limit: u32) -> Result<Vec<BusyDay>> {
     let params = named_params! {
         ":since_ms": which.since, ":until_ms": which.until, ":kept": which.kept,
-        ":first": which.kept_first(), ":limit": limit,
+        ":first": which.first_of_day(), ":limit": limit,
     };
     reader.list(sql!("session_history/busy_days"), params, |row| {
         Ok(BusyDay {
@@ -83,7 +83,7 @@ pub(super) fn foldable(
     let (from, to) = day.span();
     let params = named_params! {
         ":license_id": day.license_id, ":from_ms": from, ":to_ms": to,
-        ":until_ms": which.until, ":first": which.kept_first(), ":limit": limit,
+        ":until_ms": which.until, ":first": which.first_of_day(), ":limit": limit,
     };
     reader.list(sql!("session_history/foldable"), params, |row| {
         Ok(UnfoldedSession {
