@@ -89,6 +89,11 @@ impl RocketBridge {
         }
     }
 
+    /// The budget for bodies and heads.
+    pub(super) fn budget(&self) -> BodyBudget {
+        self.bodies.clone()
+    }
+
     /// Signs responses to programs that ask for it.
     #[must_use]
     pub fn with_signer(mut self, signer: Arc<Signer>, clock: TrustedClock) -> Self {

@@ -15,6 +15,8 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::caps::ConnectionSlot;
 use super::limits::Limits;
 use super::responses::HEADERS;
+use super::tls_handshake::{Received, out_of_memory};
+use crate::web::connection::{BodyBudget, ReservedBytes};
 
 /// How many bytes a slow client must read before its time limit starts again.
 const PROGRESS: usize = 4 * 1024;
@@ -136,11 +138,17 @@ impl ConnState {
     }
 }
 
-/// A byte stream with time limits.
+/// A byte stream with time limits, and a limit for what incomplete heads and records of all connections occupy.
 pub(super) struct GuardedStream<S> {
     stream: S,
     state: Arc<ConnState>,
     limits: Limits,
+    budget: BodyBudget,
+    reserved: ReservedBytes,
+    /// How many bytes of the current head have been read.
+    head_len: u64,
+    /// [`Received::received`] when bytes were last read. What arrived since belongs to an incomplete record.
+    received_at_read: u64,
     /// When the time for the current head, or for being idle, is over. `read_timer` is set to it only when a read has
     /// to wait.
     read_deadline: Instant,
@@ -157,12 +165,21 @@ pub(super) struct GuardedStream<S> {
 }
 
 impl<S> GuardedStream<S> {
-    pub(super) fn new(stream: S, state: Arc<ConnState>, limits: Limits) -> Self {
+    pub(super) fn new(
+        stream: S,
+        state: Arc<ConnState>,
+        limits: Limits,
+        budget: BodyBudget,
+    ) -> Self {
         let read_timer = Box::pin(sleep(limits.head));
         Self {
             stream,
             state,
             limits,
+            budget,
+            reserved: ReservedBytes::default(),
+            head_len: 0,
+            received_at_read: 0,
             read_deadline: read_timer.deadline(),
             read_timer,
             write_timer: None,
@@ -220,6 +237,34 @@ impl<S> GuardedStream<S> {
     }
 }
 
+impl<S: Received> GuardedStream<S> {
+    /// Counts `count` bytes that were just read, and what has arrived of an incomplete record. Heads are counted until
+    /// they are complete: from then on the request is.
+    ///
+    /// # Errors
+    /// If the budget is used up.
+    fn count_kept(&mut self, count: usize) -> io::Result<()> {
+        if self.state.is_reading() {
+            self.head_len += count as u64;
+        } else {
+            self.head_len = 0;
+        }
+        let received = self.stream.received();
+        if count > 0 {
+            self.received_at_read = received;
+        }
+        let incomplete = received - self.received_at_read;
+        if self
+            .budget
+            .resize(&mut self.reserved, self.head_len + incomplete)
+        {
+            Ok(())
+        } else {
+            Err(out_of_memory())
+        }
+    }
+}
+
 fn timed_out(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
@@ -228,7 +273,7 @@ fn timed_out(what: &'static str) -> io::Error {
 /// as long as the connection lasts.
 const READ_LEN: usize = 4 * 1024;
 
-impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
+impl<S: AsyncRead + Received + Unpin> AsyncRead for GuardedStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -247,16 +292,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for GuardedStream<S> {
             {
                 this.read_deadline = Instant::now() + this.limits.head;
             }
+            this.count_kept(count)?;
             return read;
         }
         if read.is_pending() {
+            this.count_kept(0)?;
             return this.poll_read_timeout(cx).map(Err);
         }
         read
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
+impl<S: AsyncRead + AsyncWrite + Received + Unpin> AsyncWrite for GuardedStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -41,12 +41,13 @@ use crate::error::{Doing, Result};
 use crate::logging::RateLimitedLine;
 use crate::security::client_address::ClientAddress;
 use crate::tls;
+use crate::web::connection::BodyBudget;
 use caps::{ConnectionCaps, ConnectionSlot};
 use forward::FrontResponse;
 use guarded_stream::{ConnState, GuardedStream};
 use request_body::RequestBody;
 use responses::{HSTS, with_connection_close};
-use tls_handshake::accept_tls;
+use tls_handshake::{Received, accept_tls};
 
 pub use caps::ConnectionLimit;
 pub use forward::RocketBridge;
@@ -63,6 +64,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(15);
 const PROBES: u32 = 4;
 /// Maximum length of a request head, in bytes.
 const HEAD_LEN_MAX: usize = 16 * 1024;
+/// Maximum length of all incomplete heads together on the plain HTTP port, in bytes, not counting the first 2 KiB of each.
+const PLAIN_HEADS_LEN_MAX: usize = 1024 * 1024;
 /// Maximum number of header lines of a request.
 const HEADERS_MAX: usize = 64;
 /// Minimum time between two log lines about failed accepts.
@@ -97,6 +100,16 @@ pub enum Backend {
     PlainHttp(PlainHttp),
 }
 
+impl Backend {
+    /// The budget for heads and bodies that are not complete yet.
+    fn budget(&self) -> BodyBudget {
+        match self {
+            Self::RocketBridge(rocket) => rocket.budget(),
+            Self::PlainHttp(_) => BodyBudget::new(PLAIN_HEADS_LEN_MAX),
+        }
+    }
+}
+
 impl Front {
     /// Serves until `stop` becomes true; then accepts no more connections, and waits up to `grace` for the open ones to
     /// end.
@@ -107,12 +120,14 @@ impl Front {
         let listener = self.listener;
         let caps = ConnectionCaps::new(self.max_connections);
         let accept_failed = RateLimitedLine::each(ACCEPT_LOG_EVERY);
+        let budget = self.backend.budget();
         let shared = Arc::new(Shared {
             tls: self.tls,
             hsts: self.hsts,
             backend: self.backend,
             proxies: self.proxies,
             limits: self.limits,
+            budget,
         });
         loop {
             let accepted = tokio::select! {
@@ -169,6 +184,7 @@ struct Shared {
     backend: Backend,
     proxies: Proxies,
     limits: Limits,
+    budget: BodyBudget,
 }
 
 impl Shared {
@@ -206,7 +222,7 @@ impl Shared {
         };
         // `http` is boxed, so that a connection without a handshake occupies little memory.
         let handshake = tokio::select! {
-            handshake = timeout(self.limits.handshake, accept_tls(tls, stream)) => handshake,
+            handshake = timeout(self.limits.handshake, accept_tls(tls, stream, self.budget.clone())) => handshake,
             () = slot.evicted() => return log::debug!("{peer}: evicted before TLS"),
         };
         match handshake {
@@ -225,10 +241,10 @@ impl Shared {
         slot: ConnectionSlot,
         mut stop: watch::Receiver<bool>,
     ) where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Received + Unpin,
     {
         let state = Arc::new(ConnState::new(slot, self.first_idle_limit(peer)));
-        let stream = GuardedStream::new(stream, state.clone(), self.limits);
+        let stream = GuardedStream::new(stream, state.clone(), self.limits, self.budget.clone());
         let lifetime = Lifetime {
             state: &state,
             expires_at: Instant::now() + self.limits.jittered_max_age(),

@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::web::connection::{BodyBudget, ReservedBytes};
+
 /// Maximum number of bytes before the server's first answer. Current clients send about 2 KiB.
 const CLIENT_HELLO_LEN_MAX: usize = 16 * 1024;
 /// Maximum number of bytes between the server's answers and the end of the handshake: the client's last messages, and
@@ -21,6 +23,30 @@ pub(super) struct HandshakeStream<S> {
     stream: S,
     /// How many more bytes may be read; `None` after the handshake.
     left: Option<usize>,
+    /// How many bytes have been read.
+    received: u64,
+    /// For the messages of the handshake, which are kept until they are complete.
+    budget: BodyBudget,
+    reserved: ReservedBytes,
+}
+
+/// A byte stream, perhaps decrypted from another one.
+pub(super) trait Received {
+    /// How many bytes have arrived from the client, including those of a record that is not complete yet and so cannot
+    /// be read. 0 if nothing is ever kept back.
+    fn received(&self) -> u64;
+}
+
+impl Received for TcpStream {
+    fn received(&self) -> u64 {
+        0
+    }
+}
+
+impl<S> Received for TlsStream<HandshakeStream<S>> {
+    fn received(&self) -> u64 {
+        self.get_ref().0.received
+    }
 }
 
 /// Performs the TLS handshake with a client.
@@ -30,16 +56,29 @@ pub(super) struct HandshakeStream<S> {
 pub(super) async fn accept_tls(
     tls: &TlsAcceptor,
     stream: TcpStream,
+    budget: BodyBudget,
 ) -> io::Result<TlsStream<HandshakeStream<TcpStream>>> {
     // Waits for the first bytes, so that a client that sends nothing occupies no memory for TLS.
     stream.readable().await?;
     let handshake = HandshakeStream {
         stream,
         left: Some(CLIENT_HELLO_LEN_MAX),
+        received: 0,
+        budget,
+        reserved: ReservedBytes::default(),
     };
     let mut stream = Box::pin(tls.accept(handshake)).await?;
-    stream.get_mut().0.left = None;
+    let below = stream.get_mut().0;
+    (below.left, below.reserved) = (None, ReservedBytes::default());
     Ok(stream)
+}
+
+/// The error of a connection whose client makes the server keep too many bytes.
+pub(super) fn out_of_memory() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::OutOfMemory,
+        "no memory left for incomplete requests",
+    )
 }
 
 impl<S> HandshakeStream<S> {
@@ -60,8 +99,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for HandshakeStream<S> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let count = buf.filled().len() - before;
+        this.received += count as u64;
         if let Some(left) = this.left {
-            let rest = left.checked_sub(buf.filled().len() - before);
+            if !this.budget.resize(&mut this.reserved, this.received) {
+                return Poll::Ready(Err(out_of_memory()));
+            }
+            let rest = left.checked_sub(count);
             if rest.is_none() {
                 let error = io::Error::new(io::ErrorKind::InvalidData, "the handshake is too long");
                 return Poll::Ready(Err(error));

@@ -44,17 +44,49 @@ impl BodyBudget {
         let counted = len
             .min(RESERVED_LEN_MAX)
             .saturating_sub(UNCOUNTED_LEN as u64);
-        let counted = u32::try_from(counted).unwrap_or(u32::MAX);
-        self.0
-            .clone()
-            .try_acquire_many_owned(counted)
-            .map(ReservedBytes)
+        self.take(counted).map(|permit| ReservedBytes(Some(permit)))
+    }
+
+    /// Changes `reserved` to `len` bytes; false if the budget is used up, and then `reserved` is as it was.
+    pub fn resize(&self, reserved: &mut ReservedBytes, len: u64) -> bool {
+        let (wanted, before) = (len.saturating_sub(UNCOUNTED_LEN as u64), reserved.len());
+        if wanted < before {
+            let released = usize::try_from(before - wanted).unwrap_or(usize::MAX);
+            let permit = reserved.0.as_mut();
+            drop(permit.and_then(|permit| permit.split(released)));
+        }
+        if wanted <= before {
+            return true;
+        }
+        let Ok(more) = self.take(wanted - before) else {
+            return false;
+        };
+        match &mut reserved.0 {
+            Some(permit) => permit.merge(more),
+            permit => *permit = Some(more),
+        }
+        true
+    }
+
+    fn take(&self, bytes: u64) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.0.clone().try_acquire_many_owned(bytes)
     }
 }
 
 /// Reserved bytes, released on drop.
+#[derive(Default)]
 #[must_use]
-pub struct ReservedBytes(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct ReservedBytes(Option<OwnedSemaphorePermit>);
+
+impl ReservedBytes {
+    /// How many bytes are reserved.
+    fn len(&self) -> u64 {
+        self.0
+            .as_ref()
+            .map_or(0, |permit| permit.num_permits() as u64)
+    }
+}
 
 /// The body of a request and facts about its caller, shared by the front and the guards.
 #[derive(Clone)]
@@ -306,4 +338,25 @@ where
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_follows_what_is_held_and_never_exceeds_the_budget() {
+        let free = UNCOUNTED_LEN as u64;
+        let budget = BodyBudget::new(10);
+        let left = || budget.0.available_permits();
+        let (mut one, mut other) = (ReservedBytes::default(), ReservedBytes::default());
+        assert!(budget.resize(&mut one, free) && left() == 10);
+        assert!(budget.resize(&mut one, free + 6) && left() == 4);
+        assert!(!budget.resize(&mut other, free + 5) && left() == 4);
+        assert!(budget.resize(&mut one, free + 2) && left() == 8);
+        assert!(budget.resize(&mut other, free + 8) && left() == 0);
+        assert!(!budget.resize(&mut one, free + 3) && one.len() == 2);
+        drop(other);
+        assert!(budget.resize(&mut one, 0) && left() == 10);
+    }
 }
