@@ -243,7 +243,7 @@ impl<S: Received> GuardedStream<S> {
     ///
     /// # Errors
     /// If the budget is used up.
-    fn count_kept(&mut self, count: usize) -> io::Result<()> {
+    fn count_incomplete(&mut self, count: usize) -> io::Result<()> {
         if self.state.is_reading() {
             self.head_len += count as u64;
         } else {
@@ -292,11 +292,11 @@ impl<S: AsyncRead + Received + Unpin> AsyncRead for GuardedStream<S> {
             {
                 this.read_deadline = Instant::now() + this.limits.head;
             }
-            this.count_kept(count)?;
+            this.count_incomplete(count)?;
             return read;
         }
         if read.is_pending() {
-            this.count_kept(0)?;
+            this.count_incomplete(0)?;
             return this.poll_read_timeout(cx).map(Err);
         }
         read
