@@ -80,6 +80,10 @@ pub enum Resource {
     License,
     /// A license, looked up by its key.
     LicenseWithKey,
+    /// A plan.
+    Plan,
+    /// A product.
+    Product,
     /// A group of rate limits.
     RateLimit,
     /// A release.
@@ -113,6 +117,8 @@ impl std::fmt::Display for Resource {
             Self::FeatureFlag => "feature flag",
             Self::License => "license",
             Self::LicenseWithKey => "license with the key",
+            Self::Plan => "plan",
+            Self::Product => "product",
             Self::RateLimit => "rate limit",
             Self::Release => "release",
             Self::RunningSession => "running session",

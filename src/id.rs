@@ -24,6 +24,14 @@ macro_rules! id {
 }
 
 id!(
+    /// The id of a product. Commands and addresses know its slug instead.
+    ProductId
+);
+id!(
+    /// The id of a plan. Commands and addresses know its code instead.
+    PlanId
+);
+id!(
     /// The id of a customer.
     CustomerId
 );
@@ -52,6 +60,11 @@ id!(
     /// The id of a login of an administrator.
     AdminSessionId
 );
+
+impl ProductId {
+    /// The product of the first start.
+    pub const FIRST: Self = Self(1);
+}
 
 /// The secret by which a program identifies its session: a random UUID (122 random bits). Never printed: it is all
 /// that is needed to end the session.

@@ -81,6 +81,8 @@ const fn command_that_lists(what: Resource) -> &'static str {
         Resource::RunningSession => "see `license-server session list`",
         Resource::Device => "see `license-server license show KEY`",
         Resource::Release => "see `license-server release list`",
+        Resource::Plan => "see `license-server plan list`",
+        Resource::Product => "see `license-server product list`",
         Resource::RateLimit => "see `license-server limit list`",
         Resource::FeatureFlag => "see `license-server flag list`",
         Resource::Administrator => "see `license-server admin list`",

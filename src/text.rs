@@ -2,7 +2,7 @@
 //! visible text can have several encodings (`ü` as one character or as two), and text from mails, PDF files and
 //! word processors often contains invisible characters.
 
-use icu_normalizer::ComposingNormalizerBorrowed;
+use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 use icu_properties::CodePointSetData;
 use icu_properties::props::{Dash, DefaultIgnorableCodePoint, QuotationMark, WhiteSpace};
 
@@ -47,6 +47,49 @@ pub fn to_nfkc(text: &str) -> String {
     ComposingNormalizerBorrowed::new_nfkc()
         .normalize(text)
         .into_owned()
+}
+
+/// The longest slug, in characters.
+pub const SLUG_MAX: usize = 40;
+
+/// A short name for addresses and commands, made from the name of a thing: `Müller & Söhne 2` becomes
+/// `mueller-soehne-2`. Consists of `a-z`, `0-9` and hyphens, and does not begin with one; `product` if nothing is left.
+pub fn slug_of(name: &str) -> String {
+    let name = casefold(&to_nfc(name));
+    let mut slug = String::new();
+    for c in name.chars() {
+        match c {
+            'ä' => slug.push_str("ae"),
+            'ö' => slug.push_str("oe"),
+            'ü' => slug.push_str("ue"),
+            _ => {
+                let base = without_marks(c);
+                if base.is_ascii_alphanumeric() {
+                    slug.push(base);
+                } else if !slug.is_empty() && !slug.ends_with('-') {
+                    slug.push('-');
+                }
+            }
+        }
+    }
+    let cut: String = slug.chars().take(SLUG_MAX).collect();
+    match cut.trim_end_matches('-') {
+        "" => "product".to_owned(),
+        slug => slug.to_owned(),
+    }
+}
+
+/// The letter that `c` is made from: `e` for `é`.
+fn without_marks(c: char) -> char {
+    let mut buffer = [0; 4];
+    let parts = DecomposingNormalizerBorrowed::new_nfd().normalize(c.encode_utf8(&mut buffer));
+    parts.chars().next().unwrap_or(c)
+}
+
+/// Whether `text` is a slug: 1 to [`SLUG_MAX`] characters `a-z`, `0-9` and hyphens, the first of them no hyphen.
+pub fn is_slug(text: &str) -> bool {
+    let valid = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    (1..=SLUG_MAX).contains(&text.len()) && text.bytes().all(valid) && !text.starts_with('-')
 }
 
 /// Whether `c` only separates or encloses words, by Unicode's properties: a space, a line end, a dash, a quotation
@@ -114,6 +157,30 @@ mod tests {
             }
         }
         assert_ne!(casefold("Muller"), casefold("M\u{fc}ller"));
+    }
+
+    #[test]
+    fn a_slug_is_made_from_every_name() {
+        for (name, slug) in [
+            ("My program", "my-program"),
+            ("Mu\u{308}ller & S\u{f6}hne 2", "mueller-soehne-2"),
+            ("Stra\u{df}e", "strasse"),
+            ("\u{c9}diteur+", "editeur"),
+            ("  --a--  b ", "a-b"),
+            ("\u{65e5}\u{672c}", "product"),
+            ("", "product"),
+        ] {
+            assert_eq!(slug_of(name), slug, "{name:?}");
+            assert!(is_slug(&slug_of(name)), "{name:?}");
+        }
+        assert_eq!(
+            slug_of(&"a b".repeat(40)).len(),
+            SLUG_MAX - 1,
+            "no hyphen at the end"
+        );
+        for wrong in ["", "-a", "A", "a_b", "a b", &"a".repeat(SLUG_MAX + 1)] {
+            assert!(!is_slug(wrong), "{wrong:?}");
+        }
     }
 
     #[test]

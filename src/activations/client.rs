@@ -3,7 +3,7 @@
 use rocket::{Route, post, routes};
 use serde::Serialize;
 
-use super::{Activated, ActivationRequest, Slots};
+use super::{Activated, ActivationRequest, DeactivationRequest, Slots};
 use crate::app::App;
 use crate::devices::ClientIdentity;
 use crate::devices::client::{DEVICE_TEXT_MAX, apply_rate_limits};
@@ -41,8 +41,10 @@ async fn activate(program: Program, body: Body<ClientIdentity>, app: &App) -> Re
     let Body(claim) = body;
     apply_rate_limits(&program, claim.license_key, &claim.hardware_id, &app.db).await?;
     let (now, idempotency_key) = (program.now, program.idempotency_key()?);
+    let product = program.settings.config.product;
     program.settings.check_version(claim.version)?;
     let request = ActivationRequest {
+        product,
         claim,
         idempotency_key,
         quota: app.start_quota.clone(),
@@ -65,12 +67,13 @@ async fn activate(program: Program, body: Body<ClientIdentity>, app: &App) -> Re
     Ok(response.for_slot_holder())
 }
 
-struct DeactivateRequest {
+/// The license key and device of a request to deactivate.
+struct DeactivateFields {
     key: Option<LicenseKey>,
     hardware_id: String,
 }
 
-impl FromFields for DeactivateRequest {
+impl FromFields for DeactivateFields {
     fn from_fields(fields: &mut JsonFields) -> Result<Self> {
         Ok(Self {
             key: licenses::client::key(fields)?,
@@ -102,14 +105,19 @@ impl DeactivateResponse {
 
 /// Frees a device slot.
 #[post("/deactivate", data = "<body>")]
-async fn deactivate(program: Program, body: Body<DeactivateRequest>, app: &App) -> Reply {
-    let Body(DeactivateRequest { key, hardware_id }) = body;
+async fn deactivate(program: Program, body: Body<DeactivateFields>, app: &App) -> Reply {
+    let Body(DeactivateFields { key, hardware_id }) = body;
     apply_rate_limits(&program, key, &hardware_id, &app.db).await?;
     let (live, now) = (app.live_sessions.clone(), program.now);
+    let request = DeactivationRequest {
+        product: program.settings.config.product,
+        key,
+        hardware_id,
+    };
     let slots = app
         .db
         .write("activations.deactivate", move |tx| {
-            super::deactivate(tx, live.at(now), key.as_ref(), &hardware_id)
+            super::deactivate(tx, live.at(now), &request)
         })
         .await?;
     ApiResponse::ok(&DeactivateResponse::new(slots))

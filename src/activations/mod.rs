@@ -11,7 +11,7 @@ use crate::clock::{Now, UnixMs};
 use crate::db::Tx;
 use crate::devices::{self, ClientIdentity, Device, SlotRequest};
 use crate::error::Result;
-use crate::id::{DeviceId, LicenseId};
+use crate::id::{DeviceId, LicenseId, ProductId};
 use crate::idempotency::{self, IdempotentOperation, RequestKey, RunOnce, StoredResponse};
 use crate::licenses::{self, License, LicenseKey};
 use crate::live_sessions::LiveNow;
@@ -22,6 +22,8 @@ use crate::sessions;
 /// A program's request to activate its device.
 #[derive(Clone, Debug)]
 pub struct ActivationRequest {
+    /// The product of the program, which its API key tells.
+    pub product: ProductId,
     /// License key, device and version, as the program sent them.
     pub claim: ClientIdentity,
     /// The `Idempotency-Key` header, if sent; see [`activate_once`].
@@ -105,7 +107,7 @@ pub fn activate_once(
 /// The license of a request and, if its device holds a slot already, the device, whose name and version are updated.
 fn find_and_refresh(tx: &Tx<'_>, request: &ActivationRequest) -> Result<(License, Option<Device>)> {
     let (claim, now) = (&request.claim, request.now.wall);
-    let license = devices::usable_license(tx, claim.license_key.as_ref(), now)?;
+    let license = devices::usable_license(tx, request.product, claim.license_key.as_ref(), now)?;
     let held = devices::find(tx, license.id, &claim.hardware_id)?;
     if let Some(device) = &held {
         devices::refresh(tx, device.id, claim, now)?;
@@ -117,7 +119,7 @@ fn find_and_refresh(tx: &Tx<'_>, request: &ActivationRequest) -> Result<(License
 fn ensure_slot(
     tx: &Tx<'_>,
     request: &ActivationRequest,
-    license: License,
+    mut license: License,
     held: Option<Device>,
 ) -> Result<Activated> {
     if held.is_none() {
@@ -126,7 +128,7 @@ fn ensure_slot(
             quota: &request.quota,
             now: request.now,
         };
-        devices::take_slot(tx, &license, &slot_request)?;
+        (license, _) = devices::take_slot(tx, license, &slot_request)?;
     }
     Ok(Activated {
         created: held.is_none(),
@@ -134,6 +136,17 @@ fn ensure_slot(
         device_count: devices::count(tx, license.id)?,
         license,
     })
+}
+
+/// A program's request to deactivate its device.
+#[derive(Clone, Debug)]
+pub struct DeactivationRequest {
+    /// The product of the program, which its API key tells.
+    pub product: ProductId,
+    /// The license key; `None` if the text cannot be one.
+    pub key: Option<LicenseKey>,
+    /// The device's fingerprint.
+    pub hardware_id: String,
 }
 
 /// How many slots of a license are taken after a deactivation.
@@ -149,14 +162,10 @@ pub struct Slots {
 ///
 /// # Errors
 /// [`licenses::Refusal`], [`devices::Refusal::NotActivated`].
-pub fn deactivate(
-    tx: &Tx<'_>,
-    live: LiveNow<'_>,
-    key: Option<&LicenseKey>,
-    hardware_id: &str,
-) -> Result<Slots> {
-    let license = devices::usable_license(tx, key, live.now.wall)?;
-    let device = devices::find(tx, license.id, hardware_id)?;
+pub fn deactivate(tx: &Tx<'_>, live: LiveNow<'_>, request: &DeactivationRequest) -> Result<Slots> {
+    let key = request.key.as_ref();
+    let license = devices::usable_license(tx, request.product, key, live.now.wall)?;
+    let device = devices::find(tx, license.id, &request.hardware_id)?;
     let device = device.ok_or(devices::Refusal::NotActivated)?;
     free_slot(tx, live, device.id, EndReason::Normal)?;
     Ok(Slots {

@@ -5,8 +5,9 @@ pub mod panel;
 mod rules;
 mod store;
 
-pub use rules::{Refusal, check, masked, overlap};
+pub use rules::{Refusal, masked, overlap};
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::{Error, Result};
+use crate::id::ProductId;
 use crate::revision::Revision;
 use crate::security::secret::{self, Secret};
 use crate::text;
@@ -44,66 +46,82 @@ pub struct RetiredKey {
     pub valid_until: UnixMs,
 }
 
-/// The hashes of the API keys that are accepted at one moment.
-#[derive(Clone, Debug)]
+/// The API keys of all products that are accepted at one moment.
+#[derive(Clone, Debug, Default)]
 pub struct AcceptedKeys {
-    /// SHA-256 of the current key.
-    current: [u8; 32],
-    /// SHA-256 of every key that was rotated out, and until when it is accepted.
-    retired: Vec<([u8; 32], UnixMs)>,
+    /// By the SHA-256 of a key: its product, and the time until which it is accepted; `None` for a current key.
+    by_digest: HashMap<[u8; 32], (ProductId, Option<UnixMs>)>,
+    /// The SHA-256 of the current key of each product.
+    current: BTreeMap<ProductId, [u8; 32]>,
 }
 
 impl AcceptedKeys {
-    /// Checks an API key, in constant time.
+    /// The product of an API key. Takes the same time for every key, however many there are: digests are compared,
+    /// which a caller cannot choose.
     ///
     /// # Errors
     /// [`Refusal::InvalidApiKey`].
-    pub fn check(&self, presented: &str, now: UnixMs) -> Result<(), Refusal> {
-        let presented = secret::sha256(presented.as_bytes());
-        let mut is_valid = secret::constant_time_eq(&self.current, &presented);
-        for (hash, until) in &self.retired {
-            let is_equal = secret::constant_time_eq(hash, &presented);
-            is_valid |= is_equal && now < *until;
-        }
-        if is_valid {
-            Ok(())
-        } else {
-            Err(Refusal::InvalidApiKey)
+    pub fn product_of(&self, presented: &str, now: UnixMs) -> Result<ProductId, Refusal> {
+        match self.by_digest.get(&secret::sha256(presented.as_bytes())) {
+            Some((product, until)) if until.is_none_or(|until| now < until) => Ok(*product),
+            _ => Err(Refusal::InvalidApiKey),
         }
     }
 
-    /// Whether both have the same current key.
-    pub fn has_same_current(&self, other: &Self) -> bool {
-        self.current == other.current
+    /// The products whose current key differs from that in `before`; products that are new there do not count.
+    pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = ProductId> + 'a {
+        let changed = |(product, digest): (&ProductId, &[u8; 32])| {
+            let known = before.current.get(product)?;
+            (known != digest).then_some(*product)
+        };
+        self.current.iter().filter_map(changed)
     }
 }
 
-/// The current key.
+/// The current key of a product.
 ///
 /// # Errors
-/// [`Error::Damaged`] if there is none: the first start generates it, and nothing removes it.
-pub fn current(reader: &Reader<'_>) -> Result<CurrentKey> {
-    store::current(reader)?.ok_or_else(|| Error::Damaged {
+/// [`Error::Damaged`] if there is none: every product is added with one, and nothing removes it.
+pub fn current(reader: &Reader<'_>, product: ProductId) -> Result<CurrentKey> {
+    store::current(reader, product)?.ok_or_else(|| Error::Damaged {
         found: "the client configuration is missing".to_owned(),
     })
 }
 
-/// The hashes of the current key and of the retired ones.
+/// The keys of all products that programs may present.
 pub fn accepted(reader: &Reader<'_>) -> Result<AcceptedKeys> {
-    let hash = |key: &Secret<String>| secret::sha256(key.reveal().as_bytes());
-    let retired = store::retired(reader)?;
-    Ok(AcceptedKeys {
-        current: hash(&current(reader)?.key),
-        retired: retired
-            .iter()
-            .map(|old| (hash(&old.key), old.valid_until))
-            .collect(),
-    })
+    let mut accepted = AcceptedKeys::default();
+    for (product, key, until) in store::accepted(reader)? {
+        let digest = secret::sha256(key.reveal().as_bytes());
+        if until.is_none() {
+            accepted.current.insert(product, digest);
+        }
+        accepted.by_digest.insert(digest, (product, until));
+    }
+    Ok(accepted)
 }
 
-/// The API keys that were rotated out and are still valid at `now`, the longest valid first.
-pub fn retired(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<RetiredKey>> {
-    let mut keys = store::retired(reader)?;
+/// Checks that a key that a shop brings along for `product` has a valid form and belongs to no other product.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub fn check_usable_for(
+    reader: &Reader<'_>,
+    product: ProductId,
+    key: &Secret<String>,
+) -> Result<()> {
+    rules::check(key)?;
+    match store::owner(reader, key)? {
+        Some(owner) if owner != product => {
+            Err(Error::invalid("api_key", "belongs to another product"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The API keys of a product that were rotated out and are still valid at `now`, the longest valid first.
+pub fn retired(reader: &Reader<'_>, product: ProductId, now: UnixMs) -> Result<Vec<RetiredKey>> {
+    let mut keys = store::retired(reader, product)?;
     keys.retain(|key| now < key.valid_until);
     Ok(keys)
 }
@@ -129,34 +147,38 @@ pub struct ConfirmedRotation {
 ///
 /// # Errors
 /// `changed_meanwhile`; [`Error::Invalid`] for a wrong name or too many days.
-pub fn rotate_confirmed(act: &Act<'_>, rotation: &ConfirmedRotation) -> Result<()> {
-    let current = current(act.tx)?;
+pub fn rotate_confirmed(
+    act: &Act<'_>,
+    product: ProductId,
+    rotation: &ConfirmedRotation,
+) -> Result<()> {
+    let current = current(act.tx, product)?;
     rotation.seen.check(&current.revision())?;
     if text::clean_input(&current.client_name) != text::clean_input(&rotation.confirm) {
         return Err(Error::invalid("confirm", "is not the product's name"));
     }
-    rotate(act, overlap(rotation.overlap_days)?)
+    rotate(act, product, overlap(rotation.overlap_days)?)
 }
 
-/// Replaces the API key; the old one stays valid for `overlap`.
-pub fn rotate(act: &Act<'_>, overlap: Duration) -> Result<()> {
-    let old = current(act.tx)?.key;
+/// Replaces the API key of a product; the old one stays valid for `overlap`.
+pub fn rotate(act: &Act<'_>, product: ProductId, overlap: Duration) -> Result<()> {
+    let old = current(act.tx, product)?.key;
     // Without an overlap, the keys that were rotated out before become invalid too.
     let expired_at = if overlap.is_zero() {
         UnixMs(i64::MAX)
     } else {
         act.now
     };
-    store::forget_retired(act.tx, expired_at)?;
+    store::forget_retired(act.tx, product, expired_at)?;
     let valid_until = act.now.plus(overlap);
     if !overlap.is_zero() {
         let retired = RetiredKey {
             key: old,
             valid_until,
         };
-        store::retire(act.tx, &retired)?;
+        store::retire(act.tx, product, &retired)?;
     }
-    store::set_current(act.tx, &generate()?, act.now)?;
+    store::set_current(act.tx, product, &generate()?, act.now)?;
     act.changed(&Change {
         action: "client_config.rotate_api_key",
         subject: "client",

@@ -22,7 +22,11 @@ const OVERLAP_DAYS: u32 = 7;
 #[get("/config/key")]
 async fn rotate_form(request: Admin<'_>, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
-    let current = app.db.read(super::current).await?;
+    let product = request.product;
+    let current = app
+        .db
+        .read(move |reader| super::current(reader, product))
+        .await?;
     let values = json!({
         "seen": current.revision(),
         "client_name": current.client_name,
@@ -44,11 +48,12 @@ fn rotation(form: &Fields) -> Result<ConfirmedRotation> {
 async fn rotate(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
     let (actor, now) = (request.actor(), request.now.wall);
+    let product = request.product;
     let rotated = match rotation(&form) {
         Ok(rotation) => {
             app.db
                 .write("api_keys.rotate", move |tx| {
-                    super::rotate_confirmed(&Act::new(tx, &actor, now), &rotation)
+                    super::rotate_confirmed(&Act::new(tx, &actor, now), product, &rotation)
                 })
                 .await
         }
@@ -57,7 +62,10 @@ async fn rotate(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let Err(error) = rotated else {
         return Html::redirect(KEY);
     };
-    let current = app.db.read(super::current).await?;
+    let current = app
+        .db
+        .read(move |reader| super::current(reader, product))
+        .await?;
     let values = json!({
         "seen": Revision::parse(form.raw("seen")).after(&error, current.revision()),
         "client_name": current.client_name,

@@ -43,7 +43,7 @@ impl From<Refusal> for Error {
 ///
 /// # Errors
 /// [`Error::Invalid`].
-pub fn check(key: &Secret<String>) -> Result<()> {
+pub(super) fn check(key: &Secret<String>) -> Result<()> {
     let key = key.reveal();
     if !(20..=200).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic()) {
         let problem = "must be 20..200 visible characters; `config rotate-api-key` makes one";

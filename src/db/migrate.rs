@@ -83,8 +83,16 @@ fn upgrade(path: &Path, done: u32) -> Result<()> {
     apply(&pool::open_or_create(path)?, done)
 }
 
-/// Runs all migrations after number `done` in one transaction.
+/// Runs all migrations after number `done` in one transaction. A migration may replace a table that others refer to,
+/// which SQLite allows only without foreign keys: these are checked at the end instead.
 pub(super) fn apply(conn: &Connection, done: u32) -> Result<()> {
+    conn.pragma_update(None, "foreign_keys", false)?;
+    let applied = apply_unchecked(conn, done);
+    conn.pragma_update(None, "foreign_keys", true)?;
+    applied
+}
+
+fn apply_unchecked(conn: &Connection, done: u32) -> Result<()> {
     let tx = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)
         .doing("begin the migration")?;
     for text in MIGRATIONS
@@ -93,9 +101,25 @@ pub(super) fn apply(conn: &Connection, done: u32) -> Result<()> {
     {
         tx.execute_batch(text).doing("migrate the database")?;
     }
+    check_foreign_keys(&tx)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", SCHEMA)?;
     tx.commit().doing("commit the migration")
+}
+
+/// Refuses rows that refer to a row that does not exist.
+fn check_foreign_keys(conn: &Connection) -> Result<()> {
+    let mut statement = conn.prepare("pragma foreign_key_check")?;
+    let mut rows = statement.query([])?;
+    match rows.next()? {
+        None => Ok(()),
+        Some(row) => {
+            let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
+            Err(Error::Damaged {
+                found: format!("a row of {table} refers to a row of {parent} that does not exist"),
+            })
+        }
+    }
 }
 
 #[cfg(test)]

@@ -193,8 +193,8 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 }
 
 /// Registers the SQL functions of a connection: `folded(text)`, text as searches compare it (SQLite's own `lower`
-/// knows only ASCII and would not find "Käthe" by "KÄTHE"); `composed(text)`, text as it is stored; and
-/// `spellings(domain)`, a host name in ASCII and in its own script.
+/// knows only ASCII and would not find "Käthe" by "KÄTHE"); `composed(text)`, text as it is stored; `slug_of(name)`, a
+/// short name for addresses; and `spellings(domain)`, a host name in ASCII and in its own script.
 pub fn register_functions(conn: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
@@ -204,6 +204,9 @@ pub fn register_functions(conn: &Connection) -> rusqlite::Result<()> {
     })?;
     conn.create_scalar_function("composed", 1, flags, |given| {
         Ok(text::to_nfc(given.get_raw(0).as_str()?))
+    })?;
+    conn.create_scalar_function("slug_of", 1, flags, |given| {
+        Ok(text::slug_of(given.get_raw(0).as_str()?))
     })?;
     conn.create_scalar_function("spellings", 1, flags, |given| {
         Ok(Domain::from_stored(given.get_raw(0).as_str()?).spellings())

@@ -23,9 +23,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0009_folded_time.sql"),
     include_str!("../../sql/migrations/0010_action_operation.sql"),
     include_str!("../../sql/migrations/0011_running_sessions.sql"),
+    include_str!("../../sql/migrations/0012_products.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 11;
+pub const SCHEMA: u32 = 12;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

@@ -8,7 +8,8 @@ use rusqlite::types::{
 use crate::clock::UnixMs;
 use crate::domain::Domain;
 use crate::id::{
-    AdminId, AdminSessionId, CustomerId, DeviceId, LicenseId, ReleaseId, SessionId, SessionToken,
+    AdminId, AdminSessionId, CustomerId, DeviceId, LicenseId, PlanId, ProductId, ReleaseId,
+    SessionId, SessionToken,
 };
 use crate::version::Version;
 
@@ -38,6 +39,8 @@ integer_column!(
     UnixMs,
     CustomerId,
     LicenseId,
+    PlanId,
+    ProductId,
     DeviceId,
     SessionId,
     ReleaseId,

@@ -18,6 +18,7 @@ use crate::config::{self, Config, TlsMode};
 use crate::console;
 use crate::db::Tx;
 use crate::error::{Doing, Error, Resource, Result};
+use crate::id::ProductId;
 use crate::products::{self, ProductSettings};
 use crate::security::password;
 use crate::security::secret::{self, Secret};
@@ -125,5 +126,9 @@ pub(super) fn set_intervals(
         ("session_timeout", timeout_s),
     ];
     let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_string()));
-    products::set(&Act::new(tx, &Actor::server(), now.wall), &pairs)
+    products::set(
+        &Act::new(tx, &Actor::server(), now.wall),
+        ProductId::FIRST,
+        &pairs,
+    )
 }

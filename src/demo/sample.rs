@@ -16,15 +16,15 @@ use crate::domains::{self, BindingChange, TransferGrace};
 use crate::error::{Error, Resource, Result};
 use crate::flags::{self, FlagChange};
 use crate::handshake::{self, FinishedHandshake, Outcome};
-use crate::id::LicenseId;
-use crate::licenses::{self, Buyer, Kind, License, Order};
+use crate::id::{LicenseId, ProductId};
+use crate::licenses::{self, Buyer, Kind, License, Order, Term};
 use crate::live_sessions::LiveSessions;
 use crate::products::{self, ProductSettings, ProgramSettingsCache};
 use crate::releases::{self, Release};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::Quota;
 use crate::security::secret;
-use crate::sessions::{self, GivenKey, StartRequest};
+use crate::sessions::{self, EndRequest, GivenKey, StartRequest};
 use crate::version::Version;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -160,7 +160,7 @@ fn add_product(act: &Act<'_>, owner: &Owner, now: Now) -> Result<ProductSettings
         ("minimum_version", "1.0.0"),
     ];
     let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    products::set(act, &pairs)?;
+    products::set(act, ProductId::FIRST, &pairs)?;
     let config = set_intervals(tx, HEARTBEAT_S, TIMEOUT_S, now)?;
     add_releases(tx, actor, now_wall)?;
     add_flags(tx, actor, now_wall)?;
@@ -211,7 +211,11 @@ fn add_releases(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
             state: releases::ReleaseState::Released,
             released_at: now_wall.minus(DAY * days),
         };
-        releases::add(&Act::new(tx, actor, release.released_at), &release)?;
+        releases::add(
+            &Act::new(tx, actor, release.released_at),
+            ProductId::FIRST,
+            &release,
+        )?;
     }
     Ok(())
 }
@@ -226,7 +230,12 @@ fn add_flags(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
             share_percent: Some(share),
             description: Some(description.to_owned()),
         };
-        flags::set(&Act::new(tx, actor, now_wall), name, &change)?;
+        flags::set(
+            &Act::new(tx, actor, now_wall),
+            ProductId::FIRST,
+            name,
+            &change,
+        )?;
     }
     Ok(())
 }
@@ -246,9 +255,13 @@ fn issue_licenses(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<Vec<Li
     for (number, sample) in (0_u32..).zip(CUSTOMERS) {
         let sold = now_wall.minus(DAY * (340 - 25 * number));
         let order = Order {
-            valid_until: (number % 3 == 1).then(|| now_wall.plus(DAY * (6 + 9 * number))),
+            term: if number % 3 == 1 {
+                Term::Until(now_wall.plus(DAY * (6 + 9 * number)))
+            } else {
+                Term::Default
+            },
             domain: (number % 5 == 3).then(|| format!("www.customer-{number}.example")),
-            ..Order::one(cycle(&[3, 1, 5, 2, 10, 20], number))
+            ..Order::one(ProductId::FIRST, cycle(&[3, 1, 5, 2, 10, 20], number))
         };
         let first = licenses::sell(
             &Act::new(tx, actor, sold),
@@ -257,7 +270,8 @@ fn issue_licenses(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<Vec<Li
         )?;
         let buyer = first
             .first()
-            .map(|license| Buyer::Known(license.customer_id));
+            .and_then(|license| license.customer_id)
+            .map(Buyer::Known);
         licenses.extend(first);
         let (order, sold) = second_order(number, sold, now_wall);
         if let Some(buyer) = buyer {
@@ -277,9 +291,13 @@ fn second_order(number: u32, first: UnixMs, now_wall: UnixMs) -> (Order, UnixMs)
     };
     let order = Order {
         kind: if is_trial { Kind::Trial } else { Kind::Full },
-        valid_until: (number == 4).then(|| now_wall.minus(DAY * 3)),
+        term: if number == 4 {
+            Term::Until(now_wall.minus(DAY * 3))
+        } else {
+            Term::Default
+        },
         note: note.to_owned(),
-        ..Order::one(1 + number % 3)
+        ..Order::one(ProductId::FIRST, 1 + number % 3)
     };
     let at = if is_trial {
         now_wall.minus(DAY * (10 + number))
@@ -444,6 +462,7 @@ fn add_session(
         variant,
     } = session;
     let start = StartRequest {
+        product: ProductId::FIRST,
         address: format!("192.0.2.{}", 10 + variant),
         claim: identity,
         idempotency_key: None,
@@ -459,5 +478,10 @@ fn add_session(
         wall: began.wall.plus_s(60 * minutes),
         ..began
     };
-    sessions::end(tx, live.at(ended), &started.token, &GivenKey::NotSent).map(drop)
+    let request = EndRequest {
+        product: ProductId::FIRST,
+        token: started.token,
+        key: GivenKey::NotSent,
+    };
+    sessions::end(tx, live.at(ended), &request).map(drop)
 }

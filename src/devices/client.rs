@@ -37,7 +37,11 @@ pub async fn apply_rate_limits(
 ) -> Result<()> {
     let named = license_key.map(|key| NamedCaller::device(key.as_bytes(), hardware_id));
     let hardware_id = hardware_id.to_owned();
-    let look_up =
-        || db.read(move |reader| super::look_up_caller(reader, license_key.as_ref(), &hardware_id));
+    let product = program.settings.config.product;
+    let look_up = || {
+        db.read(move |reader| {
+            super::look_up_caller(reader, product, license_key.as_ref(), &hardware_id)
+        })
+    };
     program.admit(named, look_up).await
 }

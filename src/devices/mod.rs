@@ -9,7 +9,7 @@ pub use rules::Refusal;
 use crate::clock::{Now, UnixMs};
 use crate::db::{Reader, Tx};
 use crate::error::{Error, RefusalKind, Refused, Resource, Result};
-use crate::id::{DeviceId, LicenseId};
+use crate::id::{DeviceId, LicenseId, ProductId};
 use crate::licenses::{self, License, LicenseKey};
 use crate::security::rate_limit::{Group, LookupResult, Quota};
 use crate::text;
@@ -48,17 +48,18 @@ pub struct Device {
     pub last_seen_at: UnixMs,
 }
 
-/// The license of a key, if it can be used at `now`.
+/// The license of a product with a key, if it can be used at `now`.
 ///
 /// # Errors
 /// [`licenses::Refusal`].
 pub fn usable_license(
     reader: &Reader<'_>,
+    product: ProductId,
     key: Option<&LicenseKey>,
     now: UnixMs,
 ) -> Result<License> {
     let found = key
-        .map(|key| licenses::by_key(reader, key))
+        .map(|key| licenses::by_key(reader, product, key))
         .transpose()?
         .flatten();
     let license = found.ok_or(licenses::Refusal::NotFound)?;
@@ -70,10 +71,13 @@ pub fn usable_license(
 /// address is over a limit.
 pub fn look_up_caller(
     reader: &Reader<'_>,
+    product: ProductId,
     key: Option<&LicenseKey>,
     hardware_id: &str,
 ) -> Result<LookupResult> {
-    let found = key.map(|key| licenses::by_key(reader, key)).transpose()?;
+    let found = key
+        .map(|key| licenses::by_key(reader, product, key))
+        .transpose()?;
     let Some(license) = found.flatten() else {
         return Ok(LookupResult::Unknown);
     };
@@ -98,12 +102,17 @@ pub struct SlotRequest<'a> {
 ///
 /// # Errors
 /// [`Refusal::LimitReached`], `rate_limited` if the license takes slots too often.
-pub fn take_slot(tx: &Tx<'_>, license: &License, request: &SlotRequest<'_>) -> Result<DeviceId> {
+pub fn take_slot(
+    tx: &Tx<'_>,
+    license: License,
+    request: &SlotRequest<'_>,
+) -> Result<(License, DeviceId)> {
     rules::slot_left(count(tx, license.id)?, license.device_limit)?;
     let (group, scale) = (Group::LicenseActivations, license.device_limit);
     let now = request.now;
     request.quota.take(group, license.id.0, scale, now.tick)?;
-    store::insert(tx, license.id, request.claim, now.wall)
+    let device = store::insert(tx, license.id, request.claim, now.wall)?;
+    Ok((licenses::begin_term(tx, license, now.wall)?, device))
 }
 
 /// The device with this fingerprint, if it holds a slot.

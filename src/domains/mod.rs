@@ -17,7 +17,7 @@ use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::domain::Domain;
 use crate::error::{Error, RefusalKind, Refused, Resource, Result};
-use crate::id::LicenseId;
+use crate::id::{LicenseId, ProductId};
 use crate::licenses::{self, License, LicenseState};
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::revision::Revision;
@@ -180,6 +180,11 @@ pub fn change(
     let new = change.apply(binding, act.now)?;
     set_binding(act, id, &new, change.audit_action())?;
     Ok(new)
+}
+
+/// The products of the usable licenses that are bound to `domain`, the product of the oldest license first.
+pub fn products(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<Vec<ProductId>> {
+    store::products(reader, domain, now)
 }
 
 /// Licenses with a transfer whose grace period has passed, at most 1000 of them.

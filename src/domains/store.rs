@@ -7,12 +7,21 @@ use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::domain::Domain;
 use crate::error::Result;
-use crate::id::LicenseId;
+use crate::id::{LicenseId, ProductId};
 use crate::sql;
 
 pub(super) fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<bool> {
     let params = named_params! { ":domain": domain, ":now_ms": now };
     reader.one(sql!("domains/is_served"), params, |row| row.get(0))
+}
+
+pub(super) fn products(
+    reader: &Reader<'_>,
+    domain: &Domain,
+    now: UnixMs,
+) -> Result<Vec<ProductId>> {
+    let params = named_params! { ":domain": domain, ":now_ms": now };
+    reader.list(sql!("domains/products"), params, |row| row.get(0))
 }
 
 pub(super) fn binding(reader: &Reader<'_>, id: LicenseId) -> Result<Option<DomainBinding>> {

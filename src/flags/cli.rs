@@ -7,6 +7,7 @@ use super::{Flag, FlagChange};
 use crate::audit::{Act, Actor};
 use crate::console::{Console, Table};
 use crate::error::Result;
+use crate::products;
 
 /// `flag …`
 #[derive(Debug, Subcommand)]
@@ -59,12 +60,14 @@ pub fn run(console: &Console, command: FlagCommand) -> Result<()> {
                 description,
             };
             console.db.write_blocking("flags.set", move |tx| {
-                super::set(&Act::new(tx, &actor, now), &name, &change)
+                let product = products::named_or_sole(tx, None)?.id;
+                super::set(&Act::new(tx, &actor, now), product, &name, &change)
             })?;
         }
         FlagCommand::Remove { name } => {
             console.db.write_blocking("flags.remove", move |tx| {
-                super::remove(&Act::new(tx, &actor, now), &name)
+                let product = products::named_or_sole(tx, None)?.id;
+                super::remove(&Act::new(tx, &actor, now), product, &name)
             })?;
         }
     }
@@ -72,7 +75,9 @@ pub fn run(console: &Console, command: FlagCommand) -> Result<()> {
 }
 
 fn show(console: &Console) -> Result<()> {
-    let flags = console.db.read_blocking(super::list)?;
+    let flags = console
+        .db
+        .read_blocking(|reader| super::list(reader, products::named_or_sole(reader, None)?.id))?;
     let rows = flags.iter().map(|flag| {
         let state = if flag.enabled { "on" } else { "off" };
         vec![

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::audit::{Act, Change};
 use crate::db::Reader;
 use crate::error::{Error, Resource, Result};
+use crate::id::ProductId;
 use crate::revision::Revision;
 use crate::text;
 
@@ -59,22 +60,22 @@ impl Flag {
     }
 }
 
-/// Every feature flag, ordered by name.
-pub fn list(reader: &Reader<'_>) -> Result<Vec<Flag>> {
-    store::list(reader)
+/// Every feature flag of a product, ordered by name.
+pub fn list(reader: &Reader<'_>, product: ProductId) -> Result<Vec<Flag>> {
+    store::list(reader, product)
 }
 
 /// The flag of this name.
 ///
 /// # Errors
 /// [`Error::NotFound`] if it does not exist.
-pub fn find(reader: &Reader<'_>, name: &str) -> Result<Flag> {
-    known(reader, name)?.ok_or_else(|| Error::not_found(Resource::FeatureFlag, name))
+pub fn find(reader: &Reader<'_>, product: ProductId, name: &str) -> Result<Flag> {
+    known(reader, product, name)?.ok_or_else(|| Error::not_found(Resource::FeatureFlag, name))
 }
 
 /// The flag of this name. `None` if it does not exist.
-fn known(reader: &Reader<'_>, name: &str) -> Result<Option<Flag>> {
-    let mut flags = store::list(reader)?.into_iter();
+fn known(reader: &Reader<'_>, product: ProductId, name: &str) -> Result<Option<Flag>> {
+    let mut flags = store::list(reader, product)?.into_iter();
     Ok(flags.find(|flag| flag.name == name))
 }
 
@@ -82,20 +83,20 @@ fn known(reader: &Reader<'_>, name: &str) -> Result<Option<Flag>> {
 ///
 /// # Errors
 /// [`Refusal::Exists`], and the errors of [`set`].
-pub fn add(act: &Act<'_>, flag: &Flag) -> Result<()> {
-    if known(act.tx, &flag.name)?.is_some() {
+pub fn add(act: &Act<'_>, product: ProductId, flag: &Flag) -> Result<()> {
+    if known(act.tx, product, &flag.name)?.is_some() {
         return Err(Refusal::Exists.into());
     }
-    set(act, &flag.name, &flag.change())
+    set(act, product, &flag.name, &flag.change())
 }
 
 /// Changes a flag. `seen` is the [`Flag::revision`] that the edit is based on.
 ///
 /// # Errors
 /// [`Error::NotFound`] if it does not exist, `changed_meanwhile`, and the errors of [`set`].
-pub fn edit(act: &Act<'_>, flag: &Flag, seen: &Revision) -> Result<()> {
-    seen.check(&find(act.tx, &flag.name)?.revision())?;
-    set(act, &flag.name, &flag.change())
+pub fn edit(act: &Act<'_>, product: ProductId, flag: &Flag, seen: &Revision) -> Result<()> {
+    seen.check(&find(act.tx, product, &flag.name)?.revision())?;
+    set(act, product, &flag.name, &flag.change())
 }
 
 /// A change of a flag. A field that is `None` keeps its value; for a new flag, it starts with its default: enabled, for
@@ -110,12 +111,12 @@ pub struct FlagChange {
     pub description: Option<String>,
 }
 
-/// Creates or changes the flag `name`.
+/// Creates or changes the flag `name` of a product.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a malformed name or description, or a percentage above 100.
-pub fn set(act: &Act<'_>, name: &str, change: &FlagChange) -> Result<()> {
-    let old = known(act.tx, name)?;
+pub fn set(act: &Act<'_>, product: ProductId, name: &str, change: &FlagChange) -> Result<()> {
+    let old = known(act.tx, product, name)?;
     let mut flag = old.clone().unwrap_or_else(|| Flag {
         name: name.to_owned(),
         description: String::new(),
@@ -128,7 +129,7 @@ pub fn set(act: &Act<'_>, name: &str, change: &FlagChange) -> Result<()> {
         flag.description = text::clean_input(description);
     }
     rules::check(&flag)?;
-    store::set(act.tx, &flag, act.now)?;
+    store::set(act.tx, product, &flag, act.now)?;
     act.changed(&Change {
         action: "client_config.set_flag",
         subject: name,
@@ -141,9 +142,9 @@ pub fn set(act: &Act<'_>, name: &str, change: &FlagChange) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::NotFound`] if it does not exist.
-pub fn remove(act: &Act<'_>, name: &str) -> Result<()> {
-    let old = find(act.tx, name)?;
-    store::remove(act.tx, name)?;
+pub fn remove(act: &Act<'_>, product: ProductId, name: &str) -> Result<()> {
+    let old = find(act.tx, product, name)?;
+    store::remove(act.tx, product, name)?;
     act.changed(&Change {
         action: "client_config.remove_flag",
         subject: name,

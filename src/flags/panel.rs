@@ -16,10 +16,10 @@ const FLAGS: &str = "/lizenzserver/config?at=flags#flags";
 /// The confirmation page for removing a feature flag.
 #[get("/config/flags/<name>/remove")]
 async fn confirm_remove(request: Admin<'_>, name: &str, app: &App) -> HtmlReply {
-    let name = name.to_owned();
+    let (name, product) = (name.to_owned(), request.product);
     let flag = app
         .db
-        .read(move |reader| super::find(reader, &name))
+        .read(move |reader| super::find(reader, product, &name))
         .await?;
     let values = json!({ "flag": { "name": flag.name } });
     request.page("flags/remove.html.tera", values).await
@@ -29,9 +29,10 @@ async fn confirm_remove(request: Admin<'_>, name: &str, app: &App) -> HtmlReply 
 #[post("/config/flags/<name>/remove", data = "<_form>")]
 async fn remove(request: Admin<'_>, name: &str, _form: Form, app: &App) -> HtmlReply {
     let (name, actor, now) = (name.to_owned(), request.actor(), request.now.wall);
+    let product = request.product;
     app.db
         .write("flags.remove", move |tx| {
-            super::remove(&Act::new(tx, &actor, now), &name)
+            super::remove(&Act::new(tx, &actor, now), product, &name)
         })
         .await?;
     Html::redirect(FLAGS)

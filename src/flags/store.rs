@@ -6,10 +6,12 @@ use super::Flag;
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
+use crate::id::ProductId;
 use crate::sql;
 
-pub(super) fn list(reader: &Reader<'_>) -> Result<Vec<Flag>> {
-    reader.list(sql!("flags/list"), [], |row| {
+pub(super) fn list(reader: &Reader<'_>, product: ProductId) -> Result<Vec<Flag>> {
+    let params = named_params! { ":product_id": product };
+    reader.list(sql!("flags/list"), params, |row| {
         Ok(Flag {
             name: row.get("name")?,
             description: row.get("description")?,
@@ -19,8 +21,9 @@ pub(super) fn list(reader: &Reader<'_>) -> Result<Vec<Flag>> {
     })
 }
 
-pub(super) fn set(tx: &Tx<'_>, flag: &Flag, now: UnixMs) -> Result<()> {
+pub(super) fn set(tx: &Tx<'_>, product: ProductId, flag: &Flag, now: UnixMs) -> Result<()> {
     let params = named_params! {
+        ":product_id": product,
         ":name": flag.name,
         ":description": flag.description,
         ":enabled": flag.enabled,
@@ -30,7 +33,7 @@ pub(super) fn set(tx: &Tx<'_>, flag: &Flag, now: UnixMs) -> Result<()> {
     tx.run(sql!("flags/set"), params).map(drop)
 }
 
-pub(super) fn remove(tx: &Tx<'_>, name: &str) -> Result<()> {
-    let params = named_params! { ":name": name };
+pub(super) fn remove(tx: &Tx<'_>, product: ProductId, name: &str) -> Result<()> {
+    let params = named_params! { ":product_id": product, ":name": name };
     tx.run(sql!("flags/remove"), params).map(drop)
 }

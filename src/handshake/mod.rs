@@ -33,6 +33,7 @@ use crate::db::Reader;
 use crate::domain::Domain;
 use crate::domains::{self, DomainBinding, TransferGrace};
 use crate::error::Result;
+use crate::id::ProductId;
 use crate::licenses::{self, License, LicenseKey};
 use crate::products::ProgramSettingsCache;
 use crate::security::client_address::ClientAddress;
@@ -80,8 +81,8 @@ struct SiteOperation {
 /// What an operation does, if it is not refused.
 #[derive(Clone, Debug)]
 enum Decision {
-    /// Delivers the released versions.
-    Versions,
+    /// Delivers the released versions of this product.
+    Versions(ProductId),
     /// Gives the license this binding, which may be the one that it already has, and delivers both.
     Binding(Box<License>, DomainBinding),
 }
@@ -158,7 +159,7 @@ fn caller_by_network(
 
 /// The license of `key`; `None` if the key is unknown or the license is not usable now.
 fn usable_license(reader: &Reader<'_>, key: &LicenseKey, now: UnixMs) -> Result<Option<License>> {
-    let license = licenses::by_key(reader, key)?;
+    let license = licenses::by_key_of_any_product(reader, key)?;
     Ok(license.filter(|license| licenses::check_usable(license, now).is_ok()))
 }
 
@@ -186,7 +187,12 @@ impl SiteOperation {
             return Ok(None);
         }
         let Some(key) = self.operation.key() else {
-            return Ok((!handshake.domain_is_unbound).then_some(Decision::Versions));
+            let products = domains::products(reader, &handshake.domain, now)?;
+            let oldest = products
+                .first()
+                .copied()
+                .filter(|_| !handshake.domain_is_unbound);
+            return Ok(oldest.map(Decision::Versions));
         };
         // A site on an unbound domain may only register the license whose key was in its request.
         let is_requested = handshake.budgeted_license == Some(KeyDigest::of(key));
@@ -206,14 +212,14 @@ impl SiteOperation {
         let action = self.operation.audit_action();
         Ok(match self.decide(act.tx, act.now)? {
             None => None,
-            Some(Decision::Versions) => {
+            Some(Decision::Versions(product)) => {
                 act.note(&Change {
                     action,
                     subject: self.handshake.domain.as_str(),
                     before: Value::Null,
                     after: Value::Null,
                 })?;
-                Some(Information::Versions(settings.read(act.tx)?))
+                Some(Information::Versions(settings.read(act.tx, product)?))
             }
             Some(Decision::Binding(license, binding)) => {
                 domains::set_binding(act, license.id, &binding, action)?;

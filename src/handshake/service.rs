@@ -97,7 +97,7 @@ impl Handshakes {
         now: Now,
     ) -> Result<bool> {
         let parts = &self.dependencies;
-        let limit = parts.program_settings.get(&parts.db).await?.limits.site;
+        let limit = parts.program_settings.shared(&parts.db).await?.limits.site;
         let rate_limit = parts
             .limiter
             .take(Group::Site, source.into(), limit, now.tick);

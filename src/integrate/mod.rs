@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::activations::{self, Activated, ActivationRequest, Slots};
+use crate::activations::{self, Activated, ActivationRequest, DeactivationRequest, Slots};
 use crate::audit::{Act, Change};
 use crate::db::Tx;
 use crate::devices::ClientIdentity;
@@ -21,7 +21,9 @@ use crate::live_sessions::LiveNow;
 use crate::products::{ProgramSettings, ProgramSettingsCache};
 use crate::security::rate_limit::Quota;
 use crate::session_history::EndReason;
-use crate::sessions::{self, Credentials, GivenKey, HeartbeatAccepted, StartRequest, Started};
+use crate::sessions::{
+    self, Credentials, EndRequest, GivenKey, HeartbeatAccepted, StartRequest, Started,
+};
 
 /// The name and the fingerprint of the device of a dry run.
 const MACHINE: &str = "rehearsal";
@@ -90,7 +92,7 @@ pub fn dry_run(
 ) -> Result<DryRun> {
     let tx = act.tx;
     let license = licenses::find(tx, request.license_id)?;
-    let settings = settings_cache.read(tx)?;
+    let settings = settings_cache.read(tx, license.product)?;
     let version = settings.config.current_version;
     settings.check_version(version)?;
     // Some policies let a start take over a running session, which a dry run must not do.
@@ -125,6 +127,7 @@ struct Calls<'a> {
 impl Calls<'_> {
     fn make(&self, settings: Arc<ProgramSettings>, address: &str) -> Result<DryRun> {
         let (tx, live, key) = (self.tx, self.live, self.license.key);
+        let product = self.license.product;
         let identity = ClientIdentity {
             license_key: Some(key),
             machine_id: MACHINE.to_owned(),
@@ -133,6 +136,7 @@ impl Calls<'_> {
         };
         let quota = Quota::unlimited();
         let activation_request = ActivationRequest {
+            product,
             claim: identity.clone(),
             idempotency_key: None,
             quota: quota.clone(),
@@ -140,6 +144,7 @@ impl Calls<'_> {
         };
         let activated = activations::activate(tx, &activation_request)?;
         let start_request = StartRequest {
+            product,
             claim: identity,
             address: address.to_owned(),
             idempotency_key: None,
@@ -149,10 +154,24 @@ impl Calls<'_> {
         };
         let started = sessions::start(tx, live, &start_request)?;
         let token = started.token;
-        let credentials = Credentials { token, key };
+        let credentials = Credentials {
+            product,
+            token,
+            key,
+        };
         let heartbeat = sessions::heartbeat_in_tx(tx, live, &settings, credentials)?;
-        let ended = sessions::end(tx, live, &token, &GivenKey::Sent(Some(key)))?;
-        let slots = activations::deactivate(tx, live, Some(&key), HARDWARE)?;
+        let end_request = EndRequest {
+            product,
+            token,
+            key: GivenKey::Sent(Some(key)),
+        };
+        let ended = sessions::end(tx, live, &end_request)?;
+        let deactivation_request = DeactivationRequest {
+            product,
+            key: Some(key),
+            hardware_id: HARDWARE.to_owned(),
+        };
+        let slots = activations::deactivate(tx, live, &deactivation_request)?;
         Ok(DryRun {
             activated,
             started,

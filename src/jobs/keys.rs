@@ -19,7 +19,7 @@ pub(super) async fn reload_when_changed(app: &App, mut ticks: Interval) {
             continue;
         }
         // Reloads the settings now, not at the next call, so that a change of the API key is logged at once.
-        if let Err(error) = app.program_settings.get(&app.db).await {
+        if let Err(error) = app.program_settings.shared(&app.db).await {
             log::debug!("could not read the product settings: {error}");
         }
         let (db, signer, data) = (

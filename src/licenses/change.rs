@@ -9,6 +9,7 @@ use super::{
 };
 use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
+use crate::db::Tx;
 use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::id::LicenseId;
 use crate::revision::Revision;
@@ -137,6 +138,20 @@ impl Extension {
         let end = end.ok_or_else(|| Refused::new(RefusalKind::Conflict, "license_without_end"))?;
         Ok(end.max(now).plus(DAY * days))
     }
+}
+
+/// Begins the term of a license that its first activation begins; returns the license as it is now.
+pub fn begin_term(tx: &Tx<'_>, license: License, now: UnixMs) -> Result<License> {
+    let Some(days) = license.pending_days else {
+        return Ok(license);
+    };
+    let until = now.plus(DAY * days);
+    store::begin_term(tx, license.id, until)?;
+    Ok(License {
+        valid_until: Some(until),
+        pending_days: None,
+        ..license
+    })
 }
 
 /// The terms of a license that administrators may edit, as typed.

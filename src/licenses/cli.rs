@@ -3,12 +3,13 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Buyer, Extension, Kind, License, Order};
+use super::{Buyer, Extension, Kind, License, Order, Term};
 use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
 use crate::console::{Console, Extent, Table};
 use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId};
+use crate::products;
 
 const LIST_MAX: u32 = 100_000;
 /// The options that are called otherwise than the fields of an order.
@@ -95,15 +96,16 @@ pub fn issue(console: &Console, issue: Issue) -> Result<()> {
         (Some(id), _) => Buyer::Known(id),
         (None, named) => Buyer::Named(named.unwrap_or_default()),
     };
-    let order = Order {
-        kind,
-        device_limit: issue.devices,
-        valid_until,
-        domain: issue.domain,
-        count: issue.count,
-        note: issue.note,
-    };
     let sold = console.db.write_blocking("licenses.sell", move |tx| {
+        let product = products::named_or_sole(tx, None)?.id;
+        let order = Order {
+            kind,
+            term: valid_until.map_or(Term::Default, Term::Until),
+            domain: issue.domain,
+            count: issue.count,
+            note: issue.note,
+            ..Order::one(product, issue.devices)
+        };
         super::sell(&Act::new(tx, &actor, now), &buyer, &order)
     });
     let licenses = sold.map_err(|error| error.with_field_names(OPTIONS))?;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Kind, License, LicenseKey, audit_json, find, rules, store};
+use super::{Features, Kind, License, LicenseKey, audit_json, find, rules, store};
 use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::domain::Domain;
 use crate::error::{Error, Result};
-use crate::id::CustomerId;
+use crate::id::{CustomerId, PlanId, ProductId};
 use crate::text;
 
 /// Maximum number of licenses per order.
@@ -17,15 +17,52 @@ pub const ORDER_MAX: u32 = 10_000;
 /// How long a trial lasts if the order has no expiry date.
 const TRIAL: Duration = Duration::from_hours(30 * 24);
 
+/// When the term of a license ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// Never; of a trial after 30 days.
+    Default,
+    /// At this last moment.
+    Until(UnixMs),
+    /// So many days after the first activation.
+    DaysFromActivation(u32),
+}
+
+impl Term {
+    /// The last moment, if it is known.
+    pub(super) const fn valid_until(self) -> Option<UnixMs> {
+        match self {
+            Self::Until(until) => Some(until),
+            Self::Default | Self::DaysFromActivation(_) => None,
+        }
+    }
+
+    /// The days that the first activation begins.
+    pub(super) const fn pending_days(self) -> Option<u32> {
+        match self {
+            Self::DaysFromActivation(days) => Some(days),
+            Self::Default | Self::Until(_) => None,
+        }
+    }
+}
+
 /// An order for licenses that are to be issued.
 #[derive(Clone, Debug)]
 pub struct Order {
+    /// The product that they are for.
+    pub product: ProductId,
+    /// The plan of that product that they are sold by, if any.
+    pub plan: Option<PlanId>,
     /// Full or trial.
     pub kind: Kind,
     /// The device limit of each license.
     pub device_limit: u32,
-    /// The last moment; `None` for no expiry, or for 30 days if it is a trial.
-    pub valid_until: Option<UnixMs>,
+    /// When they end.
+    pub term: Term,
+    /// What they allow a program to do.
+    pub features: Features,
+    /// Versions that are released later are not covered; `None` if all are.
+    pub updates_until: Option<UnixMs>,
     /// The domain as typed; stored in ASCII.
     pub domain: Option<String>,
     /// The number of licenses, 1 to [`ORDER_MAX`].
@@ -35,12 +72,16 @@ pub struct Order {
 }
 
 impl Order {
-    /// One full license without expiry, domain and note.
-    pub const fn one(device_limit: u32) -> Self {
+    /// One full license without expiry, plan, domain and note.
+    pub fn one(product: ProductId, device_limit: u32) -> Self {
         Self {
+            product,
+            plan: None,
             kind: Kind::Full,
             device_limit,
-            valid_until: None,
+            term: Term::Default,
+            features: Features::default(),
+            updates_until: None,
             domain: None,
             count: 1,
             note: String::new(),
@@ -48,16 +89,20 @@ impl Order {
     }
 }
 
-/// Issues the licenses of `order`.
+/// Issues the licenses of `order`; without a customer only trials.
 ///
 /// # Errors
 /// [`Error::Invalid`] if a field is invalid; nothing is issued then.
-pub(super) fn issue(act: &Act<'_>, customer_id: CustomerId, order: &Order) -> Result<Vec<License>> {
+pub(super) fn issue(
+    act: &Act<'_>,
+    customer_id: Option<CustomerId>,
+    order: &Order,
+) -> Result<Vec<License>> {
     let order = Order {
         note: text::clean_input(&order.note),
-        valid_until: match (order.valid_until, order.kind) {
-            (None, Kind::Trial) => Some(act.now.plus(TRIAL)),
-            (until, _) => until,
+        term: match (order.term, order.kind) {
+            (Term::Default, Kind::Trial) => Term::Until(act.now.plus(TRIAL)),
+            (term, _) => term,
         },
         ..order.clone()
     };
@@ -95,7 +140,7 @@ fn check_order(order: &Order, now: UnixMs) -> Result<()> {
     if !(1..=ORDER_MAX).contains(&order.count) {
         return Err(Error::invalid("count", format!("must be 1..{ORDER_MAX}")));
     }
-    if order.valid_until.is_some_and(|until| until < now) {
+    if order.term.valid_until().is_some_and(|until| until < now) {
         return Err(Error::invalid("valid_until", "is in the past"));
     }
     rules::check_terms(order.device_limit, &order.note)

@@ -3,6 +3,7 @@
 mod change;
 pub mod cli;
 pub mod client;
+mod features;
 mod issue;
 mod key;
 mod listing;
@@ -12,10 +13,11 @@ mod sale;
 mod store;
 
 pub use change::{
-    EditedTerms, Extension, edit, extend, extend_unchanged, reinstate, revoke, revoke_confirmed,
-    suspend,
+    EditedTerms, Extension, begin_term, edit, extend, extend_unchanged, reinstate, revoke,
+    revoke_confirmed, suspend,
 };
-pub use issue::{ORDER_MAX, Order};
+pub use features::Features;
+pub use issue::{ORDER_MAX, Order, Term};
 pub use key::{KEY_TEXT_MAX, LicenseKey, key_part};
 pub use listing::{
     LicenseCounts, LicenseQuery, LicenseRow, count, count_by_filter, find_row, list, page,
@@ -28,7 +30,7 @@ use serde_json::{Value, json};
 use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::{Error, Resource, Result};
-use crate::id::{CustomerId, LicenseId};
+use crate::id::{CustomerId, LicenseId, ProductId};
 use crate::revision::Revision;
 
 /// Whether a license is paid for or for evaluation.
@@ -60,9 +62,13 @@ pub struct License {
     pub id: LicenseId,
     /// The key that the customer received.
     pub key: LicenseKey,
-    /// The customer who owns it.
-    pub customer_id: CustomerId,
-    /// The customer's name.
+    /// The product that it is for.
+    pub product: ProductId,
+    /// The code of the plan that it was sold by, if any.
+    pub plan: Option<String>,
+    /// The customer who owns it; `None` for a trial that nobody bought.
+    pub customer_id: Option<CustomerId>,
+    /// The customer's name; empty without a customer.
     pub customer: String,
     /// Full or trial.
     pub kind: Kind,
@@ -72,8 +78,14 @@ pub struct License {
     pub device_limit: u32,
     /// The first moment at which it can be used.
     pub valid_from: UnixMs,
-    /// The last moment at which it can be used; `None` if it does not expire.
+    /// The last moment at which it can be used; `None` if it does not expire, or if its term has not begun.
     pub valid_until: Option<UnixMs>,
+    /// The days of its term, which its first activation begins; `None` if it has begun, or if there is none.
+    pub pending_days: Option<u32>,
+    /// What it allows a program to do.
+    pub features: Features,
+    /// Versions that were released later are not covered; `None` if all are.
+    pub updates_until: Option<UnixMs>,
     /// The domain that it is bound to, in ASCII.
     pub domain: Option<String>,
     /// A note for administrators only.
@@ -91,6 +103,10 @@ fn audit_json(license: &License) -> Value {
         "device_limit": license.device_limit,
         "valid_from": license.valid_from.rfc3339(),
         "valid_until": license.valid_until.map(UnixMs::rfc3339),
+        "pending_days": license.pending_days,
+        "plan": license.plan,
+        "features": license.features.stored(),
+        "updates_until": license.updates_until.map(UnixMs::rfc3339),
         "domain": license.domain,
         "note": license.note,
     })
@@ -104,9 +120,19 @@ pub fn find(reader: &Reader<'_>, id: LicenseId) -> Result<License> {
     store::by_id(reader, id)?.ok_or_else(|| Error::not_found(Resource::License, id))
 }
 
-/// The license of this key, whatever its state; `None` if the key is unknown.
-pub fn by_key(reader: &Reader<'_>, key: &LicenseKey) -> Result<Option<License>> {
-    store::by_key(reader, key)
+/// The license of a product with this key, whatever its state; `None` if the product has none. A key of another
+/// product is not told from an unknown one, nor by the time that it takes.
+pub fn by_key(
+    reader: &Reader<'_>,
+    product: ProductId,
+    key: &LicenseKey,
+) -> Result<Option<License>> {
+    store::by_key(reader, product, key)
+}
+
+/// The license with this key, of any product and whatever its state: for sites, which have no API key.
+pub fn by_key_of_any_product(reader: &Reader<'_>, key: &LicenseKey) -> Result<Option<License>> {
+    store::by_key_of_any_product(reader, key)
 }
 
 /// The license of a key as typed by an administrator.
@@ -115,7 +141,7 @@ pub fn by_key(reader: &Reader<'_>, key: &LicenseKey) -> Result<Option<License>> 
 /// [`Error::NotFound`] if there is none.
 pub fn by_typed_key(reader: &Reader<'_>, typed: &str) -> Result<License> {
     let found = LicenseKey::parse(typed)
-        .map(|key| store::by_key(reader, &key))
+        .map(|key| store::by_key_of_any_product(reader, &key))
         .transpose()?;
     found
         .flatten()

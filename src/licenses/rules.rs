@@ -238,20 +238,25 @@ pub(super) fn last_moment(typed: &str, old: Option<UnixMs>) -> Result<Option<Uni
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{CustomerId, LicenseId};
-    use crate::licenses::LicenseKey;
+    use crate::id::{CustomerId, LicenseId, ProductId};
+    use crate::licenses::{Features, LicenseKey};
 
     fn license(state: LicenseState, from: i64, until: Option<i64>) -> License {
         License {
             id: LicenseId(1),
             key: LicenseKey::new().unwrap(),
-            customer_id: CustomerId(1),
+            product: ProductId::FIRST,
+            plan: None,
+            customer_id: Some(CustomerId(1)),
             customer: String::new(),
             kind: Kind::Full,
             state,
             device_limit: 1,
             valid_from: UnixMs(from),
             valid_until: until.map(UnixMs),
+            pending_days: None,
+            features: Features::default(),
+            updates_until: None,
             domain: None,
             note: String::new(),
             created_at: UnixMs(0),

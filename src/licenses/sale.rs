@@ -42,5 +42,5 @@ impl Buyer {
 /// [`customers::get`] and [`customers::find`]; nothing is changed then.
 pub fn sell(act: &Act<'_>, buyer: &Buyer, order: &Order) -> Result<Vec<License>> {
     let customer_id = buyer.resolve(act)?;
-    issue::issue(act, customer_id, order)
+    issue::issue(act, Some(customer_id), order)
 }

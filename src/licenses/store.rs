@@ -3,14 +3,14 @@
 use rusqlite::{Row, named_params};
 
 use super::{
-    Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseState, Order,
-    key_part, rules,
+    Features, Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseState,
+    Order, key_part, rules,
 };
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, unknown_value};
 use crate::domain::Domain;
 use crate::error::Result;
-use crate::id::{CustomerId, LicenseId};
+use crate::id::{CustomerId, LicenseId, ProductId};
 use crate::sql;
 
 /// Maximum length of a search, in characters; the rest is ignored.
@@ -19,7 +19,8 @@ const SEARCH_MAX: usize = 200;
 /// A license that is to be stored.
 pub(super) struct NewLicense<'a> {
     pub(super) key: LicenseKey,
-    pub(super) customer_id: CustomerId,
+    /// `None` for a trial that nobody bought.
+    pub(super) customer_id: Option<CustomerId>,
     /// The order, with its note as it is stored, and with the expiry date of a trial.
     pub(super) order: &'a Order,
     /// The domain of the order.
@@ -29,10 +30,15 @@ pub(super) struct NewLicense<'a> {
 pub(super) fn insert(tx: &Tx<'_>, new: &NewLicense<'_>, now: UnixMs) -> Result<LicenseId> {
     let params = named_params! {
         ":license_key": new.key.stored(),
+        ":product_id": new.order.product,
+        ":plan_id": new.order.plan,
         ":customer_id": new.customer_id,
         ":kind": new.order.kind.as_str(),
         ":device_limit": new.order.device_limit,
-        ":valid_until_ms": new.order.valid_until,
+        ":valid_until_ms": new.order.term.valid_until(),
+        ":pending_days": new.order.term.pending_days(),
+        ":features": new.order.features.stored(),
+        ":updates_until_ms": new.order.updates_until,
         ":domain": new.domain,
         ":note": new.order.note,
         ":now_ms": now,
@@ -48,9 +54,21 @@ pub(super) fn by_id(reader: &Reader<'_>, id: LicenseId) -> Result<Option<License
     )
 }
 
-pub(super) fn by_key(reader: &Reader<'_>, key: &LicenseKey) -> Result<Option<License>> {
-    let params = named_params! { ":license_key": key.stored() };
+pub(super) fn by_key(
+    reader: &Reader<'_>,
+    product: ProductId,
+    key: &LicenseKey,
+) -> Result<Option<License>> {
+    let params = named_params! { ":product_id": product, ":license_key": key.stored() };
     reader.maybe(sql!("licenses/by_key"), params, license)
+}
+
+pub(super) fn by_key_of_any_product(
+    reader: &Reader<'_>,
+    key: &LicenseKey,
+) -> Result<Option<License>> {
+    let params = named_params! { ":license_key": key.stored() };
+    reader.maybe(sql!("licenses/by_key_of_any_product"), params, license)
 }
 
 pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
@@ -173,6 +191,11 @@ pub(super) fn set_valid_until(tx: &Tx<'_>, id: LicenseId, until: UnixMs) -> Resu
     tx.run(sql!("licenses/set_valid_until"), params).map(drop)
 }
 
+pub(super) fn begin_term(tx: &Tx<'_>, id: LicenseId, until: UnixMs) -> Result<()> {
+    let params = named_params! { ":license_id": id, ":valid_until_ms": until };
+    tx.run(sql!("licenses/begin_term"), params).map(drop)
+}
+
 fn license_row(row: &Row<'_>) -> rusqlite::Result<LicenseRow> {
     Ok(LicenseRow {
         license: license(row)?,
@@ -187,6 +210,8 @@ fn license(row: &Row<'_>) -> rusqlite::Result<License> {
     Ok(License {
         id: row.get("license_id")?,
         key: key.ok_or_else(|| unknown_value("key"))?,
+        product: row.get("product_id")?,
+        plan: row.get("plan")?,
         customer_id: row.get("customer_id")?,
         customer: row.get("customer")?,
         kind: match row.get_ref("kind")?.as_str()? {
@@ -203,6 +228,9 @@ fn license(row: &Row<'_>) -> rusqlite::Result<License> {
         device_limit: row.get("device_limit")?,
         valid_from: row.get("valid_from_ms")?,
         valid_until: row.get("valid_until_ms")?,
+        pending_days: row.get("pending_days")?,
+        features: Features::from_stored(row.get_ref("features")?.as_str()?),
+        updates_until: row.get("updates_until_ms")?,
         domain: row.get("domain")?,
         note: row.get("note")?,
         created_at: row.get("created_at_ms")?,

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Now, Pauses, Tick, UnixMs};
-use crate::id::{DeviceId, SessionId, SessionToken};
+use crate::id::{DeviceId, ProductId, SessionId, SessionToken};
 use crate::licenses::LicenseKey;
 use crate::security::secret;
 use crate::version::Version;
@@ -62,6 +62,8 @@ impl LiveNow<'_> {
 /// What a heartbeat identifies its session with.
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials {
+    /// The product of the program, which its API key tells.
+    pub product: ProductId,
     /// The token of the session.
     pub token: SessionToken,
     /// The key of its license.
@@ -82,6 +84,8 @@ pub enum GivenKey {
 pub struct LiveSession {
     /// The session.
     pub session_id: SessionId,
+    /// The product of its license.
+    pub product: ProductId,
     /// The key of its license.
     pub license_key: LicenseKey,
     /// The last moment at which the license is valid; `None` if it is valid forever.
@@ -258,11 +262,16 @@ impl LiveSessions {
         generation: u64,
         timeout_s: u32,
     ) -> Option<Version> {
-        let Credentials { token, key } = credentials;
+        let Credentials {
+            product,
+            token,
+            key,
+        } = credentials;
         let mut table = self.table();
         let table = &mut *table;
         let live_session = table.sessions.get_mut(token)?;
         let trusted = live_session.generation == generation
+            && live_session.product == *product
             && secret::constant_time_eq(live_session.license_key.as_bytes(), key.as_bytes())
             && !self
                 .adjusted_for_pause(live_session.last_heartbeat)
@@ -461,11 +470,14 @@ impl LiveSessions {
     }
 
     /// Whether the session is in memory and, if a key is given, belongs to its license.
-    pub fn is_known(&self, token: &SessionToken, key: &GivenKey) -> bool {
+    pub fn is_known(&self, product: ProductId, token: &SessionToken, key: &GivenKey) -> bool {
         let table = self.table();
         let Some(live_session) = table.sessions.get(token) else {
             return false;
         };
+        if live_session.product != product {
+            return false;
+        }
         match key {
             GivenKey::NotSent => true,
             GivenKey::Sent(None) => false,

@@ -21,7 +21,7 @@ use crate::domains::{self, DomainBinding};
 use crate::error::Result;
 use crate::flags::{self, Flag};
 use crate::handshake;
-use crate::id::{CustomerId, LicenseId};
+use crate::id::{CustomerId, LicenseId, ProductId};
 use crate::licenses::{self, License, LicenseRow};
 use crate::live_sessions::LiveSessions;
 use crate::metrics::{self, LOGIN_FAILED, RefusalCounter, Refusals};
@@ -102,7 +102,7 @@ pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Resul
         devices: devices::list(reader, id)?,
         session: sessions::running_on(reader, cutoff, id)?,
         history: session_history::list(reader, &span)?,
-        flags: flags::list(reader)?,
+        flags: flags::list(reader, row.license.product)?,
         last_handshake_at: last_handshake_at.transpose()?.flatten(),
         binding,
         entries,
@@ -293,7 +293,7 @@ pub fn dashboard(
     let (failed, refused): (Vec<_>, Vec<_>) = counted
         .into_iter()
         .partition(|(code, _)| code == LOGIN_FAILED);
-    let config = products::product_settings(reader)?;
+    let config = products::product_settings(reader, ProductId::FIRST)?;
     let owners = admins::list(reader)?.into_iter();
     let owners_without_totp =
         owners.filter(|admin| admin.role == admins::Role::Owner && !admin.has_totp);
@@ -302,7 +302,7 @@ pub fn dashboard(
         refused: rules::refused(&refused),
         failed_logins: failed.iter().map(|(_, count)| count).sum(),
         minimum_above_current: config.minimum_version > config.current_version,
-        unreviewed: !products::reviewed(reader)?,
+        unreviewed: !products::reviewed(reader, ProductId::FIRST)?,
         owners_without_totp: u32::try_from(owners_without_totp.count()).unwrap_or(u32::MAX),
         backup_overdue: host.backup_overdue,
         damaged: host.damaged,

@@ -3,6 +3,7 @@
 use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::Result;
+use crate::id::ProductId;
 use crate::sessions::{self, LivenessCutoff};
 use crate::{customers, domains, licenses, releases};
 
@@ -19,11 +20,11 @@ pub(super) struct Counts {
 }
 
 /// Counts for the panel's navigation.
-pub(super) fn counts(reader: &Reader<'_>, now: UnixMs) -> Result<Counts> {
+pub(super) fn counts(reader: &Reader<'_>, product: ProductId, now: UnixMs) -> Result<Counts> {
     Ok(Counts {
         licenses: licenses::count(reader)?,
         customers: customers::count(reader)?,
-        releases: releases::count(reader)?,
+        releases: releases::count(reader, product)?,
         sessions: sessions::count(reader, LivenessCutoff::while_served(now))?,
         sites: domains::count_bound(reader)?,
     })

@@ -25,6 +25,7 @@ use crate::config::Language;
 use crate::db::Db;
 use crate::error::{Error, Resource, Result};
 use crate::i18n::Catalog;
+use crate::id::ProductId;
 use crate::logins::{self, CurrentLogin, Session, SessionLifetime};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::RATE_LIMITED;
@@ -62,6 +63,8 @@ pub struct PanelRequest<'r> {
     done: Option<String>,
     /// The theme that this browser chose: `light`, `dark`, or empty for that of the system.
     pub theme: &'static str,
+    /// The product that the page is about.
+    pub product: ProductId,
     /// The parts of the server.
     pub app: &'r App,
     rocket: &'r Rocket<Orbit>,
@@ -158,6 +161,7 @@ async fn panel_request<'r>(
         path: request.uri().path().to_string(),
         done: done_of(request),
         theme: html::theme(request),
+        product: ProductId::FIRST,
         app,
         rocket: request.rocket(),
     })
@@ -276,11 +280,11 @@ impl PanelRequest<'_> {
     pub async fn page_with(&self, status: Status, name: &str, values: Value) -> HtmlReply {
         let mut all = self.common();
         // Not only for the frame: pages may show the counts, too, and any page may be requested as a fragment.
-        let now = self.now.wall;
+        let (product, now) = (self.product, self.now.wall);
         let counts = self
             .app
             .db
-            .read(move |reader| counts::counts(reader, now))
+            .read(move |reader| counts::counts(reader, product, now))
             .await?;
         all.insert("counts".to_owned(), json!(counts));
         all.extend(html::object_members(values));

@@ -117,7 +117,7 @@ async fn license(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let devices = form.number::<u32>("devices");
     let issued = match devices {
         Ok(devices) => {
-            let order = Order::one(devices);
+            let order = Order::one(request.product, devices);
             app.db
                 .write("licenses.sell", move |tx| {
                     licenses::sell(&Act::new(tx, &actor, now), &buyer, &order)

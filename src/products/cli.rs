@@ -77,14 +77,16 @@ fn set(console: &Console, pairs: &[String]) -> Result<()> {
     let pairs = pairs.collect::<Result<Vec<_>>>()?;
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     console.db.write_blocking("products.set", move |tx| {
-        super::set(&Act::new(tx, &actor, now), &pairs).map(drop)
+        let product = super::named_or_sole(tx, None)?.id;
+        super::set(&Act::new(tx, &actor, now), product, &pairs).map(drop)
     })
 }
 
 fn show(console: &Console) -> Result<()> {
     let now = console.now().wall;
     let (config, no_release, published) = console.db.read_blocking(|reader| {
-        let config = super::product_settings(reader)?;
+        let product = super::named_or_sole(reader, None)?.id;
+        let config = super::product_settings(reader, product)?;
         let no_release = super::current_is_no_release(reader, &config)?;
         Ok((config, no_release, signing_keys::published(reader, now)?))
     })?;

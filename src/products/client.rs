@@ -31,7 +31,7 @@ const IDEMPOTENCY_KEY_MAX: usize = 64;
 pub struct Program {
     /// When the request arrived.
     pub now: Now,
-    /// The settings at that moment.
+    /// The settings of its product at that moment.
     pub settings: Arc<ProgramSettings>,
     idempotency_key: Option<String>,
     /// The address of the client.
@@ -60,17 +60,21 @@ impl<'r> FromRequest<'r> for Program {
 async fn program(request: &Request<'_>) -> Result<Program> {
     let app = App::of(request)?;
     let RequestTime(now) = RequestTime::of(request);
-    let settings = app.program_settings.get(&app.db).await?;
+    let shared = app.program_settings.shared(&app.db).await?;
     let rules = CallRules {
-        calls: settings.limits.client,
-        failures: settings.limits.client_failures,
+        calls: shared.limits.client,
+        failures: shared.limits.client_failures,
     };
     let rate_limit = RateLimitContext::attach(request, app.limiter.clone(), rules, now.tick);
     let key = presented_key(request);
-    if let Err(refusal) = settings.api_keys.check(key, now.wall) {
-        rate_limit.count_without_api_key()?;
-        return Err(refusal.into());
-    }
+    let product = match shared.api_keys.product_of(key, now.wall) {
+        Ok(product) => product,
+        Err(refusal) => {
+            rate_limit.count_without_api_key()?;
+            return Err(refusal.into());
+        }
+    };
+    let settings = app.program_settings.get(&app.db, product).await?;
     let idle = Duration::from_secs(settings.config.session_timeout.into());
     RequestContext::keep_open_for(request, idle);
     let idempotency_key = request

@@ -1,90 +1,115 @@
-//! The product that the shop sells: its name, versions, heartbeat, session policy. Administrators change them in daily
-//! work, so they are in the database, and a change takes effect within a second.
+//! The products that the shop sells. Each has a slug, settings, API keys, feature flags and releases of its own. A shop
+//! with one product never sees this: whatever takes a product then takes [`sole`].
 
 pub mod cli;
 pub mod client;
 pub mod panel;
 mod program_settings;
 mod rules;
+mod settings;
 pub mod site;
 mod store;
 
-pub use program_settings::{ProgramSettings, ProgramSettingsCache, VersionInfo, snapshot};
+pub use program_settings::{
+    ProgramSettings, ProgramSettingsCache, SharedSettings, VersionInfo, snapshot,
+};
 pub use rules::{Refusal, SessionPolicy, VersionsFile};
-
-use serde_json::{Value, json};
+pub use settings::{ProductSettings, product_settings, set};
 
 use crate::api_keys;
-use crate::audit::{Act, Change};
+use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
-use crate::error::{Error, Result};
+use crate::error::{Error, Resource, Result};
 use crate::flags::{self, Flag};
+use crate::id::ProductId;
 use crate::limits::{self, Limit};
 use crate::releases;
 use crate::revision::Revision;
-use crate::security::secret::Secret;
+use crate::text;
 use crate::version::Version;
 
-/// Identifies a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ProductId(pub i64);
-
-impl ProductId {
-    /// The only product: its settings are the only row of `client_configs`.
-    pub const ONLY: Self = Self(1);
+/// A product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Product {
+    /// The id.
+    pub id: ProductId,
+    /// Its name in addresses and commands, which never changes.
+    pub slug: String,
+    /// Its name for people.
+    pub name: String,
+    /// When it was added.
+    pub created_at: UnixMs,
+    /// When it was archived; `None` while it is sold and served.
+    pub archived_at: Option<UnixMs>,
 }
 
-/// The one row of `client_configs`.
-#[derive(Clone, Debug)]
-pub struct ProductSettings {
-    /// The name of the product.
-    pub client_name: String,
-    /// The key that every copy of the program contains.
-    pub api_key: Secret<String>,
-    /// Seconds between two heartbeats; 1 to 3600.
-    pub heartbeat_interval: u32,
-    /// Seconds without a heartbeat after which a session times out; above the interval, at most 86400.
-    pub session_timeout: u32,
-    /// The newest version.
-    pub current_version: Version,
-    /// The oldest version that may start.
-    pub minimum_version: Version,
-    /// What happens if a session is started while another one is active.
-    pub session_policy: SessionPolicy,
-    /// Days for which a program may run without reaching the server; 0 to 90.
-    pub offline_days: u32,
+/// Every product, archived ones too, the first one first.
+pub fn list(reader: &Reader<'_>) -> Result<Vec<Product>> {
+    store::list(reader)
 }
 
-impl ProductSettings {
-    /// Identifies the content, to detect edit conflicts. The API key is not included.
-    pub fn revision(&self) -> Revision {
-        Revision::of(&facts(self))
-    }
-}
-
-/// The settings in `client_configs`.
+/// The product with this id, archived or not.
 ///
 /// # Errors
-/// [`Error::Damaged`] if the row is missing: the first start inserts it, and nothing removes it.
-pub fn product_settings(reader: &Reader<'_>) -> Result<ProductSettings> {
-    store::product_settings(reader)?.ok_or_else(|| Error::Damaged {
-        found: "the client configuration is missing".to_owned(),
-    })
+/// [`Error::NotFound`] if there is none.
+pub fn get(reader: &Reader<'_>, id: ProductId) -> Result<Product> {
+    store::by_id(reader, id)?.ok_or_else(|| Error::not_found(Resource::Product, id))
 }
 
-/// Whether the row in `client_configs` exists, which the first start inserts.
+/// The product with this slug, archived or not.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is none.
+pub fn find(reader: &Reader<'_>, slug: &str) -> Result<Product> {
+    store::by_slug(reader, slug)?.ok_or_else(|| Error::not_found(Resource::Product, slug))
+}
+
+/// The product that a command names by its slug, which it may leave out if only one is not archived.
+///
+/// # Errors
+/// [`Error::NotFound`] for an unknown slug, [`Error::Usage`] if there are several and none is named.
+pub fn named_or_sole(reader: &Reader<'_>, slug: Option<&str>) -> Result<Product> {
+    if let Some(slug) = slug {
+        return find(reader, slug);
+    }
+    let all = store::list(reader)?;
+    let in_use: Vec<&Product> = all.iter().filter(|one| one.archived_at.is_none()).collect();
+    match (in_use.as_slice(), all.as_slice()) {
+        ([one], _) => Ok((*one).clone()),
+        ([], [.., one]) => Ok(one.clone()),
+        (several, _) => {
+            let slugs: Vec<&str> = several.iter().map(|one| one.slug.as_str()).collect();
+            Err(Error::Usage(format!(
+                "there are several products: name one with --product {}",
+                slugs.join("|")
+            )))
+        }
+    }
+}
+
+/// Whether the first product exists, which the first start adds.
 pub fn exists(reader: &Reader<'_>) -> Result<bool> {
-    Ok(store::product_settings(reader)?.is_some())
+    Ok(store::product_settings(reader, ProductId::FIRST)?.is_some())
 }
 
-/// Inserts the row in `client_configs` with default values, if it does not exist: at the first start.
+/// Adds the first product with default settings, if it does not exist: at the first start.
 pub fn ensure(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
-    if store::product_settings(tx)?.is_some() {
+    if exists(tx)? {
         return Ok(());
     }
-    let config = ProductSettings {
-        client_name: "My program".to_owned(),
+    insert(tx, "My program", now)?;
+    tx.invalidate_caches();
+    Ok(())
+}
+
+/// Inserts a product with default settings and a new API key.
+fn insert(tx: &Tx<'_>, name: &str, now: UnixMs) -> Result<ProductId> {
+    let slug = unused_slug(tx, name, None)?;
+    let product = store::insert(tx, &slug, now)?;
+    let settings = ProductSettings {
+        product,
+        client_name: name.to_owned(),
         api_key: api_keys::generate()?,
         heartbeat_interval: 30,
         session_timeout: 60,
@@ -92,51 +117,28 @@ pub fn ensure(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
         minimum_version: Version::new(0, 0, 0),
         session_policy: SessionPolicy::Reject,
         offline_days: 0,
+        trial_plan: None,
     };
-    store::insert(tx, &config, now)?;
-    tx.invalidate_caches();
-    Ok(())
+    store::insert_settings(tx, &settings, now)?;
+    Ok(product)
 }
 
-/// Sets the columns that `changes` names: pairs of a column's name and its new value, unparsed.
-///
-/// # Errors
-/// [`Error::Invalid`] or [`Error::Usage`] for the first invalid pair, and [`Refusal::MinimumAboveCurrent`]; nothing is
-/// changed then.
-pub fn set(act: &Act<'_>, changes: &[(String, String)]) -> Result<ProductSettings> {
-    let old = product_settings(act.tx)?;
-    let mut new = old.clone();
-    for (key, value) in changes {
-        rules::set_column(&mut new, key, value)?;
+/// The slug that a name makes, with a number if another product than `own` has it.
+fn unused_slug(reader: &Reader<'_>, name: &str, own: Option<ProductId>) -> Result<String> {
+    let slug = text::slug_of(name);
+    for number in 1..=1000 {
+        let candidate = rules::numbered(&slug, number);
+        let owner = store::by_slug(reader, &candidate)?;
+        if owner.is_none_or(|owner| Some(owner.id) == own) {
+            return Ok(candidate);
+        }
     }
-    rules::check(&new)?;
-    rules::check_versions(&old, &new)?;
-    store::update(act.tx, &new, act.now)?;
-    store::review(act.tx)?;
-    act.changed(&Change {
-        action: "client_config.set",
-        subject: "client",
-        before: facts(&old),
-        after: facts(&new),
-    })?;
-    Ok(new)
+    Err(Error::invalid("slug", "is taken; choose another one"))
 }
 
-fn facts(config: &ProductSettings) -> Value {
-    json!({
-        "client_name": config.client_name,
-        "heartbeat_interval": config.heartbeat_interval,
-        "session_timeout": config.session_timeout,
-        "current_version": config.current_version,
-        "minimum_version": config.minimum_version,
-        "session_policy": config.session_policy,
-        "offline_days": config.offline_days,
-    })
-}
-
-/// Whether an administrator has reviewed the default values of the first start.
-pub fn reviewed(reader: &Reader<'_>) -> Result<bool> {
-    store::reviewed(reader)
+/// Whether an administrator has reviewed the settings of a product.
+pub fn reviewed(reader: &Reader<'_>, product: ProductId) -> Result<bool> {
+    store::reviewed(reader, product)
 }
 
 /// A change that the settings page makes in one step.
@@ -156,14 +158,19 @@ pub enum SettingsChange {
 ///
 /// # Errors
 /// `changed_meanwhile`, and the errors of [`set`], [`flags::add`], [`flags::edit`] and [`limits::edit`].
-pub fn update(act: &Act<'_>, change: &SettingsChange, seen: &Revision) -> Result<()> {
+pub fn update(
+    act: &Act<'_>,
+    product: ProductId,
+    change: &SettingsChange,
+    seen: &Revision,
+) -> Result<()> {
     match change {
         SettingsChange::Client(pairs) => {
-            seen.check(&product_settings(act.tx)?.revision())?;
-            set(act, pairs).map(drop)
+            seen.check(&product_settings(act.tx, product)?.revision())?;
+            set(act, product, pairs).map(drop)
         }
-        SettingsChange::NewFlag(flag) => flags::add(act, flag),
-        SettingsChange::Flag(flag) => flags::edit(act, flag, seen),
+        SettingsChange::NewFlag(flag) => flags::add(act, product, flag),
+        SettingsChange::Flag(flag) => flags::edit(act, product, flag, seen),
         SettingsChange::Limit(limit) => limits::edit(act, limit, seen),
     }
 }
@@ -172,27 +179,27 @@ pub fn update(act: &Act<'_>, change: &SettingsChange, seen: &Revision) -> Result
 ///
 /// # Errors
 /// [`Error::NotFound`] if there is no such release, [`releases::Refusal::Withdrawn`] if it was withdrawn.
-pub fn make_current(act: &Act<'_>, version: Version) -> Result<()> {
-    set_version(act, "current_version", version)
+pub fn make_current(act: &Act<'_>, product: ProductId, version: Version) -> Result<()> {
+    set_version(act, product, "current_version", version)
 }
 
 /// Makes a release the minimum version: programs of older versions are refused.
 ///
 /// # Errors
 /// As [`make_current`].
-pub fn make_minimum(act: &Act<'_>, version: Version) -> Result<()> {
-    set_version(act, "minimum_version", version)
+pub fn make_minimum(act: &Act<'_>, product: ProductId, version: Version) -> Result<()> {
+    set_version(act, product, "minimum_version", version)
 }
 
-fn set_version(act: &Act<'_>, column: &str, version: Version) -> Result<()> {
-    releases::get(act.tx, version)?.check_available()?;
+fn set_version(act: &Act<'_>, product: ProductId, column: &str, version: Version) -> Result<()> {
+    releases::get(act.tx, product, version)?.check_available()?;
     let change = [(column.to_owned(), version.to_string())];
-    set(act, &change).map(drop)
+    set(act, product, &change).map(drop)
 }
 
 /// Whether the current version has no published release although other releases exist. Then programs learn that there
 /// is an update, but get neither release notes nor a download address.
 pub fn current_is_no_release(reader: &Reader<'_>, config: &ProductSettings) -> Result<bool> {
-    let any = releases::count(reader)? > 0;
-    Ok(any && releases::available(reader, config.current_version)?.is_none())
+    let any = releases::count(reader, config.product)? > 0;
+    Ok(any && releases::available(reader, config.product, config.current_version)?.is_none())
 }

@@ -2,35 +2,41 @@
 //! changes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::ProductSettings;
 use super::rules::{Refusal, VersionsFile};
-use super::{ProductId, ProductSettings};
 use crate::api_keys::{self, AcceptedKeys};
 use crate::db::{Db, Reader};
 use crate::error::Result;
 use crate::flags::{self, Flag};
+use crate::id::ProductId;
 use crate::limits::{self, GroupRules};
 use crate::releases::{self, Release};
 use crate::version::Version;
 
-/// All settings at one moment.
+/// The settings of a product at one moment.
 #[derive(Clone, Debug)]
 pub struct ProgramSettings {
     /// The settings in `client_configs`.
     pub config: ProductSettings,
     /// Every feature flag, ordered by name.
     pub flags: Vec<Flag>,
-    /// The rate limits.
-    pub limits: GroupRules,
-    /// The accepted API keys.
-    pub api_keys: AcceptedKeys,
     /// The published release of the current version.
     pub release: Option<Release>,
     /// Every published release, newest first.
     pub released: Vec<Release>,
     /// The public list of versions.
     pub versions: VersionsFile,
+}
+
+/// What holds for the programs of all products, at one moment.
+#[derive(Clone, Debug)]
+pub struct SharedSettings {
+    /// The accepted API keys, each with its product.
+    pub api_keys: AcceptedKeys,
+    /// The rate limits.
+    pub limits: GroupRules,
 }
 
 /// The information about versions for a program of one version.
@@ -52,32 +58,62 @@ pub struct VersionInfo {
     pub download_url: Option<String>,
 }
 
-/// Caches [`ProgramSettings`], by product, and reads them again after a change.
+/// Caches [`SharedSettings`], and [`ProgramSettings`] by product, and reads them again after a change.
 #[derive(Debug, Default)]
-pub struct ProgramSettingsCache(Mutex<BTreeMap<ProductId, Cached>>);
+pub struct ProgramSettingsCache(Mutex<Cache>);
 
-#[derive(Clone, Debug)]
-struct Cached {
+#[derive(Debug, Default)]
+struct Cache {
+    shared: Option<Cached<SharedSettings>>,
+    products: BTreeMap<ProductId, Cached<ProgramSettings>>,
+}
+
+#[derive(Debug)]
+struct Cached<T> {
     generation: u64,
-    settings: Arc<ProgramSettings>,
+    settings: Arc<T>,
+}
+
+impl<T> Cached<T> {
+    fn of(&self, generation: u64) -> Option<Arc<T>> {
+        (self.generation == generation).then(|| self.settings.clone())
+    }
 }
 
 impl ProgramSettingsCache {
-    /// The settings of the current generation.
-    pub async fn get(self: &Arc<Self>, db: &Db) -> Result<Arc<ProgramSettings>> {
-        if let Some(cached) = self.cached(ProductId::ONLY, db.generation()) {
+    /// The shared settings of the current generation.
+    pub async fn shared(self: &Arc<Self>, db: &Db) -> Result<Arc<SharedSettings>> {
+        let generation = db.generation();
+        let cached = self
+            .lock()
+            .shared
+            .as_ref()
+            .and_then(|one| one.of(generation));
+        if let Some(cached) = cached {
             return Ok(cached);
         }
         let this = self.clone();
-        db.read(move |reader| this.reload(ProductId::ONLY, reader))
-            .await
+        db.read(move |reader| this.reload_shared(reader)).await
     }
 
-    /// The settings as this reader or transaction sees them.
-    pub fn read(&self, reader: &Reader<'_>) -> Result<Arc<ProgramSettings>> {
+    /// The settings of a product, of the current generation.
+    pub async fn get(
+        self: &Arc<Self>,
+        db: &Db,
+        product: ProductId,
+    ) -> Result<Arc<ProgramSettings>> {
+        if let Some(cached) = self.cached(product, db.generation()) {
+            return Ok(cached);
+        }
+        let this = self.clone();
+        db.read(move |reader| this.reload(product, reader)).await
+    }
+
+    /// The settings of a product as this reader or transaction sees them.
+    pub fn read(&self, reader: &Reader<'_>, product: ProductId) -> Result<Arc<ProgramSettings>> {
         // Not cached: this transaction may have changed them, and may still be rolled back.
-        self.cached(ProductId::ONLY, reader.generation())
-            .map_or_else(|| snapshot(reader).map(Arc::new), Ok)
+        self.cached(product, reader.generation())
+            .map_or_else(|| snapshot(reader, product).map(Arc::new), Ok)
     }
 
     /// Reads the settings and caches them.
@@ -85,44 +121,52 @@ impl ProgramSettingsCache {
         // The generation is read first: if a change comes in between, the cached settings are newer than their
         // generation, never older.
         let generation = reader.generation();
-        let settings = Arc::new(snapshot(reader)?);
+        let settings = Arc::new(snapshot(reader, product)?);
         let entry = Cached {
             generation,
             settings: settings.clone(),
         };
-        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = cache.insert(product, entry);
-        drop(cache);
-        let same_key = |before: &Cached| {
-            before
-                .settings
-                .api_keys
-                .has_same_current(&settings.api_keys)
+        self.lock().products.insert(product, entry);
+        Ok(settings)
+    }
+
+    /// The same for the shared settings.
+    fn reload_shared(&self, reader: &Reader<'_>) -> Result<Arc<SharedSettings>> {
+        let generation = reader.generation();
+        let settings = Arc::new(SharedSettings {
+            api_keys: api_keys::accepted(reader)?,
+            limits: limits::group_rules(reader)?,
+        });
+        let entry = Cached {
+            generation,
+            settings: settings.clone(),
         };
-        if before.is_some_and(|before| !same_key(&before)) {
-            log::warn!("the API key was changed: programs need the new one");
+        let before = self.lock().shared.replace(entry);
+        if let Some(before) = before {
+            for product in settings.api_keys.changed_since(&before.settings.api_keys) {
+                let name = super::get(reader, product)?.name;
+                log::warn!("the API key of {name:?} was changed: its programs need the new one");
+            }
         }
         Ok(settings)
     }
 
     fn cached(&self, product: ProductId, generation: u64) -> Option<Arc<ProgramSettings>> {
-        let cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cache
-            .get(&product)
-            .filter(|cached| cached.generation == generation)
-            .map(|cached| cached.settings.clone())
+        self.lock().products.get(&product)?.of(generation)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cache> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads all settings from the database.
-pub fn snapshot(reader: &Reader<'_>) -> Result<ProgramSettings> {
-    let config = super::product_settings(reader)?;
-    let released = releases::all_available(reader)?;
+/// Reads all settings of a product from the database.
+pub fn snapshot(reader: &Reader<'_>, product: ProductId) -> Result<ProgramSettings> {
+    let config = super::product_settings(reader, product)?;
+    let released = releases::all_available(reader, product)?;
     Ok(ProgramSettings {
-        flags: flags::list(reader)?,
-        limits: limits::group_rules(reader)?,
-        api_keys: api_keys::accepted(reader)?,
-        release: releases::available(reader, config.current_version)?,
+        flags: flags::list(reader, product)?,
+        release: releases::available(reader, product, config.current_version)?,
         versions: VersionsFile::new(&config, &released),
         released,
         config,

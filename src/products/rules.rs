@@ -1,7 +1,6 @@
 //! Valid values of the settings, the public list of versions, and the refusals.
 
 use super::ProductSettings;
-use crate::api_keys;
 use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::releases::Release;
 use crate::security::secret::{self, Secret};
@@ -192,6 +191,16 @@ pub(super) fn set_column(config: &mut ProductSettings, key: &str, value: &str) -
     Ok(())
 }
 
+/// `slug` with a number for the second and every further product of the name.
+pub(super) fn numbered(slug: &str, number: u32) -> String {
+    if number == 1 {
+        return slug.to_owned();
+    }
+    let end = format!("-{number}");
+    let kept: String = slug.chars().take(text::SLUG_MAX - end.len()).collect();
+    format!("{}{end}", kept.trim_end_matches('-'))
+}
+
 /// Refuses a minimum version above the current one, which would lock out every program. If the stored versions are like
 /// that already, changes of other columns are still allowed.
 pub(super) fn check_versions(old: &ProductSettings, new: &ProductSettings) -> Result<(), Refusal> {
@@ -216,7 +225,6 @@ pub(super) fn check(config: &ProductSettings) -> Result<()> {
             format!("must be 1..{NAME_MAX} printable characters"),
         ));
     }
-    api_keys::check(&config.api_key)?;
     if !(1..=3600).contains(&config.heartbeat_interval) {
         return Err(Error::invalid(
             "heartbeat_interval",
@@ -240,6 +248,7 @@ mod tests {
 
     fn config() -> ProductSettings {
         ProductSettings {
+            product: crate::id::ProductId::FIRST,
             client_name: "Program".to_owned(),
             api_key: Secret::new("k".repeat(20)),
             heartbeat_interval: 30,
@@ -248,6 +257,7 @@ mod tests {
             minimum_version: Version::new(0, 0, 0),
             session_policy: SessionPolicy::Reject,
             offline_days: 0,
+            trial_plan: None,
         }
     }
 

@@ -11,6 +11,7 @@ use rocket::{Route, get, response, routes};
 
 use super::ProgramSettings;
 use crate::app::App;
+use crate::id::ProductId;
 use crate::web::not_served::NotServed;
 
 /// Five minutes, so that a site that checks on every page view does not send a request each time.
@@ -73,7 +74,7 @@ async fn respond(
     format: Format,
 ) -> Result<VersionsResponse, NotServed> {
     // Other handlers report a database error; this one, for unauthenticated callers, responds with a bare 503.
-    let settings = app.program_settings.get(&app.db).await;
+    let settings = app.program_settings.get(&app.db, ProductId::FIRST).await;
     let settings = settings.map_err(|error| {
         log::debug!("the list of versions cannot be read: {error}");
         NotServed

@@ -1,20 +1,59 @@
-//! SQL calls for the settings of the product.
+//! SQL calls for products and their settings.
 
 use rusqlite::{Row, named_params};
 
-use super::{ProductSettings, SessionPolicy};
+use super::{Product, ProductSettings, SessionPolicy};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, unknown_value};
 use crate::error::Result;
+use crate::id::ProductId;
 use crate::security::secret::Secret;
 use crate::sql;
 
-pub(super) fn product_settings(reader: &Reader<'_>) -> Result<Option<ProductSettings>> {
-    reader.maybe(sql!("products/find"), [], config)
+pub(super) fn list(reader: &Reader<'_>) -> Result<Vec<Product>> {
+    reader.list(sql!("products/list"), [], product)
 }
 
-pub(super) fn insert(tx: &Tx<'_>, config: &ProductSettings, now: UnixMs) -> Result<()> {
-    save(tx, sql!("products/insert"), config, now)
+pub(super) fn by_id(reader: &Reader<'_>, id: ProductId) -> Result<Option<Product>> {
+    let params = named_params! { ":product_id": id };
+    reader.maybe(sql!("products/by_id"), params, product)
+}
+
+pub(super) fn by_slug(reader: &Reader<'_>, slug: &str) -> Result<Option<Product>> {
+    let params = named_params! { ":slug": slug };
+    reader.maybe(sql!("products/by_slug"), params, product)
+}
+
+pub(super) fn insert(tx: &Tx<'_>, slug: &str, now: UnixMs) -> Result<ProductId> {
+    let params = named_params! { ":slug": slug, ":now_ms": now };
+    tx.insert(sql!("products/insert"), params).map(ProductId)
+}
+
+pub(super) fn set_slug(tx: &Tx<'_>, id: ProductId, slug: &str) -> Result<()> {
+    let params = named_params! { ":product_id": id, ":slug": slug };
+    tx.run(sql!("products/set_slug"), params).map(drop)
+}
+
+fn product(row: &Row<'_>) -> rusqlite::Result<Product> {
+    Ok(Product {
+        id: row.get("product_id")?,
+        slug: row.get("slug")?,
+        name: row.get("client_name")?,
+        created_at: row.get("created_at_ms")?,
+        archived_at: row.get("archived_at_ms")?,
+    })
+}
+
+pub(super) fn product_settings(
+    reader: &Reader<'_>,
+    product: ProductId,
+) -> Result<Option<ProductSettings>> {
+    let params = named_params! { ":product_id": product };
+    reader.maybe(sql!("products/find"), params, config)
+}
+
+pub(super) fn insert_settings(tx: &Tx<'_>, config: &ProductSettings, now: UnixMs) -> Result<()> {
+    save(tx, sql!("products/insert_settings"), config, now)
 }
 
 pub(super) fn update(tx: &Tx<'_>, config: &ProductSettings, now: UnixMs) -> Result<()> {
@@ -23,6 +62,7 @@ pub(super) fn update(tx: &Tx<'_>, config: &ProductSettings, now: UnixMs) -> Resu
 
 fn save(tx: &Tx<'_>, sql: &'static str, config: &ProductSettings, now: UnixMs) -> Result<()> {
     let params = named_params! {
+        ":product_id": config.product,
         ":client_name": config.client_name,
         ":api_key": config.api_key.reveal(),
         ":heartbeat_interval": config.heartbeat_interval,
@@ -31,21 +71,25 @@ fn save(tx: &Tx<'_>, sql: &'static str, config: &ProductSettings, now: UnixMs) -
         ":minimum_version": config.minimum_version,
         ":session_policy": config.session_policy.as_str(),
         ":offline_days": config.offline_days,
+        ":trial_plan_id": config.trial_plan,
         ":now_ms": now,
     };
     tx.run(sql, params).map(drop)
 }
 
-pub(super) fn review(tx: &Tx<'_>) -> Result<()> {
-    tx.run(sql!("products/review"), []).map(drop)
+pub(super) fn review(tx: &Tx<'_>, product: ProductId) -> Result<()> {
+    let params = named_params! { ":product_id": product };
+    tx.run(sql!("products/review"), params).map(drop)
 }
 
-pub(super) fn reviewed(reader: &Reader<'_>) -> Result<bool> {
-    reader.one(sql!("products/reviewed"), [], |row| row.get(0))
+pub(super) fn reviewed(reader: &Reader<'_>, product: ProductId) -> Result<bool> {
+    let params = named_params! { ":product_id": product };
+    reader.one(sql!("products/reviewed"), params, |row| row.get(0))
 }
 
 fn config(row: &Row<'_>) -> rusqlite::Result<ProductSettings> {
     Ok(ProductSettings {
+        product: row.get("product_id")?,
         client_name: row.get("client_name")?,
         api_key: Secret::new(row.get("api_key")?),
         heartbeat_interval: row.get("heartbeat_interval")?,
@@ -55,5 +99,6 @@ fn config(row: &Row<'_>) -> rusqlite::Result<ProductSettings> {
         session_policy: SessionPolicy::parse(row.get_ref("session_policy")?.as_str()?)
             .ok_or_else(|| unknown_value("session policy"))?,
         offline_days: row.get("offline_days")?,
+        trial_plan: row.get("trial_plan_id")?,
     })
 }

@@ -8,6 +8,7 @@ use super::{Release, ReleaseState};
 use crate::audit::{Act, Actor};
 use crate::console::{Console, OutputFormat, Table, message};
 use crate::error::{Error, Result};
+use crate::products;
 use crate::version::Version;
 
 /// `release …`
@@ -67,7 +68,8 @@ fn add(console: &Console, add: Add) -> Result<()> {
         released_at: now,
     };
     let added = console.db.write_blocking("releases.add", move |tx| {
-        super::add(&Act::new(tx, &actor, now), &release)
+        let product = products::named_or_sole(tx, None)?.id;
+        super::add(&Act::new(tx, &actor, now), product, &release)
     })?;
     let version = added.version;
     if console.output == OutputFormat::Text {
@@ -80,7 +82,9 @@ fn add(console: &Console, add: Add) -> Result<()> {
 }
 
 fn list(console: &Console) -> Result<()> {
-    let releases = console.db.read_blocking(super::list)?;
+    let releases = console
+        .db
+        .read_blocking(|reader| super::list(reader, products::named_or_sole(reader, None)?.id))?;
     let rows = releases.iter().map(row);
     let table = Table::new(&["version", "channel", "state", "released", "url", "notes"]).with(rows);
     let documents: Vec<Value> = releases.iter().map(document).collect();
@@ -91,7 +95,8 @@ fn yank(console: &Console, version: &str) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let version = parse_version(version)?;
     console.db.write_blocking("releases.yank", move |tx| {
-        super::yank(&Act::new(tx, &actor, now), version)
+        let product = products::named_or_sole(tx, None)?.id;
+        super::yank(&Act::new(tx, &actor, now), product, version)
     })?;
     let line = format!("release {version} yanked");
     let state = ReleaseState::Yanked.as_str();

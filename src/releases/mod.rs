@@ -14,6 +14,7 @@ use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::{Error, Resource, Result};
+use crate::id::ProductId;
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::revision::Revision;
 use crate::text;
@@ -58,17 +59,17 @@ pub struct Release {
     pub released_at: UnixMs,
 }
 
-/// Adds a release, and returns it as it is stored.
+/// Adds a release of a product, and returns it as it is stored.
 ///
 /// # Errors
 /// [`Error::Invalid`] for an invalid field, [`Refusal::Exists`].
-pub fn add(act: &Act<'_>, release: &Release) -> Result<Release> {
+pub fn add(act: &Act<'_>, product: ProductId, release: &Release) -> Result<Release> {
     let release = release.normalized();
     rules::check(&release)?;
-    if store::by_version(act.tx, release.version)?.is_some() {
+    if store::by_version(act.tx, product, release.version)?.is_some() {
         return Err(Refusal::Exists(release.version).into());
     }
-    store::insert(act.tx, &release)?;
+    store::insert(act.tx, product, &release)?;
     act.changed(&Change {
         action: "releases.add",
         subject: &release.version.to_string(),
@@ -119,24 +120,25 @@ impl Release {
     }
 }
 
-/// The release of `version` in any state.
+/// The release of `version` of a product, in any state.
 ///
 /// # Errors
 /// [`Error::NotFound`] if there is none.
-pub fn get(reader: &Reader<'_>, version: Version) -> Result<Release> {
-    store::by_version(reader, version)?.ok_or_else(|| Error::not_found(Resource::Release, version))
+pub fn get(reader: &Reader<'_>, product: ProductId, version: Version) -> Result<Release> {
+    store::by_version(reader, product, version)?
+        .ok_or_else(|| Error::not_found(Resource::Release, version))
 }
 
 /// Changes a release, except its version, state and date. `seen` is the [`Release::revision`] that the edit is based on.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Invalid`], and `changed_meanwhile` if the release has been changed since.
-pub fn edit(act: &Act<'_>, new: &Release, seen: &Revision) -> Result<()> {
-    let old = get(act.tx, new.version)?;
+pub fn edit(act: &Act<'_>, product: ProductId, new: &Release, seen: &Revision) -> Result<()> {
+    let old = get(act.tx, product, new.version)?;
     seen.check(&old.revision())?;
     let new = &new.normalized();
     rules::check(new)?;
-    store::update(act.tx, new)?;
+    store::update(act.tx, product, new)?;
     act.changed(&Change {
         action: "releases.edit",
         subject: &new.version.to_string(),
@@ -149,9 +151,9 @@ pub fn edit(act: &Act<'_>, new: &Release, seen: &Revision) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::NotFound`], and [`Refusal::Withdrawn`] if it is withdrawn already.
-pub fn yank(act: &Act<'_>, version: Version) -> Result<()> {
-    get(act.tx, version)?.check_available()?;
-    store::yank(act.tx, version)?;
+pub fn yank(act: &Act<'_>, product: ProductId, version: Version) -> Result<()> {
+    get(act.tx, product, version)?.check_available()?;
+    store::yank(act.tx, product, version)?;
     act.changed(&Change {
         action: "releases.yank",
         subject: &version.to_string(),
@@ -160,27 +162,31 @@ pub fn yank(act: &Act<'_>, version: Version) -> Result<()> {
     })
 }
 
-/// How many releases there are.
-pub fn count(reader: &Reader<'_>) -> Result<u32> {
-    store::count(reader)
+/// How many releases a product has.
+pub fn count(reader: &Reader<'_>, product: ProductId) -> Result<u32> {
+    store::count(reader, product)
 }
 
 /// The release of `version`. `None` if there is none or it is withdrawn.
-pub fn available(reader: &Reader<'_>, version: Version) -> Result<Option<Release>> {
-    Ok(store::by_version(reader, version)?
+pub fn available(
+    reader: &Reader<'_>,
+    product: ProductId,
+    version: Version,
+) -> Result<Option<Release>> {
+    Ok(store::by_version(reader, product, version)?
         .filter(|release| release.state == ReleaseState::Released))
 }
 
-/// All available releases, newest version first.
-pub fn all_available(reader: &Reader<'_>) -> Result<Vec<Release>> {
-    let mut releases = list(reader)?;
+/// All available releases of a product, newest version first.
+pub fn all_available(reader: &Reader<'_>, product: ProductId) -> Result<Vec<Release>> {
+    let mut releases = list(reader, product)?;
     releases.retain(|release| release.state == ReleaseState::Released);
     Ok(releases)
 }
 
-/// All releases in any state, newest version first.
-pub fn list(reader: &Reader<'_>) -> Result<Vec<Release>> {
-    let mut releases = store::list(reader)?;
+/// All releases of a product in any state, newest version first.
+pub fn list(reader: &Reader<'_>, product: ProductId) -> Result<Vec<Release>> {
+    let mut releases = store::list(reader, product)?;
     releases.sort_by_key(|release| std::cmp::Reverse(release.version));
     Ok(releases)
 }
@@ -188,10 +194,11 @@ pub fn list(reader: &Reader<'_>) -> Result<Vec<Release>> {
 /// A page of the releases in `state`, or in any state, newest version first.
 pub fn page(
     reader: &Reader<'_>,
+    product: ProductId,
     state: Option<ReleaseState>,
     request: &PageRequest<Version>,
 ) -> Result<Page<Release>> {
-    let mut releases = list(reader)?;
+    let mut releases = list(reader, product)?;
     releases.retain(|release| state.is_none_or(|state| release.state == state));
     match request.from {
         Cursor::First => {}

@@ -5,11 +5,13 @@ use rusqlite::{Row, named_params};
 use super::{Release, ReleaseState};
 use crate::db::{Reader, Tx};
 use crate::error::Result;
+use crate::id::ProductId;
 use crate::sql;
 use crate::version::Version;
 
-pub(super) fn insert(tx: &Tx<'_>, release: &Release) -> Result<()> {
+pub(super) fn insert(tx: &Tx<'_>, product: ProductId, release: &Release) -> Result<()> {
     let params = named_params! {
+        ":product_id": product,
         ":version": release.version,
         ":channel": release.channel,
         ":notes": release.notes,
@@ -20,8 +22,9 @@ pub(super) fn insert(tx: &Tx<'_>, release: &Release) -> Result<()> {
     tx.run(sql!("releases/insert"), params).map(drop)
 }
 
-pub(super) fn update(tx: &Tx<'_>, release: &Release) -> Result<()> {
+pub(super) fn update(tx: &Tx<'_>, product: ProductId, release: &Release) -> Result<()> {
     let params = named_params! {
+        ":product_id": product,
         ":version": release.version,
         ":channel": release.channel,
         ":notes": release.notes,
@@ -31,25 +34,28 @@ pub(super) fn update(tx: &Tx<'_>, release: &Release) -> Result<()> {
     tx.run(sql!("releases/update"), params).map(drop)
 }
 
-pub(super) fn by_version(reader: &Reader<'_>, version: Version) -> Result<Option<Release>> {
-    reader.maybe(
-        sql!("releases/by_version"),
-        named_params! { ":version": version },
-        release,
-    )
+pub(super) fn by_version(
+    reader: &Reader<'_>,
+    product: ProductId,
+    version: Version,
+) -> Result<Option<Release>> {
+    let params = named_params! { ":product_id": product, ":version": version };
+    reader.maybe(sql!("releases/by_version"), params, release)
 }
 
-pub(super) fn yank(tx: &Tx<'_>, version: Version) -> Result<()> {
-    let params = named_params! { ":version": version };
+pub(super) fn yank(tx: &Tx<'_>, product: ProductId, version: Version) -> Result<()> {
+    let params = named_params! { ":product_id": product, ":version": version };
     tx.run(sql!("releases/yank"), params).map(drop)
 }
 
-pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
-    reader.one(sql!("releases/count"), [], |row| row.get(0))
+pub(super) fn count(reader: &Reader<'_>, product: ProductId) -> Result<u32> {
+    let params = named_params! { ":product_id": product };
+    reader.one(sql!("releases/count"), params, |row| row.get(0))
 }
 
-pub(super) fn list(reader: &Reader<'_>) -> Result<Vec<Release>> {
-    reader.list(sql!("releases/list"), [], release)
+pub(super) fn list(reader: &Reader<'_>, product: ProductId) -> Result<Vec<Release>> {
+    let params = named_params! { ":product_id": product };
+    reader.list(sql!("releases/list"), params, release)
 }
 
 fn release(row: &Row<'_>) -> rusqlite::Result<Release> {

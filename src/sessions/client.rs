@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rocket::{Route, post, routes};
 use serde::Serialize;
 
-use super::{Credentials, GivenKey, HeartbeatAccepted, StartRequest, Started};
+use super::{Credentials, EndRequest, GivenKey, HeartbeatAccepted, StartRequest, Started};
 use crate::app::App;
 use crate::clock::Now;
 use crate::devices::ClientIdentity;
@@ -94,6 +94,7 @@ async fn start(program: Program, body: Body<ClientIdentity>, app: &App) -> Reply
     } = program;
     settings.check_version(claim.version)?;
     let request = StartRequest {
+        product: settings.config.product,
         claim,
         address,
         idempotency_key,
@@ -160,6 +161,7 @@ async fn apply_rate_limits_to_session(
     key: GivenKey,
     app: &App,
 ) -> Result<()> {
+    let product = program.settings.config.product;
     let mut named = match &key {
         GivenKey::NotSent => Some(NamedCaller::session(token.as_bytes(), None)),
         GivenKey::Sent(Some(key)) => {
@@ -168,12 +170,12 @@ async fn apply_rate_limits_to_session(
         }
         GivenKey::Sent(None) => None,
     };
-    if app.live_sessions.is_known(&token, &key) {
+    if app.live_sessions.is_known(product, &token, &key) {
         named = named.map(NamedCaller::known);
     }
     let look_up = || {
         app.db
-            .read(move |reader| super::look_up_caller(reader, &token, &key))
+            .read(move |reader| super::look_up_caller(reader, product, &token, &key))
     };
     program.admit(named, look_up).await
 }
@@ -186,17 +188,23 @@ async fn heartbeat(program: Program, body: Body<HeartbeatRequest>, app: &App) ->
     let Program { now, settings, .. } = program;
     // `None` is text that cannot be a key.
     let key = key.ok_or(licenses::Refusal::NotFound)?;
-    let (live, credentials) = (app.live_sessions.at(now), Credentials { token, key });
+    let credentials = Credentials {
+        product: settings.config.product,
+        token,
+        key,
+    };
+    let live = app.live_sessions.at(now);
     let accepted = super::heartbeat(&app.db, live, &settings, credentials).await?;
     ApiResponse::ok(&HeartbeatResponse::new(accepted, &settings, now))
 }
 
-struct EndRequest {
+/// The token and the key of a request to end a session.
+struct EndFields {
     token: SessionToken,
     key: GivenKey,
 }
 
-impl FromFields for EndRequest {
+impl FromFields for EndFields {
     fn from_fields(fields: &mut JsonFields) -> Result<Self> {
         let token = token(fields)?;
         let key = licenses::client::key_if_given(fields)?;
@@ -226,14 +234,19 @@ impl EndResponse {
 
 /// Ends a session.
 #[post("/session/end", data = "<body>")]
-async fn end(program: Program, body: Body<EndRequest>, app: &App) -> Reply {
-    let Body(EndRequest { token, key }) = body;
+async fn end(program: Program, body: Body<EndFields>, app: &App) -> Reply {
+    let Body(EndFields { token, key }) = body;
     apply_rate_limits_to_session(&program, token, key, app).await?;
     let (live, now) = (app.live_sessions.clone(), program.now);
+    let request = EndRequest {
+        product: program.settings.config.product,
+        token,
+        key,
+    };
     let end_reason = app
         .db
         .write("sessions.end", move |tx| {
-            super::end(tx, live.at(now), &token, &key)
+            super::end(tx, live.at(now), &request)
         })
         .await?;
     ApiResponse::ok(&EndResponse::new(end_reason))

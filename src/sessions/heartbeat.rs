@@ -1,7 +1,7 @@
 //! Accepts heartbeats: from memory if possible, otherwise after a check against the database.
 
 use super::{
-    Credentials, Refusal, StoredSession, accept_heartbeat, live_session, move_to_history,
+    Credentials, Owner, Refusal, StoredSession, accept_heartbeat, live_session, move_to_history,
     refusal_if_not_running, store,
 };
 use crate::db::{Db, Reader, Tx};
@@ -135,10 +135,14 @@ fn check(
     live: LiveNow<'_>,
     credentials: Credentials,
 ) -> Result<HeartbeatCheck> {
-    let Credentials { token, key } = credentials;
+    let Credentials {
+        product,
+        token,
+        key,
+    } = credentials;
     let now = live.now;
     let found = store::by_token(reader, &token)?;
-    let license = licenses::by_key(reader, &key)?.ok_or(licenses::Refusal::NotFound)?;
+    let license = licenses::by_key(reader, product, &key)?.ok_or(licenses::Refusal::NotFound)?;
     let matching = found.filter(|session| session.license_id == license.id);
     let timed_out = |session: &StoredSession| {
         let last_heartbeat = live
@@ -152,7 +156,9 @@ fn check(
             let reason = EndReason::Forced;
             Ok(HeartbeatCheck::MustEnd(session, reason, refusal.into()))
         }
-        (Ok(()), None) => Err(refusal_if_not_running(reader, &token, Some(license.id))?.into()),
+        (Ok(()), None) => {
+            Err(refusal_if_not_running(reader, &token, Owner::License(license.id))?.into())
+        }
         (Ok(()), Some(session)) if timed_out(&session) => {
             let reason = EndReason::Timeout;
             Ok(HeartbeatCheck::MustEnd(

@@ -27,7 +27,7 @@ use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::{Error, Resource, Result};
-use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
+use crate::id::{DeviceId, LicenseId, ProductId, SessionId, SessionToken};
 use crate::licenses::{self, License};
 use crate::live_sessions::{LastHeartbeat, LiveNow, LiveSession, StoredHeartbeat};
 use crate::security::rate_limit::LookupResult;
@@ -106,6 +106,7 @@ fn live_session(
 ) -> LiveSession {
     LiveSession {
         session_id: session.id,
+        product: license.product,
         license_key: license.key,
         valid_until: license.valid_until,
         version: session.version,
@@ -166,45 +167,80 @@ fn move_to_history(
 /// over a limit. After a restore a session may be unknown; then a known license key counts.
 pub fn look_up_caller(
     reader: &Reader<'_>,
+    product: ProductId,
     token: &SessionToken,
     key: &GivenKey,
 ) -> Result<LookupResult> {
-    let license_id = match key {
-        GivenKey::NotSent => None,
-        GivenKey::Sent(key) => {
-            let license = key.as_ref().map(|key| licenses::by_key(reader, key));
-            match license.transpose()?.flatten() {
-                Some(license) => Some(license.id),
-                None => return Ok(LookupResult::Unknown),
-            }
-        }
+    let owner = match Owner::of(reader, product, key) {
+        Err(Error::Refused(_)) => return Ok(LookupResult::Unknown),
+        owner => owner?,
     };
     let running = store::by_token(reader, token)?;
-    let is_running = running.is_some_and(|session| is_or_not_given(license_id, session.license_id));
-    let is_known =
-        is_running || refusal_if_not_running(reader, token, license_id)? != Refusal::NotFound;
-    Ok(match license_id {
+    let is_running = match running {
+        Some(session) => owner.owns(reader, session.license_id)?,
+        None => false,
+    };
+    let is_known = is_running || refusal_if_not_running(reader, token, owner)? != Refusal::NotFound;
+    Ok(match owner {
         _ if is_known => LookupResult::Own,
-        Some(_) => LookupResult::License,
-        None => LookupResult::Unknown,
+        Owner::License(_) => LookupResult::License,
+        Owner::Product(_) => LookupResult::Unknown,
     })
 }
 
-/// Whether the license that a request gives is this one; also true if it gives none.
-fn is_or_not_given(given: Option<LicenseId>, license_id: LicenseId) -> bool {
-    given.is_none_or(|given| given == license_id)
+/// What a session must belong to, so that a request may name it.
+#[derive(Clone, Copy)]
+enum Owner {
+    /// The license whose key the request gives.
+    License(LicenseId),
+    /// Any license of the program's product: the request gives no key.
+    Product(ProductId),
 }
 
-/// The refusal of a token whose session does not run: [`Refusal::Ended`] if it has ended on this license (`None`: any),
+impl Owner {
+    /// Refused if the key is not that of a license of the product.
+    fn of(reader: &Reader<'_>, product: ProductId, key: &GivenKey) -> Result<Self> {
+        let GivenKey::Sent(key) = key else {
+            return Ok(Self::Product(product));
+        };
+        let license = key.map(|key| licenses::by_key(reader, product, &key));
+        let license = license.transpose()?.flatten();
+        Ok(Self::License(
+            license.ok_or(licenses::Refusal::NotFound)?.id,
+        ))
+    }
+
+    /// Whether a session of this license belongs to it.
+    fn owns(self, reader: &Reader<'_>, license_id: LicenseId) -> Result<bool> {
+        match self {
+            Self::License(id) => Ok(id == license_id),
+            Self::Product(product) => Ok(licenses::find(reader, license_id)?.product == product),
+        }
+    }
+}
+
+/// The refusal of a token whose session does not run: [`Refusal::Ended`] if it has ended and belongs to `owner`,
 /// otherwise [`Refusal::NotFound`].
 fn refusal_if_not_running(
     reader: &Reader<'_>,
     token: &SessionToken,
-    license_id: Option<LicenseId>,
+    owner: Owner,
 ) -> Result<Refusal> {
-    let ended = session_history::by_token(reader, token)?
-        .filter(|(ended_on, _)| is_or_not_given(license_id, *ended_on));
-    Ok(ended.map_or(Refusal::NotFound, |(_, reason)| Refusal::Ended(reason)))
+    match session_history::by_token(reader, token)? {
+        Some((license_id, reason)) if owner.owns(reader, license_id)? => Ok(Refusal::Ended(reason)),
+        _ => Ok(Refusal::NotFound),
+    }
+}
+
+/// A program's request to end a session.
+#[derive(Clone, Copy, Debug)]
+pub struct EndRequest {
+    /// The product of the program, which its API key tells.
+    pub product: ProductId,
+    /// The token of the session.
+    pub token: SessionToken,
+    /// The key of its license, which may be missing.
+    pub key: GivenKey,
 }
 
 /// Ends a session at the request of its program and returns how it ended, now or earlier.
@@ -212,27 +248,18 @@ fn refusal_if_not_running(
 /// # Errors
 /// [`licenses::Refusal::NotFound`] if the key is unknown, [`Refusal::NotFound`] if the token is unknown or belongs to
 /// another license.
-pub fn end(
-    tx: &Tx<'_>,
-    live: LiveNow<'_>,
-    token: &SessionToken,
-    key: &GivenKey,
-) -> Result<EndReason> {
-    let found = store::by_token(tx, token)?;
-    let license_id = match key {
-        GivenKey::NotSent => None,
-        GivenKey::Sent(key) => {
-            let license = key
-                .as_ref()
-                .map(|key| licenses::by_key(tx, key))
-                .transpose()?
-                .flatten();
-            Some(license.ok_or(licenses::Refusal::NotFound)?.id)
+pub fn end(tx: &Tx<'_>, live: LiveNow<'_>, request: &EndRequest) -> Result<EndReason> {
+    let EndRequest {
+        product,
+        token,
+        key,
+    } = request;
+    let owner = Owner::of(tx, *product, key)?;
+    match store::by_token(tx, token)? {
+        Some(session) if owner.owns(tx, session.license_id)? => {
+            move_to_history(tx, live, &session, EndReason::Normal)
         }
-    };
-    match found.filter(|session| is_or_not_given(license_id, session.license_id)) {
-        Some(session) => move_to_history(tx, live, &session, EndReason::Normal),
-        None => match refusal_if_not_running(tx, token, license_id)? {
+        _ => match refusal_if_not_running(tx, token, owner)? {
             Refusal::Ended(reason) => Ok(reason),
             refusal => Err(refusal.into()),
         },

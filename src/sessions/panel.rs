@@ -40,7 +40,7 @@ struct SessionsQuery<'r> {
 /// A page of the running sessions.
 #[get("/sessions?<params..>")]
 async fn list(request: Support<'_>, params: SessionsQuery<'_>, app: &App) -> HtmlReply {
-    let settings = app.program_settings.get(&app.db).await?;
+    let settings = app.program_settings.get(&app.db, request.product).await?;
     let list_query = ListQuery {
         search: params.q.unwrap_or_default().trim().to_owned(),
         order: query::parsed("order", params.order, Order::parse)?.unwrap_or(DEFAULT_ORDER),
@@ -136,7 +136,7 @@ fn row_json(row: &ListRow) -> Value {
 /// The page that asks for confirmation before a session is ended, or tells that it has ended already.
 #[get("/sessions/<id>/terminate")]
 async fn confirm_terminate(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
-    let settings = app.program_settings.get(&app.db).await?;
+    let settings = app.program_settings.get(&app.db, request.product).await?;
     let id = SessionId(id);
     let (running, ended) = app
         .db

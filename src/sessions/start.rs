@@ -11,7 +11,7 @@ use crate::clock::UnixMs;
 use crate::db::Tx;
 use crate::devices::{self, ClientIdentity, SlotRequest};
 use crate::error::Result;
-use crate::id::{DeviceId, SessionId, SessionToken};
+use crate::id::{DeviceId, ProductId, SessionId, SessionToken};
 use crate::idempotency::{self, IdempotentOperation, RequestKey, RunOnce, StoredResponse};
 use crate::leases::Lease;
 use crate::licenses::License;
@@ -25,6 +25,8 @@ use crate::version::Version;
 /// A program's request to start a session.
 #[derive(Clone, Debug)]
 pub struct StartRequest {
+    /// The product of the program, which its API key tells.
+    pub product: ProductId,
     /// License key, device and version, as the program sent them.
     pub claim: ClientIdentity,
     /// The caller's IP address.
@@ -117,10 +119,10 @@ struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     fn new(tx: &'a Tx<'a>, live: LiveNow<'a>, request: &'a StartRequest) -> Result<Self> {
-        let settings = request.settings.read(tx)?;
+        let settings = request.settings.read(tx, request.product)?;
         let key = request.claim.license_key.as_ref();
-        let license = devices::usable_license(tx, key, live.now.wall)?;
-        let device_id = device_for(tx, live, &license, request)?;
+        let license = devices::usable_license(tx, request.product, key, live.now.wall)?;
+        let (license, device_id) = device_for(tx, live, license, request)?;
         let existing = store::by_license(tx, license.id)?.map(|running| {
             let stored = running.stored_heartbeat();
             let last_heartbeat = live
@@ -265,14 +267,14 @@ impl<'a> Attempt<'a> {
 fn device_for(
     tx: &Tx<'_>,
     live: LiveNow<'_>,
-    license: &License,
+    license: License,
     request: &StartRequest,
-) -> Result<DeviceId> {
+) -> Result<(License, DeviceId)> {
     let (claim, now) = (&request.claim, live.now);
     match devices::find(tx, license.id, &claim.hardware_id)? {
         Some(device) => {
             devices::refresh(tx, device.id, claim, now.wall)?;
-            Ok(device.id)
+            Ok((license, device.id))
         }
         None if request.auto_activate => {
             let slot_request = SlotRequest {

@@ -65,7 +65,7 @@ pub fn verify(
     let now = live.now.wall;
     let too_old: Option<Refused> = settings.check_version(claim.version).err().map(Into::into);
     let found = match &claim.license_key {
-        Some(key) => licenses::by_key(reader, key)?,
+        Some(key) => licenses::by_key(reader, settings.config.product, key)?,
         None => None,
     };
     let Some(license) = found else {

@@ -46,6 +46,8 @@ pub fn change(server: &Server, sql: &str) {
 pub fn create(path: &Path, schema: u32, statements: &[String]) {
     let conn = open(path);
     license_server::db::register_functions(&conn).unwrap();
+    // As the program does: a migration may replace a table that others refer to.
+    conn.execute_batch("pragma foreign_keys = off").unwrap();
     for statement in statements {
         conn.execute_batch(statement).unwrap();
     }
@@ -417,8 +419,8 @@ const MANY_ROWS: &str = "
         now.ms - i * 60000, now.ms - i * 50000, now.ms - i * 40000, 'normal'
     from n, (select max(started_at_ms) as ms from active_sessions) as now;
     with recursive n(i) as (select 10 union all select i + 1 from n where i < 110)
-    insert into releases (version, channel, notes, download_url, sha256, state, released_at_ms)
-    select '2.' || i || '.0', 'stable', 'What is new in it: this, that, and what else there is.',
+    insert into releases (product_id, version, channel, notes, download_url, sha256, state, released_at_ms)
+    select 1, '2.' || i || '.0', 'stable', 'What is new in it: this, that, and what else there is.',
         'https://example.org/downloads/app-2.' || i || '.0.zip', null, 'released', 1790000000000 + i from n;
 ";
 

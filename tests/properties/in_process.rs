@@ -4,22 +4,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use license_server::activations::{self, ActivationRequest};
+use license_server::activations::{self, ActivationRequest, DeactivationRequest};
 use license_server::audit::{Act, Actor};
 use license_server::clock::{Clock, ManualClock, Now, TrustedClock, UnixMs};
 use license_server::customers::{self, CustomerData};
 use license_server::db::{Db, Options, Synchronous, Tx};
 use license_server::devices::ClientIdentity;
 use license_server::error::{Error, Result};
-use license_server::id::{LicenseId, SessionId, SessionToken};
-use license_server::licenses::{self, Buyer, LicenseKey, Order};
+use license_server::id::{LicenseId, ProductId, SessionId, SessionToken};
+use license_server::licenses::{self, Buyer, LicenseKey, Order, Term};
 use license_server::live_sessions::LiveSessions;
 use license_server::products::{self, ProgramSettingsCache};
 use license_server::security::rate_limit::Quota;
 use license_server::server_state;
 use license_server::session_history::{self, EndReason, Foldable};
 use license_server::sessions::client::StartResponse;
-use license_server::sessions::{self, Credentials, GivenKey, StartRequest, Started};
+use license_server::sessions::{self, Credentials, EndRequest, GivenKey, StartRequest, Started};
 use license_server::verification::{self, Verification};
 use license_server::version::Version;
 use rusqlite::{Connection, OpenFlags, named_params};
@@ -112,8 +112,8 @@ impl InProcess {
     /// Issues a license; returns its index.
     pub(crate) fn issue(&mut self, device_limit: u32, valid_until: Option<UnixMs>) -> usize {
         let order = Order {
-            valid_until,
-            ..Order::one(device_limit)
+            term: valid_until.map_or(Term::Default, Term::Until),
+            ..Order::one(ProductId::FIRST, device_limit)
         };
         let (buyer, now) = (Buyer::Known(self.customer), self.now().wall);
         let issued =
@@ -152,6 +152,7 @@ impl InProcess {
 
     pub(crate) fn activation_request(&self, license: usize, device: usize) -> ActivationRequest {
         ActivationRequest {
+            product: ProductId::FIRST,
             claim: self.claim(license, device),
             idempotency_key: None,
             quota: Quota::unlimited(),
@@ -170,9 +171,12 @@ impl InProcess {
 
     pub(crate) fn deactivate(&self, license: usize, device: usize) -> Result<(), String> {
         let (live, key, now) = (self.live.clone(), self.key(license), self.now());
-        let hardware_id = hardware_id(device);
-        let result = self
-            .write(move |tx| activations::deactivate(tx, live.at(now), Some(&key), &hardware_id));
+        let request = DeactivationRequest {
+            product: ProductId::FIRST,
+            key: Some(key),
+            hardware_id: hardware_id(device),
+        };
+        let result = self.write(move |tx| activations::deactivate(tx, live.at(now), &request));
         result.map(drop).map_err(code_of)
     }
 
@@ -183,6 +187,7 @@ impl InProcess {
         key: Option<&str>,
     ) -> StartRequest {
         StartRequest {
+            product: ProductId::FIRST,
             claim: self.claim(license, device),
             address: "192.0.2.1".to_owned(),
             idempotency_key: key.map(str::to_owned),
@@ -209,8 +214,12 @@ impl InProcess {
     pub(crate) fn heartbeat(&self, token: SessionToken, key: LicenseKey) -> Result<(), String> {
         let now = self.now();
         let heartbeat = async {
-            let settings = self.current.get(self.db()).await?;
-            let credentials = Credentials { token, key };
+            let settings = self.current.get(self.db(), ProductId::FIRST).await?;
+            let credentials = Credentials {
+                product: ProductId::FIRST,
+                token,
+                key,
+            };
             sessions::heartbeat(self.db(), self.live.at(now), &settings, credentials).await
         };
         self.runtime.block_on(heartbeat).map(drop).map_err(code_of)
@@ -223,7 +232,12 @@ impl InProcess {
     ) -> Result<EndReason, String> {
         let (live, now) = (self.live.clone(), self.now());
         let key = key.map_or(GivenKey::NotSent, |key| GivenKey::Sent(Some(key)));
-        let ended = self.write(move |tx| sessions::end(tx, live.at(now), &token, &key));
+        let request = EndRequest {
+            product: ProductId::FIRST,
+            token,
+            key,
+        };
+        let ended = self.write(move |tx| sessions::end(tx, live.at(now), &request));
         ended.map_err(code_of)
     }
 
@@ -245,7 +259,7 @@ impl InProcess {
     pub(crate) fn verify(&self, license: usize, device: usize) -> Verification {
         let (claim, now) = (self.claim(license, device), self.now());
         let verdict = self.db().read_blocking(|reader| {
-            let settings = self.current.read(reader)?;
+            let settings = self.current.read(reader, ProductId::FIRST)?;
             verification::verify(reader, self.live.at(now), &settings, &claim)
         });
         verdict.unwrap()
@@ -286,8 +300,10 @@ impl InProcess {
 
     pub(crate) fn configure(&self, key: &str, value: &str) {
         let (changes, now) = ([(key.to_owned(), value.to_owned())], self.now().wall);
-        self.write(move |tx| products::set(&Act::new(tx, &actor(), now), &changes))
-            .unwrap();
+        self.write(move |tx| {
+            products::set(&Act::new(tx, &actor(), now), ProductId::FIRST, &changes)
+        })
+        .unwrap();
     }
 
     pub(crate) fn suspend(&self, license: usize) {

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
+use license_server::id::ProductId;
 use license_server::sessions::{self, Credentials};
 
 use crate::in_process::{InProcess, code_of, start_answer, token_of};
@@ -115,9 +116,14 @@ async fn run_program(
             }
         };
         note(call, Started(id));
-        let settings = server.current.get(server.db()).await.unwrap();
+        let settings = server
+            .current
+            .get(server.db(), ProductId::FIRST)
+            .await
+            .unwrap();
         let (call, now) = (at(), server.now());
         let session = Credentials {
+            product: ProductId::FIRST,
             token,
             key: server.key(license),
         };
@@ -129,7 +135,12 @@ async fn run_program(
         server
             .db()
             .write("t.end", move |tx| {
-                sessions::end(tx, live.at(now), &token, &sessions::GivenKey::NotSent)
+                let request = sessions::EndRequest {
+                    product: ProductId::FIRST,
+                    token,
+                    key: sessions::GivenKey::NotSent,
+                };
+                sessions::end(tx, live.at(now), &request)
             })
             .await
             .unwrap();

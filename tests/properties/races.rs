@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use license_server::clock::Now;
 use license_server::error::Result;
+use license_server::id::ProductId;
 use license_server::sessions::{self, Credentials};
 
 use crate::in_process::{InProcess, code_of, start_answer, token_of};
@@ -94,12 +95,13 @@ fn at_the_end_of_a_timeout_a_heartbeat_or_a_start_succeeds_and_never_both() {
         let too_late = server.now();
         let settings = server
             .runtime
-            .block_on(server.current.get(server.db()))
+            .block_on(server.current.get(server.db(), ProductId::FIRST))
             .unwrap();
         let barrier = Arc::new(tokio::sync::Barrier::new(2));
         let heartbeat_task = {
             let (db, live, barrier) = (server.db().clone(), server.live.clone(), barrier.clone());
             let session = Credentials {
+                product: ProductId::FIRST,
                 token,
                 key: server.key(license),
             };

@@ -9,7 +9,7 @@ use license_server::db::Tx;
 use license_server::devices;
 use license_server::error::{Error, Result};
 use license_server::flags::{self, FlagChange};
-use license_server::id::LicenseId;
+use license_server::id::{LicenseId, ProductId};
 use license_server::licenses::{self, EditedTerms};
 use license_server::products;
 use license_server::releases::{self, Release, ReleaseState};
@@ -183,7 +183,7 @@ fn settings(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
     let conn = server.connect();
     let changes = [("client_name".to_owned(), text.to_owned())];
     let refused_by = refused(server, move |tx| {
-        products::set(&Act::new(tx, &actor(), NOON), &changes)
+        products::set(&Act::new(tx, &actor(), NOON), ProductId::FIRST, &changes)
     });
     prop_assert!(
         refused_by
@@ -205,7 +205,12 @@ fn settings(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
         share_percent: None,
     };
     let refused_by = refused(server, move |tx| {
-        flags::set(&Act::new(tx, &actor(), NOON), "x", &change)
+        flags::set(
+            &Act::new(tx, &actor(), NOON),
+            ProductId::FIRST,
+            "x",
+            &change,
+        )
     });
     prop_assert!(
         refused_by
@@ -235,7 +240,7 @@ fn release(server: &InProcess, number: u64, text: &str) -> Result<(), TestCaseEr
         released_at: NOON,
     };
     let refused_by = refused(server, move |tx| {
-        releases::add(&Act::new(tx, &actor(), NOON), &release)
+        releases::add(&Act::new(tx, &actor(), NOON), ProductId::FIRST, &release)
     });
     prop_assert!(
         refused_by

@@ -1,2 +1,3 @@
--- The API key that is current, and the name of the product.
-select client_name, api_key from client_configs where config_id = 1;
+-- The current API key of a product, and the product's name. By the primary key.
+-- :product_id integer
+select client_name, api_key from client_configs where product_id = :product_id;

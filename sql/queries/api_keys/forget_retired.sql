@@ -1,4 +1,3 @@
--- Deletes retired API keys that are no longer valid.
--- :now_ms integer (Unix ms)
--- scan ok: a handful at most
-delete from retired_api_keys where valid_until_ms <= :now_ms;
+-- Deletes retired API keys of a product that are no longer valid. By retired_api_key_product.
+-- :product_id integer, :now_ms integer (Unix ms)
+delete from retired_api_keys where product_id = :product_id and valid_until_ms <= :now_ms;

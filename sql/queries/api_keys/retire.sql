@@ -1,3 +1,3 @@
 -- Stores an API key that was rotated out and stays valid for a while.
--- :api_key text, :valid_until_ms integer (Unix ms)
-insert into retired_api_keys (api_key, valid_until_ms) values (:api_key, :valid_until_ms);
+-- :api_key text, :product_id integer, :valid_until_ms integer (Unix ms)
+insert into retired_api_keys (api_key, product_id, valid_until_ms) values (:api_key, :product_id, :valid_until_ms);

@@ -1,3 +1,8 @@
--- API keys that were rotated out. Whether one is still valid is checked when a request presents it.
--- scan ok: a handful at most; each rotation deletes the expired ones
-select api_key, valid_until_ms from retired_api_keys order by valid_until_ms desc limit 100;
+-- API keys of a product that were rotated out, expired ones too. By retired_api_key_product; each rotation deletes the
+-- expired ones.
+-- :product_id integer
+select api_key, valid_until_ms
+from retired_api_keys
+where product_id = :product_id
+order by valid_until_ms desc
+limit 100;

@@ -3,9 +3,9 @@
 -- :after_domain text, :after_id integer, :search text: case-folded, empty for all, :limit integer
 select l.license_id, l.domain, l.transfer_domain, l.transfer_until_ms, l.transfer_confirmed_at_ms,
        (select max(k.completed_at_ms) from known_sources k where k.domain = l.domain) as last_handshake_at_ms
-from licenses l join customers c on c.customer_id = l.customer_id
+from licenses l left join customers c on c.customer_id = l.customer_id
 where l.domain is not null and (l.domain, l.license_id) > (:after_domain, :after_id)
-  and (:search = '' or instr(folded(c.name || ' ' || c.company), :search) > 0
+  and (:search = '' or instr(folded(coalesce(c.name || ' ' || c.company, '')), :search) > 0
        or instr(spellings(l.domain) || ' ' || spellings(coalesce(l.transfer_domain, '')), :search) > 0)
 order by l.domain, l.license_id
 limit :limit;

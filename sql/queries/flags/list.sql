@@ -1,3 +1,7 @@
--- Every feature flag, by name.
--- scan ok: every program that starts gets all of them
-select name, description, enabled, share_percent from feature_flags order by name limit 1000;
+-- Every feature flag of a product, by name. By the primary key.
+-- :product_id integer
+select name, description, enabled, share_percent
+from feature_flags
+where product_id = :product_id
+order by name
+limit 1000;

@@ -1,3 +1,3 @@
--- Removes a feature flag.
--- :name text
-delete from feature_flags where name = :name;
+-- Removes a feature flag. By the primary key.
+-- :product_id integer, :name text
+delete from feature_flags where product_id = :product_id and name = :name;

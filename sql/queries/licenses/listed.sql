@@ -1,10 +1,11 @@
 -- One license as a row of a list.
 -- :license_id integer, :now_ms integer (Unix ms)
-select l.license_id, l.license_key, l.customer_id, c.name as customer, l.kind, l.state, l.device_limit,
-       l.valid_from_ms, l.valid_until_ms, l.domain, l.note, l.created_at_ms, c.company,
+select l.license_id, l.license_key, l.product_id, l.plan, l.customer_id, l.customer, l.kind, l.state, l.device_limit,
+       l.valid_from_ms, l.valid_until_ms, l.pending_days, l.features, l.updates_until_ms, l.domain, l.note,
+       l.created_at_ms, l.company,
        (select count(*) from devices d where d.license_id = l.license_id) as taken,
        (select s.session_id from running_sessions s
         where s.license_id = l.license_id
           and s.runs_until_ms > :now_ms) as session_id
-from licenses l join customers c on c.customer_id = l.customer_id
+from license_details l
 where l.license_id = :license_id;

@@ -2,13 +2,14 @@
 -- :low, :high integer (license_id, both included), :customer_id integer (null: any), :filter text (a word of
 -- rules::Filter), :search text (folded; empty: any), :key_part text (the same as part of a key), :now_ms, :soon_ms
 -- integer (Unix ms), :limit integer
-select l.license_id, l.license_key, l.customer_id, c.name as customer, l.kind, l.state, l.device_limit,
-       l.valid_from_ms, l.valid_until_ms, l.domain, l.note, l.created_at_ms, c.company,
+select l.license_id, l.license_key, l.product_id, l.plan, l.customer_id, l.customer, l.kind, l.state, l.device_limit,
+       l.valid_from_ms, l.valid_until_ms, l.pending_days, l.features, l.updates_until_ms, l.domain, l.note,
+       l.created_at_ms, l.company,
        (select count(*) from devices d where d.license_id = l.license_id) as taken,
        (select s.session_id from running_sessions s
         where s.license_id = l.license_id
           and s.runs_until_ms > :now_ms) as session_id
-from licenses l cross join customers c on c.customer_id = l.customer_id
+from license_details l
 where l.license_id between :low and :high
   and (:customer_id is null or l.customer_id = :customer_id)
   and case :filter
@@ -23,6 +24,6 @@ where l.license_id between :low and :high
       end
   and (:search = ''
        or (:key_part <> '' and instr(l.license_key, :key_part) > 0)
-       or instr(folded(c.name || ' ' || c.company || ' ' || l.note) || ' ' || spellings(coalesce(l.domain, '')), :search) > 0)
+       or instr(folded(l.customer || ' ' || l.company || ' ' || l.note) || ' ' || spellings(coalesce(l.domain, '')), :search) > 0)
 order by l.license_id asc
 limit :limit;

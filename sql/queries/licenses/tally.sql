@@ -10,12 +10,11 @@ select count(*) as every,
        coalesce(sum(l.state = 'active' and not usable), 0) as expired,
        coalesce(sum(taken), 0) as taken,
        coalesce(sum(l.device_limit), 0) as slots
-from (select license_id, license_key, customer_id, state, device_limit, valid_from_ms, valid_until_ms, domain, note,
-             state = 'active' and coalesce(valid_until_ms >= :now_ms, 1) as usable,
-             (select count(*) from devices d where d.license_id = licenses.license_id) as taken
-      from licenses) l
-cross join customers c on c.customer_id = l.customer_id
+from (select license_id, license_key, customer_id, customer, company, state, device_limit, valid_from_ms, valid_until_ms,
+             domain, note, state = 'active' and coalesce(valid_until_ms >= :now_ms, 1) as usable,
+             (select count(*) from devices d where d.license_id = license_details.license_id) as taken
+      from license_details) l
 where (:customer_id is null or l.customer_id = :customer_id)
   and (:search = ''
        or (:key_part <> '' and instr(l.license_key, :key_part) > 0)
-       or instr(folded(c.name || ' ' || c.company || ' ' || l.note) || ' ' || spellings(coalesce(l.domain, '')), :search) > 0);
+       or instr(folded(l.customer || ' ' || l.company || ' ' || l.note) || ' ' || spellings(coalesce(l.domain, '')), :search) > 0);

@@ -1,5 +1,6 @@
--- The only row.
-select client_name, api_key, heartbeat_interval, session_timeout, current_version, minimum_version, session_policy,
-       offline_days
+-- The settings of a product. By the primary key.
+-- :product_id integer
+select product_id, client_name, api_key, heartbeat_interval, session_timeout, current_version, minimum_version,
+       session_policy, offline_days, trial_plan_id
 from client_configs
-where config_id = 1;
+where product_id = :product_id;

@@ -1,2 +1,3 @@
--- Notes that an administrator has reviewed the settings of the first start.
-update client_configs set reviewed = 1 where config_id = 1;
+-- Notes that an administrator has reviewed the settings of a product. By the primary key.
+-- :product_id integer
+update client_configs set reviewed = 1 where product_id = :product_id;

@@ -1,2 +1,3 @@
--- Whether an administrator has reviewed the settings of the first start.
-select reviewed from client_configs where config_id = 1;
+-- Whether an administrator has reviewed the settings of a product. By the primary key.
+-- :product_id integer
+select reviewed from client_configs where product_id = :product_id;

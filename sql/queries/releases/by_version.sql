@@ -1,3 +1,5 @@
--- One release in any state. By the unique index on the version.
--- :version text
-select version, channel, notes, download_url, sha256, state, released_at_ms from releases where version = :version;
+-- One release of a product in any state. By the unique index on product and version.
+-- :product_id integer, :version text
+select version, channel, notes, download_url, sha256, state, released_at_ms
+from releases
+where product_id = :product_id and version = :version;

@@ -1,3 +1,3 @@
--- How many releases there are.
--- scan ok: counts an index, a millisecond for ten thousand rows
-select count(*) from releases;
+-- How many releases a product has. By the unique index on product and version.
+-- :product_id integer
+select count(*) from releases where product_id = :product_id;

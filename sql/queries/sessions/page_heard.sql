@@ -3,16 +3,16 @@
 -- :search text (empty: all), :key_part text (:search as part of a license key: upper case, no hyphens),
 -- :at_ms, :id integer (stored heartbeat and id of the last session before the page), :limit integer
 -- scan ok: a search for part of a text reads all rows; a shop has a few thousand running sessions
-select s.session_id, s.session_token, l.license_id, l.license_key, c.name as customer, d.hardware_id, d.machine_id,
+select s.session_id, s.session_token, l.license_id, l.license_key, coalesce(c.name, '') as customer, d.hardware_id, d.machine_id,
        s.client_version, s.address, s.started_at_ms, s.last_heartbeat_at_ms, s.timeout_s
 from active_sessions s
 join licenses l on l.license_id = s.license_id
-join customers c on c.customer_id = l.customer_id
+left join customers c on c.customer_id = l.customer_id
 join devices d on d.device_id = s.device_id
 where (s.last_heartbeat_at_ms, s.session_id) < (:at_ms, :id)
   and (:search = ''
        or (:key_part <> '' and instr(l.license_key, :key_part) > 0)
-       or instr(folded(c.name || ' ' || c.company || ' ' || d.machine_id || ' ' || d.hardware_id || ' ' || s.address),
+       or instr(folded(coalesce(c.name || ' ' || c.company, '') || ' ' || d.machine_id || ' ' || d.hardware_id || ' ' || s.address),
                 folded(:search)) > 0)
 order by s.last_heartbeat_at_ms desc, s.session_id desc
 limit :limit;

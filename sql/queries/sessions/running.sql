@@ -1,11 +1,11 @@
 -- Running sessions for administrators, newest first.
 -- :now_ms integer (Unix ms; 0: all), :limit integer
 -- scan ok: by the primary key, up to the limit
-select s.session_id, l.license_id, l.license_key, c.name as customer, d.hardware_id, d.machine_id, s.client_version, s.address,
+select s.session_id, l.license_id, l.license_key, coalesce(c.name, '') as customer, d.hardware_id, d.machine_id, s.client_version, s.address,
        s.started_at_ms, s.last_heartbeat_at_ms
 from running_sessions s
 join licenses l on l.license_id = s.license_id
-join customers c on c.customer_id = l.customer_id
+left join customers c on c.customer_id = l.customer_id
 join devices d on d.device_id = s.device_id
 where s.runs_until_ms > :now_ms
 order by s.session_id desc

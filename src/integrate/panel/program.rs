@@ -13,7 +13,7 @@ use crate::audit::Act;
 use crate::clock::{Now, UnixMs};
 use crate::db::Reader;
 use crate::error::{Doing, Error, Resource, Result};
-use crate::id::LicenseId;
+use crate::id::{LicenseId, ProductId};
 use crate::integrate::rules::{self, CallParameters};
 use crate::integrate::{self, DryRun, DryRunRequest};
 use crate::licenses::{self, License};
@@ -37,11 +37,16 @@ struct IntegratePage {
 }
 
 impl IntegratePage {
-    fn read(reader: &Reader<'_>, chosen: Option<LicenseId>, now: UnixMs) -> Result<Self> {
+    fn read(
+        reader: &Reader<'_>,
+        product: ProductId,
+        chosen: Option<LicenseId>,
+        now: UnixMs,
+    ) -> Result<Self> {
         let licenses = licenses::list(reader, "", CHOICES)?;
         let chosen = chosen.map(|id| licenses::find(reader, id)).transpose()?;
         Ok(Self {
-            config: products::product_settings(reader)?,
+            config: products::product_settings(reader, product)?,
             keys: signing_keys::published(reader, now)?,
             chosen,
             licenses,
@@ -71,11 +76,11 @@ struct View<'a> {
 impl View<'_> {
     /// The values of the template.
     async fn values(&self, chosen: Option<LicenseId>) -> Result<Map<String, Value>> {
-        let now = self.request.now.wall;
+        let (product, now) = (self.request.product, self.request.now.wall);
         let read = self
             .app
             .db
-            .read(move |reader| IntegratePage::read(reader, chosen, now));
+            .read(move |reader| IntegratePage::read(reader, product, chosen, now));
         let page_data = read.await?;
         values(self, &page_data)
     }

@@ -10,8 +10,8 @@ use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Db;
 use crate::error::{Error, Resource, Result};
-use crate::id::CustomerId;
-use crate::licenses::{self, Buyer, Kind, License, LicenseQuery, Order};
+use crate::id::{CustomerId, ProductId};
+use crate::licenses::{self, Buyer, Kind, License, LicenseQuery, Order, Term};
 use crate::paging::PageRequest;
 use crate::panel::{Admin, Support};
 use crate::web::form::{self, Fields, Form};
@@ -53,16 +53,16 @@ async fn issue_form(request: Admin<'_>, customer: Option<i64>, app: &App) -> Htm
 }
 
 /// The order in a form, without the customer.
-fn order_of(form: &Fields) -> Result<Order> {
+fn order_of(form: &Fields, product: ProductId) -> Result<Order> {
     let until = form.non_empty("valid_until").map(UnixMs::parse).transpose();
     let until = until.map_err(|problem| Error::invalid("valid_until", problem))?;
     Ok(Order {
         kind: Kind::parse(form.text("kind"))?,
-        device_limit: form.number("devices")?,
-        valid_until: until,
+        term: until.map_or(Term::Default, Term::Until),
         domain: form.non_empty("domain").map(str::to_owned),
         count: form.number("count")?,
         note: form.text("note").to_owned(),
+        ..Order::one(product, form.number("devices")?)
     })
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn issue(request: Admin<'_>, form: Form, app: &App) -> HtmlRepl
     } else {
         Buyer::Named(customer)
     };
-    let sold = match order_of(&form) {
+    let sold = match order_of(&form, request.product) {
         Ok(order) => {
             app.db
                 .write("licenses.sell", move |tx| {

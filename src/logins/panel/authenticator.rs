@@ -60,7 +60,7 @@ impl<'r> FromRequest<'r> for Authenticator<'r> {
 impl<'r> Authenticator<'r> {
     async fn of(request: &'r Request<'_>) -> Result<Self> {
         let app = App::of(request)?;
-        let rule = app.program_settings.get(&app.db).await?.limits.login;
+        let rule = app.program_settings.shared(&app.db).await?.limits.login;
         let address = ClientAddress::of(request);
         let browser = request.headers().get_one("user-agent").unwrap_or_default();
         let cookie = |name| {

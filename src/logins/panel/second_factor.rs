@@ -8,6 +8,7 @@ use super::profile::HERE;
 use crate::app::App;
 use crate::audit::Act;
 use crate::error::{Error, Result};
+use crate::id::ProductId;
 use crate::logins::factors::{self, FirstCode, RecoveryCodes};
 use crate::panel::{LoggedIn, PanelRequest, Support};
 use crate::security::totp::{self, SharedSecret};
@@ -38,7 +39,7 @@ async fn totp_values(request: &PanelRequest<'_>, app: &App) -> Result<Value> {
     let Some(pending) = state.pending else {
         return Ok(json!({ "pending": null, "required": required }));
     };
-    let settings = app.program_settings.get(&app.db).await?;
+    let settings = app.program_settings.get(&app.db, ProductId::FIRST).await?;
     let product = &settings.config.client_name;
     let issuer = if product.is_empty() { ISSUER } else { product };
     Ok(json!({ "pending": qr_code(&pending, issuer, &request.admin.name)?, "required": required }))

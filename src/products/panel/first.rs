@@ -21,12 +21,13 @@ pub(super) const FIRST_COLUMNS: [&str; 3] = ["client_name", "current_version", "
 /// The form of the first configuration, until an administrator has reviewed the default values.
 #[get("/config/client/new")]
 async fn first(request: Admin<'_>, app: &App) -> HtmlReply {
+    let product = request.product;
     let (config, reviewed) = app
         .db
-        .read(|reader| {
+        .read(move |reader| {
             Ok((
-                products::product_settings(reader)?,
-                products::reviewed(reader)?,
+                products::product_settings(reader, product)?,
+                products::reviewed(reader, product)?,
             ))
         })
         .await?;
@@ -43,7 +44,9 @@ pub(super) async fn render_first_with_errors(
     error: Error,
     db: &Db,
 ) -> HtmlReply {
-    let current = db.read(products::product_settings).await?.revision();
+    let product = request.product;
+    let current = db.read(move |reader| products::product_settings(reader, product));
+    let current = current.await?.revision();
     let seen = Revision::parse(form.raw("seen")).after(&error, current);
     let values = json!({ "seen": seen });
     request

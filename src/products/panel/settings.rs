@@ -17,6 +17,7 @@ use crate::clock::UnixMs;
 use crate::db::{Db, Reader};
 use crate::error::{Error, Result};
 use crate::flags::{self, Flag};
+use crate::id::ProductId;
 use crate::limits::{self, Limit};
 use crate::overview::{self, Monitor};
 use crate::panel::{Admin, PanelRequest, Support};
@@ -49,20 +50,22 @@ struct SettingsPage {
 }
 
 impl SettingsPage {
-    fn read(reader: &Reader<'_>, now: UnixMs) -> Result<Self> {
-        let config = products::product_settings(reader)?;
+    fn read(reader: &Reader<'_>, product: ProductId, now: UnixMs) -> Result<Self> {
+        let config = products::product_settings(reader, product)?;
         Ok(Self {
             no_release: products::current_is_no_release(reader, &config)?,
             config,
-            retired: api_keys::retired(reader, now)?,
-            flags: flags::list(reader)?,
+            retired: api_keys::retired(reader, product, now)?,
+            flags: flags::list(reader, product)?,
             limits: limits::list(reader)?,
             monitor: overview::monitor(reader, now, NEWEST)?,
         })
     }
 
-    async fn of(db: &Db, now: UnixMs) -> Result<Self> {
-        db.read(move |reader| Self::read(reader, now)).await
+    async fn of(request: &PanelRequest<'_>, db: &Db) -> Result<Self> {
+        let (product, now) = (request.product, request.now.wall);
+        db.read(move |reader| Self::read(reader, product, now))
+            .await
     }
 
     /// The values of the template. The API key is included only if the administrator may see it.
@@ -135,7 +138,7 @@ async fn page(request: Support<'_>, at: Option<&str>, part: Option<&str>, app: &
         let values = json!({ "running": running(&monitor.await?) });
         return request.part("products/monitor.html.tera", values);
     }
-    let mut values = object_members(SettingsPage::of(&app.db, now).await?.values(&request));
+    let mut values = object_members(SettingsPage::of(&request, &app.db).await?.values(&request));
     values.insert("at".to_owned(), at.unwrap_or_default().into());
     request
         .page("products/page.html.tera", Value::Object(values))
@@ -191,10 +194,10 @@ async fn update(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let saved = match change(&form) {
         Ok(change) => {
             let (seen, actor) = (Revision::parse(form.raw("seen")), request.actor());
-            let now = request.now.wall;
+            let (product, now) = (request.product, request.now.wall);
             app.db
                 .write("products.update", move |tx| {
-                    products::update(&Act::new(tx, &actor, now), &change, &seen)
+                    products::update(&Act::new(tx, &actor, now), product, &change, &seen)
                 })
                 .await
         }
@@ -221,7 +224,7 @@ async fn render_with_errors(
     error: Error,
     db: &Db,
 ) -> HtmlReply {
-    let page = SettingsPage::of(db, request.now.wall).await?;
+    let page = SettingsPage::of(request, db).await?;
     let (part, name) = (form.text("part"), form.text("name"));
     let current = match part {
         "client" => page.config.revision(),

@@ -43,13 +43,13 @@ async fn new_form(request: Admin<'_>) -> HtmlReply {
 /// Adds a release.
 #[post("/releases/new", data = "<form>")]
 async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
-    let (actor, now) = (request.actor(), request.now.wall);
+    let (actor, now, product) = (request.actor(), request.now.wall, request.product);
     let version = Version::from_input(form.text("version"));
     let added = match version.map_err(|problem| Error::invalid("version", problem)) {
         Ok(version) => {
             let release = from_form(&form, version, now);
             let write = app.db.write("releases.add", move |tx| {
-                releases::add(&Act::new(tx, &actor, now), &release)
+                releases::add(&Act::new(tx, &actor, now), product, &release)
             });
             write.await.map(|added| added.version)
         }
@@ -73,10 +73,10 @@ async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
 /// The form for editing a release.
 #[get("/releases/<version>/edit")]
 async fn edit_form(request: Admin<'_>, version: &str, app: &App) -> HtmlReply {
-    let version = version_in_path(version)?;
+    let (version, product) = (version_in_path(version)?, request.product);
     let release = app
         .db
-        .read(move |reader| releases::get(reader, version))
+        .read(move |reader| releases::get(reader, product, version))
         .await?;
     let values = json!({
         "title": "edit",
@@ -97,7 +97,7 @@ async fn edit_form(request: Admin<'_>, version: &str, app: &App) -> HtmlReply {
 #[post("/releases/<version>/edit", data = "<form>")]
 async fn edit(request: Admin<'_>, version: &str, form: Form, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
-    let (actor, now) = (request.actor(), request.now.wall);
+    let (actor, now, product) = (request.actor(), request.now.wall, request.product);
     let (release, seen) = (
         from_form(&form, version, now),
         Revision::parse(form.raw("seen")),
@@ -106,7 +106,7 @@ async fn edit(request: Admin<'_>, version: &str, form: Form, app: &App) -> HtmlR
     let changed = app
         .db
         .write("releases.edit", move |tx| {
-            releases::edit(&Act::new(tx, &actor, now), &release, &based_on)
+            releases::edit(&Act::new(tx, &actor, now), product, &release, &based_on)
         })
         .await;
     let Err(error) = changed else {
@@ -114,7 +114,7 @@ async fn edit(request: Admin<'_>, version: &str, form: Form, app: &App) -> HtmlR
     };
     let present = app
         .db
-        .read(move |reader| releases::get(reader, version))
+        .read(move |reader| releases::get(reader, product, version))
         .await?;
     // After an edit conflict the form shows the saved data, too, and saving again overwrites it.
     let conflict = revision::is_conflict(&error);

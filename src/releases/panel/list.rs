@@ -40,10 +40,11 @@ async fn list(
         from: Cursor::after(from),
         limit: PAGE_SIZE,
     };
+    let product = request.product;
     let read = app.db.read(move |reader| {
-        let page = releases::page(reader, wanted, &page_request)?;
-        let config = products::product_settings(reader)?;
-        Ok((page, config, releases::count(reader)? > 0))
+        let page = releases::page(reader, product, wanted, &page_request)?;
+        let config = products::product_settings(reader, product)?;
+        Ok((page, config, releases::count(reader, product)? > 0))
     });
     let (page, config, any) = read.await?;
     let state = state.filter(|_| wanted.is_some()).unwrap_or_default();

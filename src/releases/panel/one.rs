@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::audit::Act;
 use crate::db::{Db, Reader};
 use crate::error::Result;
+use crate::id::ProductId;
 use crate::overview;
 use crate::panel::{Admin, PanelRequest, Support};
 use crate::products::{self, ProductSettings};
@@ -17,20 +18,24 @@ use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
 
 /// A release and the settings with the current and the minimum version, read in one transaction.
-fn with_settings(reader: &Reader<'_>, version: Version) -> Result<(Release, ProductSettings)> {
+fn with_settings(
+    reader: &Reader<'_>,
+    product: ProductId,
+    version: Version,
+) -> Result<(Release, ProductSettings)> {
     Ok((
-        releases::get(reader, version)?,
-        products::product_settings(reader)?,
+        releases::get(reader, product, version)?,
+        products::product_settings(reader, product)?,
     ))
 }
 
 /// The page of a release, with its actions.
 #[get("/releases/<version>")]
 async fn one(request: Support<'_>, version: &str, app: &App) -> HtmlReply {
-    let version = version_in_path(version)?;
+    let (version, product) = (version_in_path(version)?, request.product);
     let (release, config) = app
         .db
-        .read(move |reader| with_settings(reader, version))
+        .read(move |reader| with_settings(reader, product, version))
         .await?;
     let values = json!({
         "release": template_json(&release, &config),
@@ -44,10 +49,10 @@ async fn one(request: Support<'_>, version: &str, app: &App) -> HtmlReply {
 #[post("/releases/<version>/current", data = "<_form>")]
 async fn make_current(request: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
-    let (actor, now) = (request.actor(), request.now.wall);
+    let (actor, now, product) = (request.actor(), request.now.wall, request.product);
     app.db
         .write("products.make_current", move |tx| {
-            products::make_current(&Act::new(tx, &actor, now), version)
+            products::make_current(&Act::new(tx, &actor, now), product, version)
         })
         .await?;
     Html::redirect(format!("{}?done=release_current", page_of(version)))
@@ -55,9 +60,9 @@ async fn make_current(request: Admin<'_>, version: &str, _form: Form, app: &App)
 
 /// A confirmation page with the number of devices that run older versions.
 async fn confirm(request: &PanelRequest<'_>, page: &str, version: &str, db: &Db) -> HtmlReply {
-    let version = version_in_path(version)?;
+    let (version, product) = (version_in_path(version)?, request.product);
     let read = db.read(move |reader| {
-        let (release, config) = with_settings(reader, version)?;
+        let (release, config) = with_settings(reader, product, version)?;
         release.check_available()?;
         Ok((
             release,
@@ -83,10 +88,10 @@ async fn confirm_minimum(request: Admin<'_>, version: &str, app: &App) -> HtmlRe
 #[post("/releases/<version>/minimum", data = "<_form>")]
 async fn make_minimum(request: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
-    let (actor, now) = (request.actor(), request.now.wall);
+    let (actor, now, product) = (request.actor(), request.now.wall, request.product);
     app.db
         .write("products.make_minimum", move |tx| {
-            products::make_minimum(&Act::new(tx, &actor, now), version)
+            products::make_minimum(&Act::new(tx, &actor, now), product, version)
         })
         .await?;
     Html::redirect(format!("{}?done=release_minimum", page_of(version)))
@@ -102,10 +107,10 @@ async fn confirm_withdraw(request: Admin<'_>, version: &str, app: &App) -> HtmlR
 #[post("/releases/<version>/withdraw", data = "<_form>")]
 async fn withdraw(request: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
-    let (actor, now) = (request.actor(), request.now.wall);
+    let (actor, now, product) = (request.actor(), request.now.wall, request.product);
     app.db
         .write("releases.yank", move |tx| {
-            releases::yank(&Act::new(tx, &actor, now), version)
+            releases::yank(&Act::new(tx, &actor, now), product, version)
         })
         .await?;
     Html::redirect(format!("{}?done=release_withdrawn", page_of(version)))

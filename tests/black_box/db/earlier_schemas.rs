@@ -12,6 +12,7 @@ use crate::support::{Server, files_below, heartbeat_body, identity};
 const RENAMED: &[(&str, &str, &str)] = &[
     ("audit_log", "deed", "action"),
     ("idempotent_answers", "deed", "operation"),
+    ("client_configs", "config_id", "product_id"),
 ];
 /// Lines of `check` that depend on the machine or on the age of the fixture.
 const VARYING: &[&str] = &["clock", "disk space", "backup"];

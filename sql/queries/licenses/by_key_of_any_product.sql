@@ -1,0 +1,8 @@
+-- One license of any product by its normalised key, whatever its state, for administrators and sites. Served by the
+-- index of the key.
+-- :license_key text (25 characters)
+select l.license_id, l.license_key, l.product_id, l.plan, l.customer_id, l.customer, l.kind, l.state, l.device_limit,
+       l.valid_from_ms, l.valid_until_ms, l.pending_days, l.features, l.updates_until_ms, l.domain, l.note,
+       l.created_at_ms
+from license_details l
+where l.license_key = :license_key;

@@ -1,0 +1,109 @@
+//! The settings of a product: versions, heartbeat, session policy. A change takes effect within a second.
+
+use serde_json::{Value, json};
+
+use super::SessionPolicy;
+use super::rules;
+use super::store;
+use crate::api_keys;
+use crate::audit::{Act, Change};
+use crate::db::Reader;
+use crate::error::{Error, Result};
+use crate::id::{PlanId, ProductId};
+use crate::revision::Revision;
+use crate::security::secret::Secret;
+use crate::version::Version;
+
+/// A row of `client_configs`.
+#[derive(Clone, Debug)]
+pub struct ProductSettings {
+    /// The product.
+    pub product: ProductId,
+    /// The name of the product.
+    pub client_name: String,
+    /// The key that every copy of the program contains.
+    pub api_key: Secret<String>,
+    /// Seconds between two heartbeats; 1 to 3600.
+    pub heartbeat_interval: u32,
+    /// Seconds without a heartbeat after which a session times out; above the interval, at most 86400.
+    pub session_timeout: u32,
+    /// The newest version.
+    pub current_version: Version,
+    /// The oldest version that may start.
+    pub minimum_version: Version,
+    /// What happens if a session is started while another one is active.
+    pub session_policy: SessionPolicy,
+    /// Days for which a program may run without reaching the server; 0 to 90.
+    pub offline_days: u32,
+    /// The plan of trials without a key; `None` if the product offers none.
+    pub trial_plan: Option<PlanId>,
+}
+
+impl ProductSettings {
+    /// Identifies the content, to detect edit conflicts. The API key is not included.
+    pub fn revision(&self) -> Revision {
+        Revision::of(&facts(self))
+    }
+}
+
+/// The settings of a product.
+///
+/// # Errors
+/// [`Error::Damaged`] if they are missing: every product is added with them, and nothing removes them.
+pub fn product_settings(reader: &Reader<'_>, product: ProductId) -> Result<ProductSettings> {
+    store::product_settings(reader, product)?.ok_or_else(|| Error::Damaged {
+        found: "the client configuration is missing".to_owned(),
+    })
+}
+
+/// Sets the columns of a product's settings that `changes` names: pairs of a column's name and its new value, unparsed.
+///
+/// # Errors
+/// [`Error::Invalid`] or [`Error::Usage`] for the first invalid pair, and [`Refusal::MinimumAboveCurrent`]; nothing is
+/// changed then.
+pub fn set(
+    act: &Act<'_>,
+    product: ProductId,
+    changes: &[(String, String)],
+) -> Result<ProductSettings> {
+    let old = product_settings(act.tx, product)?;
+    let mut new = old.clone();
+    for (key, value) in changes {
+        rules::set_column(&mut new, key, value)?;
+    }
+    rules::check(&new)?;
+    api_keys::check_usable_for(act.tx, product, &new.api_key)?;
+    rules::check_versions(&old, &new)?;
+    store::update(act.tx, &new, act.now)?;
+    review(act, &new)?;
+    act.changed(&Change {
+        action: "client_config.set",
+        subject: "client",
+        before: facts(&old),
+        after: facts(&new),
+    })?;
+    Ok(new)
+}
+
+fn facts(config: &ProductSettings) -> Value {
+    json!({
+        "client_name": config.client_name,
+        "heartbeat_interval": config.heartbeat_interval,
+        "session_timeout": config.session_timeout,
+        "current_version": config.current_version,
+        "minimum_version": config.minimum_version,
+        "session_policy": config.session_policy,
+        "offline_days": config.offline_days,
+    })
+}
+
+/// Notes that an administrator has reviewed the settings. Until then the name is a default; the slug follows the first
+/// name that somebody chose, and stays.
+fn review(act: &Act<'_>, settings: &ProductSettings) -> Result<()> {
+    let product = settings.product;
+    if !store::reviewed(act.tx, product)? {
+        let slug = super::unused_slug(act.tx, &settings.client_name, Some(product))?;
+        store::set_slug(act.tx, product, &slug)?;
+    }
+    store::review(act.tx, product)
+}
