@@ -198,6 +198,8 @@ const FILE_NAMES: &[&str] = &[
     "messages",
     // In `products`: what programs are told, and its cache.
     "program_settings",
+    // And the settings of a product.
+    "settings",
     // In `sessions`: one file per operation or group of them.
     "start",
     "heartbeat",
@@ -215,6 +217,8 @@ const FILE_NAMES: &[&str] = &[
     "change",
     "listing",
     "sale",
+    // And what a license allows a program to do.
+    "features",
     // In `audit`: who changes something, when, in which transaction.
     "act", // In `backups`: one file per operation.
     "create",

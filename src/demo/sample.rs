@@ -180,12 +180,7 @@ fn to_run(in_use: &[&License], now_wall: UnixMs) -> Vec<(String, String)> {
 fn add_releases(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
     for (version, days, channel, notes) in [
         (Version::new(1, 0, 0), 190, "stable", "The first one."),
-        (
-            Version::new(1, 1, 0),
-            120,
-            "stable",
-            "Opens large files faster.",
-        ),
+        (Version::new(1, 1, 0), 120, "stable", "Opens files faster."),
         (Version::new(1, 1, 1), 95, "stable", "Fixes printing on A3."),
         (
             Version::new(1, 2, 0),
@@ -211,11 +206,8 @@ fn add_releases(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
             state: releases::ReleaseState::Released,
             released_at: now_wall.minus(DAY * days),
         };
-        releases::add(
-            &Act::new(tx, actor, release.released_at),
-            ProductId::FIRST,
-            &release,
-        )?;
+        let act = Act::new(tx, actor, release.released_at);
+        releases::add(&act, ProductId::FIRST, &release)?;
     }
     Ok(())
 }

@@ -187,12 +187,9 @@ impl SiteOperation {
             return Ok(None);
         }
         let Some(key) = self.operation.key() else {
-            let products = domains::products(reader, &handshake.domain, now)?;
-            let oldest = products
-                .first()
-                .copied()
-                .filter(|_| !handshake.domain_is_unbound);
-            return Ok(oldest.map(Decision::Versions));
+            let oldest = domains::products(reader, &handshake.domain, now)?;
+            let oldest = oldest.first().filter(|_| !handshake.domain_is_unbound);
+            return Ok(oldest.copied().map(Decision::Versions));
         };
         // A site on an unbound domain may only register the license whose key was in its request.
         let is_requested = handshake.budgeted_license == Some(KeyDigest::of(key));

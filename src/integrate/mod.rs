@@ -24,6 +24,7 @@ use crate::session_history::EndReason;
 use crate::sessions::{
     self, Credentials, EndRequest, GivenKey, HeartbeatAccepted, StartRequest, Started,
 };
+use crate::version::Version;
 
 /// The name and the fingerprint of the device of a dry run.
 const MACHINE: &str = "rehearsal";
@@ -125,34 +126,43 @@ struct Calls<'a> {
 }
 
 impl Calls<'_> {
-    fn make(&self, settings: Arc<ProgramSettings>, address: &str) -> Result<DryRun> {
-        let (tx, live, key) = (self.tx, self.live, self.license.key);
-        let product = self.license.product;
-        let identity = ClientIdentity {
-            license_key: Some(key),
-            machine_id: MACHINE.to_owned(),
-            hardware_id: HARDWARE.to_owned(),
-            version: settings.config.current_version,
-        };
-        let quota = Quota::unlimited();
-        let activation_request = ActivationRequest {
-            product,
-            claim: identity.clone(),
+    fn activation_request(&self, version: Version) -> ActivationRequest {
+        ActivationRequest {
+            product: self.license.product,
+            claim: self.identity(version),
             idempotency_key: None,
-            quota: quota.clone(),
-            now: live.now,
-        };
-        let activated = activations::activate(tx, &activation_request)?;
-        let start_request = StartRequest {
-            product,
-            claim: identity,
+            quota: Quota::unlimited(),
+            now: self.live.now,
+        }
+    }
+
+    fn start_request(&self, version: Version, address: &str) -> StartRequest {
+        StartRequest {
+            product: self.license.product,
+            claim: self.identity(version),
             address: address.to_owned(),
             idempotency_key: None,
             auto_activate: false,
-            quota,
+            quota: Quota::unlimited(),
             settings: self.settings_cache.clone(),
-        };
-        let started = sessions::start(tx, live, &start_request)?;
+        }
+    }
+
+    fn identity(&self, version: Version) -> ClientIdentity {
+        ClientIdentity {
+            license_key: Some(self.license.key),
+            machine_id: MACHINE.to_owned(),
+            hardware_id: HARDWARE.to_owned(),
+            version,
+        }
+    }
+
+    fn make(&self, settings: Arc<ProgramSettings>, address: &str) -> Result<DryRun> {
+        let (tx, live) = (self.tx, self.live);
+        let version = settings.config.current_version;
+        let activated = activations::activate(tx, &self.activation_request(version))?;
+        let started = sessions::start(tx, live, &self.start_request(version, address))?;
+        let (product, key) = (self.license.product, self.license.key);
         let token = started.token;
         let credentials = Credentials {
             product,

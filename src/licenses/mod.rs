@@ -66,7 +66,7 @@ pub struct License {
     pub product: ProductId,
     /// The code of the plan that it was sold by, if any.
     pub plan: Option<String>,
-    /// The customer who owns it; `None` for a trial that nobody bought.
+    /// The customer who owns it; `None` for a trial that was not bought.
     pub customer_id: Option<CustomerId>,
     /// The customer's name; empty without a customer.
     pub customer: String,

@@ -19,7 +19,7 @@ const SEARCH_MAX: usize = 200;
 /// A license that is to be stored.
 pub(super) struct NewLicense<'a> {
     pub(super) key: LicenseKey,
-    /// `None` for a trial that nobody bought.
+    /// `None` for a trial that was not bought.
     pub(super) customer_id: Option<CustomerId>,
     /// The order, with its note as it is stored, and with the expiry date of a trial.
     pub(super) order: &'a Order,

@@ -1,5 +1,6 @@
 -- The products of the usable licenses that are bound to a domain, the product of the oldest license first, by the rules of
 -- licenses::check_usable and DomainBinding::at. By license_domain and license_transfer_domain.
+-- scan ok: of the licenses of one domain, once per handshake
 -- :domain text, :now_ms integer (Unix ms)
 select product_id
 from (select license_id, product_id, state, valid_from_ms, valid_until_ms
