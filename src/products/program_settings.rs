@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::ProductSettings;
 use super::rules::{Refusal, VersionsFile};
+use super::{Product, ProductSettings};
 use crate::api_keys::{self, AcceptedKeys};
 use crate::db::{Db, Reader};
 use crate::error::Result;
@@ -144,8 +144,7 @@ impl ProgramSettingsCache {
         let before = self.lock().shared.replace(entry);
         if let Some(before) = before {
             for product in settings.api_keys.changed_since(&before.settings.api_keys) {
-                let name = super::get(reader, product)?.name;
-                log::warn!("the API key of {name:?} was changed: its programs need the new one");
+                warn_of_changed_key(reader, product)?;
             }
         }
         Ok(settings)
@@ -158,6 +157,19 @@ impl ProgramSettingsCache {
     fn lock(&self) -> MutexGuard<'_, Cache> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Logs that programs of `product` need a new API key; names it only if there are several.
+fn warn_of_changed_key(reader: &Reader<'_>, product: ProductId) -> Result<()> {
+    let products = super::list(reader)?;
+    let named = products.iter().find(|one| one.id == product);
+    match named.filter(|_| products.len() > 1) {
+        None => log::warn!("the API key was changed: programs need the new one"),
+        Some(Product { name, .. }) => {
+            log::warn!("the API key of {name:?} was changed: its programs need the new one");
+        }
+    }
+    Ok(())
 }
 
 /// Reads all settings of a product from the database.

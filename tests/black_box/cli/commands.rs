@@ -60,7 +60,7 @@ flag set dark~{} --on --share 50 --description black | 50 % | /flags/0/share_per
 flag list | black | /flags/0/enabled | true
 flag set dark~{} --off | off | /flags/0/enabled | false
 flag remove dark~{} |  | /flags | []
-backup copy-{}.tar | bytes written and checked | /schema | 11
+backup copy-{}.tar | bytes written and checked | /encrypted | false
 backup copy-{}.sqlite3 --database-only | database only | /encrypted | false
 check | ok    integrity | /ok | true"#;
 
