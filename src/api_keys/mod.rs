@@ -68,6 +68,16 @@ impl AcceptedKeys {
         }
     }
 
+    /// Adds a key; `until` as in `by_digest`. A key that was rotated out and is current again does not expire.
+    fn add(&mut self, digest: [u8; 32], product: ProductId, until: Option<UnixMs>) {
+        if until.is_none() {
+            self.current.insert(product, digest);
+            self.by_digest.insert(digest, (product, None));
+        } else {
+            self.by_digest.entry(digest).or_insert((product, until));
+        }
+    }
+
     /// The products whose current key differs from that in `before`; products that are new there do not count.
     pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = ProductId> + 'a {
         let changed = |(product, digest): (&ProductId, &[u8; 32])| {
@@ -93,10 +103,7 @@ pub fn accepted(reader: &Reader<'_>) -> Result<AcceptedKeys> {
     let mut accepted = AcceptedKeys::default();
     for (product, key, until) in store::accepted(reader)? {
         let digest = secret::sha256(key.reveal().as_bytes());
-        if until.is_none() {
-            accepted.current.insert(product, digest);
-        }
-        accepted.by_digest.insert(digest, (product, until));
+        accepted.add(digest, product, until);
     }
     Ok(accepted)
 }
@@ -185,4 +192,38 @@ pub fn rotate(act: &Act<'_>, product: ProductId, overlap: Duration) -> Result<()
         before: Value::Null,
         after: json!({ "old_key_valid_until": valid_until.rfc3339() }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_current_again_does_not_expire() {
+        let (now, product) = (UnixMs(1_700_000_000_000), ProductId::FIRST);
+        let digest = secret::sha256(b"lsk_0123456789ABCDEFGHJK");
+        let soon = Some(now.plus(Duration::from_secs(1)));
+        for order in [[None, soon], [soon, None]] {
+            let mut accepted = AcceptedKeys::default();
+            for until in order {
+                accepted.add(digest, product, until);
+            }
+            let later = now.plus(Duration::from_hours(24));
+            let found = accepted.product_of("lsk_0123456789ABCDEFGHJK", later);
+            assert_eq!(found, Ok(product), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_rotated_out_is_accepted_until_its_end() {
+        let (now, product) = (UnixMs(1_700_000_000_000), ProductId(2));
+        let mut accepted = AcceptedKeys::default();
+        accepted.add(secret::sha256(b"old"), product, Some(now));
+        accepted.add(secret::sha256(b"new"), product, None);
+        let of = |key: &str, now| accepted.product_of(key, now);
+        assert_eq!(of("old", UnixMs(now.0 - 1)), Ok(product));
+        assert_eq!(of("old", now), Err(Refusal::InvalidApiKey));
+        assert_eq!(of("new", now), Ok(product));
+        assert_eq!(of("", now), Err(Refusal::InvalidApiKey));
+    }
 }
