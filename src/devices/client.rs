@@ -35,9 +35,9 @@ pub async fn apply_rate_limits(
     hardware_id: &str,
     db: &Db,
 ) -> Result<()> {
-    let named = license_key.map(|key| NamedCaller::device(key.as_bytes(), hardware_id));
-    let hardware_id = hardware_id.to_owned();
     let product = program.settings.config.product;
+    let named = license_key.map(|key| NamedCaller::device(product, key.as_bytes(), hardware_id));
+    let hardware_id = hardware_id.to_owned();
     let look_up = || {
         db.read(move |reader| {
             super::look_up_caller(reader, product, license_key.as_ref(), &hardware_id)

@@ -163,10 +163,10 @@ async fn apply_rate_limits_to_session(
 ) -> Result<()> {
     let product = program.settings.config.product;
     let mut named = match &key {
-        GivenKey::NotSent => Some(NamedCaller::session(token.as_bytes(), None)),
+        GivenKey::NotSent => Some(NamedCaller::session(product, token.as_bytes(), None)),
         GivenKey::Sent(Some(key)) => {
             let key = Some(key.as_bytes());
-            Some(NamedCaller::session(token.as_bytes(), key))
+            Some(NamedCaller::session(product, token.as_bytes(), key))
         }
         GivenKey::Sent(None) => None,
     };

@@ -141,8 +141,9 @@ fn check(
         key,
     } = credentials;
     let now = live.now;
-    let found = store::by_token(reader, &token)?;
+    // Before the session, so that a license of another product takes as long as one that does not exist.
     let license = licenses::by_key(reader, product, &key)?.ok_or(licenses::Refusal::NotFound)?;
+    let found = store::by_token(reader, &token)?;
     let matching = found.filter(|session| session.license_id == license.id);
     let timed_out = |session: &StoredSession| {
         let last_heartbeat = live

@@ -20,6 +20,7 @@ use rocket::Request;
 
 use crate::clock::Tick;
 use crate::error::{Error, Refused, Result};
+use crate::id::ProductId;
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::{Group, Limiter, LookupResult, Rule, Source, rate_limited};
 
@@ -55,24 +56,32 @@ pub struct NamedCaller {
 }
 
 impl NamedCaller {
-    /// The device `hardware_id` of a license.
-    pub fn device(license_key: &[u8], hardware_id: &str) -> Self {
+    /// The device `hardware_id` of a license. The product of the program is part of the identity, so that a program of
+    /// another product learns nothing about a key from the limits.
+    pub fn device(product: ProductId, license_key: &[u8], hardware_id: &str) -> Self {
+        let product = product.0.to_be_bytes();
+        let parts = [
+            b"device ",
+            &product[..],
+            license_key,
+            hardware_id.as_bytes(),
+        ];
         Self {
-            caller: Source::from_identifier(
-                &[b"device ", license_key, hardware_id.as_bytes()].concat(),
-            ),
+            caller: Source::from_identifier(&parts.concat()),
             license: None,
             is_known: false,
             is_session: false,
         }
     }
 
-    /// A session, with the license key of the call if it has one.
-    pub fn session(token: &[u8], license_key: Option<&[u8]>) -> Self {
+    /// A session, with the license key of the call if it has one, of a product as in [`NamedCaller::device`].
+    pub fn session(product: ProductId, token: &[u8], license_key: Option<&[u8]>) -> Self {
+        let product = product.0.to_be_bytes();
         let key = license_key.unwrap_or_default();
+        let license = |key| Source::from_identifier(&[b"license ", &product[..], key].concat());
         Self {
-            caller: Source::from_identifier(&[b"session ", token, key].concat()),
-            license: license_key.map(Source::from_identifier),
+            caller: Source::from_identifier(&[b"session ", &product[..], token, key].concat()),
+            license: license_key.map(license),
             is_known: false,
             is_session: true,
         }
