@@ -107,6 +107,8 @@ pub fn dry_run(
         settings_cache,
     };
     let dry_run = calls.make(settings, &request.address)?;
+    // Otherwise a test of the shop would start the customer's term.
+    licenses::undo_begin_term(tx, &license)?;
     let change = Change {
         action: "integrate.rehearse",
         subject: &license.id.to_string(),

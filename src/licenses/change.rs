@@ -154,6 +154,12 @@ pub fn begin_term(tx: &Tx<'_>, license: License, now: UnixMs) -> Result<License>
     })
 }
 
+/// Takes back [`begin_term`] after an activation that was only tried; `license` is as it was before.
+pub fn undo_begin_term(tx: &Tx<'_>, license: &License) -> Result<()> {
+    let undo = |days| store::undo_begin_term(tx, license.id, days);
+    license.pending_days.map_or(Ok(()), undo)
+}
+
 /// The terms of a license that administrators may edit, as typed.
 #[derive(Clone, Debug)]
 pub struct EditedTerms {

@@ -14,7 +14,7 @@ mod store;
 
 pub use change::{
     EditedTerms, Extension, begin_term, edit, extend, extend_unchanged, reinstate, revoke,
-    revoke_confirmed, suspend,
+    revoke_confirmed, suspend, undo_begin_term,
 };
 pub use features::Features;
 pub use issue::{ORDER_MAX, Order, Term};

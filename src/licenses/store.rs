@@ -196,6 +196,11 @@ pub(super) fn begin_term(tx: &Tx<'_>, id: LicenseId, until: UnixMs) -> Result<()
     tx.run(sql!("licenses/begin_term"), params).map(drop)
 }
 
+pub(super) fn undo_begin_term(tx: &Tx<'_>, id: LicenseId, pending_days: u32) -> Result<()> {
+    let params = named_params! { ":license_id": id, ":pending_days": pending_days };
+    tx.run(sql!("licenses/undo_begin_term"), params).map(drop)
+}
+
 fn license_row(row: &Row<'_>) -> rusqlite::Result<LicenseRow> {
     Ok(LicenseRow {
         license: license(row)?,

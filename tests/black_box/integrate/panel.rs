@@ -144,6 +144,26 @@ fn a_dry_run_gets_the_responses_of_a_program_and_leaves_the_slot_free() {
 }
 
 #[test]
+fn a_dry_run_does_not_begin_the_term_of_a_license() {
+    let server = Server::start();
+    let key = server.issue_license(1);
+    database::set_license(&server, 1, "pending_days = 30, valid_until_ms = null");
+    let mut panel = server.logged_in_browser("admin");
+    let page = panel.post("/integrate", &[("license", "1")]);
+    assert_eq!(answers(&page.text).len(), 5, "{page:?}");
+    let program = server.client();
+    let before = program.call("verify", &identity(&key, "laptop"));
+    assert_eq!(before.body["license"]["valid_until"], Value::Null);
+    let activated = program.call("activate", &identity(&key, "laptop"));
+    assert_eq!(activated.status, 201, "{activated:?}");
+    let after = program.call("verify", &identity(&key, "laptop"));
+    assert!(
+        after.body["license"]["valid_until"].is_string(),
+        "{after:?}"
+    );
+}
+
+#[test]
 fn a_dry_run_disturbs_no_program_and_its_refusals_have_a_text() {
     // With this policy, a start would take over the running session.
     let server = started(&[], &[&["config", "set", "session_policy=replace"]]);
