@@ -120,8 +120,8 @@ pub fn find(reader: &Reader<'_>, id: LicenseId) -> Result<License> {
     store::by_id(reader, id)?.ok_or_else(|| Error::not_found(Resource::License, id))
 }
 
-/// The license of a product with this key, whatever its state; `None` if the product has none. A key of another
-/// product is not told from an unknown one, nor by the time that it takes.
+/// The license of a product with this key, whatever its state; `None` if the product has none, or is archived. A key of
+/// another product is not told from an unknown one, nor by the time that it takes.
 pub fn by_key(
     reader: &Reader<'_>,
     product: ProductId,
