@@ -11,9 +11,13 @@ use license_server::app::system_now;
 use license_server::config::Config;
 use license_server::front::{Backend, ConnectionLimit, Front, Limits, Proxies, RocketBridge};
 use license_server::tls::{CA_FILE, Certificates, TrustedAuthority};
+use license_server::web::body::BODY_LEN_MAX;
+use license_server::web::connection::RequestContext;
+use rocket::data::{Data, FromData, Outcome};
+use rocket::http::Status;
 use rocket::local::asynchronous::Client;
 use rocket::serde::json::Json;
-use rocket::{Build, Rocket, post, routes};
+use rocket::{Build, Request, Rocket, Route, post, routes};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -55,14 +59,38 @@ fn echo(heartbeat: Json<Heartbeat>) -> Json<Heartbeat> {
     heartbeat
 }
 
-fn rocket(port: u16) -> Rocket<Build> {
+/// The body of a request behind the front, which reads it when it is asked for and gives none to Rocket.
+struct FrontBody(Heartbeat);
+
+#[rocket::async_trait]
+impl<'r> FromData<'r> for FrontBody {
+    type Error = ();
+
+    async fn from_data(request: &'r Request<'_>, _data: Data<'r>) -> Outcome<'r, Self> {
+        let body = RequestContext::body(request, BODY_LEN_MAX).await;
+        let heartbeat = body
+            .ok()
+            .and_then(|body| serde_json::from_slice(&body).ok());
+        match heartbeat {
+            Some(heartbeat) => Outcome::Success(Self(heartbeat)),
+            None => Outcome::Error((Status::BadRequest, ())),
+        }
+    }
+}
+
+#[post("/echo", data = "<body>")]
+fn echo_behind_front(body: FrontBody) -> Json<Heartbeat> {
+    Json(body.0)
+}
+
+fn rocket(port: u16, routes: Vec<Route>) -> Rocket<Build> {
     let settings = rocket::Config::figment()
         .merge(("address", Ipv4Addr::LOCALHOST))
         .merge(("port", port))
         .merge(("log_level", "off"))
         .merge(("ident", false))
         .merge(("ip_header", false));
-    rocket::custom(settings).mount("/", routes![echo])
+    rocket::custom(settings).mount("/", routes)
 }
 
 /// Starts an echo server in a process of its own, with its certificate, if any, in `folder`.
@@ -88,7 +116,8 @@ pub fn serve_if_asked() {
     let folder = PathBuf::from(arguments.next().unwrap());
     let runtime = Runtime::new().unwrap();
     if word == Listener::Rockets.as_str() {
-        runtime.block_on(rocket(port).launch()).unwrap();
+        let bare = rocket(port, routes![echo]);
+        runtime.block_on(bare.launch()).unwrap();
     } else {
         runtime.block_on(serve_behind_front(port, folder));
     }
@@ -108,7 +137,9 @@ async fn serve_behind_front(port: u16, folder: PathBuf) {
         tls: Some(TlsAcceptor::from(Arc::new(tls))),
         hsts: false,
         backend: Backend::RocketBridge(RocketBridge::new(
-            Client::untracked(rocket(port)).await.unwrap(),
+            Client::untracked(rocket(port, routes![echo_behind_front]))
+                .await
+                .unwrap(),
         )),
         proxies: Proxies::new(Vec::new()),
         max_connections: ConnectionLimit::from_system().unwrap(),
