@@ -54,6 +54,7 @@ pub mod net;
 pub mod overview;
 pub mod paging;
 pub mod panel;
+pub mod product_state;
 pub mod products;
 pub mod releases;
 pub mod revision;

@@ -50,6 +50,7 @@ const CORE: &[&str] = &[
     "audit",
     "backups", // the backup folder, and backups made and downloaded in the panel
     "products",
+    "product_state", // whether a product is archived, for the modules that `products` builds on
     "api_keys",
     "flags",
     "limits",
@@ -105,10 +106,18 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     // What programs are told comes from these modules.
     (
         "products",
-        &["api_keys", "audit", "flags", "limits", "releases"],
+        &[
+            "api_keys",
+            "audit",
+            "flags",
+            "limits",
+            "product_state",
+            "releases",
+        ],
     ),
-    ("api_keys", &["audit"]),
-    ("flags", &["audit"]),
+    // Nothing of an archived product is changed or sold.
+    ("api_keys", &["audit", "product_state"]),
+    ("flags", &["audit", "product_state"]),
     ("limits", &["audit"]),
     ("customers", &["audit"]),
     ("devices", &["licenses"]),
@@ -132,7 +141,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("signing_keys", &["audit"]),
     ("leases", &["licenses", "products"]),
-    ("licenses", &["audit", "customers"]),
+    ("licenses", &["audit", "customers", "product_state"]),
     ("live_sessions", &["licenses"]),
     (
         "overview",
@@ -151,7 +160,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "session_history",
         ],
     ),
-    ("releases", &["audit"]),
+    ("releases", &["audit", "product_state"]),
     (
         "sessions",
         &[

@@ -17,6 +17,7 @@ use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::{Error, Result};
 use crate::id::ProductId;
+use crate::product_state;
 use crate::revision::Revision;
 use crate::security::secret::{self, Secret};
 use crate::text;
@@ -153,7 +154,7 @@ pub struct ConfirmedRotation {
 /// As [`rotate`], if the key is still the one that the administrator saw and the typed name is right.
 ///
 /// # Errors
-/// `changed_meanwhile`; [`Error::Invalid`] for a wrong name or too many days.
+/// `changed_meanwhile`, `product_archived`; [`Error::Invalid`] for a wrong name or too many days.
 pub fn rotate_confirmed(
     act: &Act<'_>,
     product: ProductId,
@@ -168,7 +169,11 @@ pub fn rotate_confirmed(
 }
 
 /// Replaces the API key of a product; the old one stays valid for `overlap`.
+///
+/// # Errors
+/// `product_archived`.
 pub fn rotate(act: &Act<'_>, product: ProductId, overlap: Duration) -> Result<()> {
+    product_state::check_in_use(act.tx, product)?;
     let old = current(act.tx, product)?.key;
     // Without an overlap, the keys that were rotated out before become invalid too.
     let expired_at = if overlap.is_zero() {
@@ -188,7 +193,7 @@ pub fn rotate(act: &Act<'_>, product: ProductId, overlap: Duration) -> Result<()
     store::set_current(act.tx, product, &generate()?, act.now)?;
     act.changed(&Change {
         action: "client_config.rotate_api_key",
-        subject: "client",
+        subject: &product_state::audit_subject(act.tx, product, "client")?,
         before: Value::Null,
         after: json!({ "old_key_valid_until": valid_until.rfc3339() }),
     })

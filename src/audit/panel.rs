@@ -34,6 +34,7 @@ const MODULES: &[&str] = &[
     "customers",
     "sessions",
     "client_config",
+    "products",
     "releases",
     "admins",
     "backups",

@@ -13,6 +13,7 @@ use crate::audit::{Act, Change};
 use crate::db::Reader;
 use crate::error::{Error, Resource, Result};
 use crate::id::ProductId;
+use crate::product_state;
 use crate::revision::Revision;
 use crate::text;
 
@@ -114,8 +115,9 @@ pub struct FlagChange {
 /// Creates or changes the flag `name` of a product.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a malformed name or description, or a percentage above 100.
+/// [`Error::Invalid`] for a malformed name or description, or a percentage above 100; `product_archived`.
 pub fn set(act: &Act<'_>, product: ProductId, name: &str, change: &FlagChange) -> Result<()> {
+    product_state::check_in_use(act.tx, product)?;
     let old = known(act.tx, product, name)?;
     let mut flag = old.clone().unwrap_or_else(|| Flag {
         name: name.to_owned(),
@@ -132,7 +134,7 @@ pub fn set(act: &Act<'_>, product: ProductId, name: &str, change: &FlagChange) -
     store::set(act.tx, product, &flag, act.now)?;
     act.changed(&Change {
         action: "client_config.set_flag",
-        subject: name,
+        subject: &product_state::audit_subject(act.tx, product, name)?,
         before: json!(old.as_ref().map(Flag::facts)),
         after: flag.facts(),
     })
@@ -141,13 +143,14 @@ pub fn set(act: &Act<'_>, product: ProductId, name: &str, change: &FlagChange) -
 /// Removes the flag `name`; programs do not get it any more.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it does not exist.
+/// [`Error::NotFound`] if it does not exist, `product_archived`.
 pub fn remove(act: &Act<'_>, product: ProductId, name: &str) -> Result<()> {
+    product_state::check_in_use(act.tx, product)?;
     let old = find(act.tx, product, name)?;
     store::remove(act.tx, product, name)?;
     act.changed(&Change {
         action: "client_config.remove_flag",
-        subject: name,
+        subject: &product_state::audit_subject(act.tx, product, name)?,
         before: old.facts(),
         after: Value::Null,
     })

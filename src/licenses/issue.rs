@@ -10,6 +10,7 @@ use crate::clock::UnixMs;
 use crate::domain::Domain;
 use crate::error::{Error, Result};
 use crate::id::{CustomerId, PlanId, ProductId};
+use crate::product_state;
 use crate::text;
 
 /// Maximum number of licenses per order.
@@ -92,7 +93,7 @@ impl Order {
 /// Issues the licenses of `order`; without a customer only trials.
 ///
 /// # Errors
-/// [`Error::Invalid`] if a field is invalid; nothing is issued then.
+/// [`Error::Invalid`] if a field is invalid, `product_archived`; nothing is issued then.
 pub(super) fn issue(
     act: &Act<'_>,
     customer_id: Option<CustomerId>,
@@ -106,6 +107,7 @@ pub(super) fn issue(
         },
         ..order.clone()
     };
+    product_state::check_in_use(act.tx, order.product)?;
     check_order(&order, act.now)?;
     let domain = order.domain.as_deref().map(parse_domain).transpose()?;
     let mut licenses = Vec::new();

@@ -38,8 +38,8 @@ impl Buyer {
 /// Issues the licenses of `order` to `buyer`.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::error::Error::Invalid) for a field of the order or of a new customer, and the errors of
-/// [`customers::get`] and [`customers::find`]; nothing is changed then.
+/// [`Error::Invalid`](crate::error::Error::Invalid) for a field of the order or of a new customer, `product_archived`,
+/// and the errors of [`customers::get`] and [`customers::find`]; nothing is changed then.
 pub fn sell(act: &Act<'_>, buyer: &Buyer, order: &Order) -> Result<Vec<License>> {
     let customer_id = buyer.resolve(act)?;
     issue::issue(act, Some(customer_id), order)

@@ -1,6 +1,7 @@
 //! The products that the shop sells. Each has a slug, settings, API keys, feature flags and releases of its own. A shop
 //! with one product never sees this: whatever takes a product then takes [`sole`].
 
+mod change;
 pub mod cli;
 pub mod client;
 pub mod panel;
@@ -10,6 +11,7 @@ mod settings;
 pub mod site;
 mod store;
 
+pub use change::{NewProduct, add, archive, rename};
 pub use program_settings::{
     ProgramSettings, ProgramSettingsCache, SharedSettings, VersionInfo, snapshot,
 };
@@ -98,15 +100,15 @@ pub fn ensure(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     if exists(tx)? {
         return Ok(());
     }
-    insert(tx, "My program", now)?;
+    let name = "My program";
+    insert(tx, name, &unused_slug(tx, name, None)?, now)?;
     tx.invalidate_caches();
     Ok(())
 }
 
 /// Inserts a product with default settings and a new API key.
-fn insert(tx: &Tx<'_>, name: &str, now: UnixMs) -> Result<ProductId> {
-    let slug = unused_slug(tx, name, None)?;
-    let product = store::insert(tx, &slug, now)?;
+fn insert(tx: &Tx<'_>, name: &str, slug: &str, now: UnixMs) -> Result<ProductId> {
+    let product = store::insert(tx, slug, now)?;
     let settings = ProductSettings {
         product,
         client_name: name.to_owned(),
@@ -133,7 +135,7 @@ fn unused_slug(reader: &Reader<'_>, name: &str, own: Option<ProductId>) -> Resul
             return Ok(candidate);
         }
     }
-    Err(Error::invalid("slug", "is taken; choose another one"))
+    Err(Refusal::SlugTaken(slug).into())
 }
 
 /// Whether an administrator has reviewed the settings of a product.

@@ -61,6 +61,12 @@ pub enum Refusal {
         /// The newest version.
         current_version: Version,
     },
+    /// For administrators: a product has, or had, the slug.
+    SlugTaken(String),
+    /// For administrators: so many sessions of the product run, so it cannot be archived.
+    SessionsRunning(u32),
+    /// For administrators: the only product in use cannot be archived.
+    LastProduct,
 }
 
 impl Refusal {
@@ -69,6 +75,9 @@ impl Refusal {
         match self {
             Self::VersionTooOld { .. } => "version_too_old",
             Self::MinimumAboveCurrent { .. } => "minimum_above_current",
+            Self::SlugTaken(_) => "slug_taken",
+            Self::SessionsRunning(_) => "sessions_running",
+            Self::LastProduct => "last_product",
         }
     }
 
@@ -76,7 +85,10 @@ impl Refusal {
     pub const fn kind(&self) -> RefusalKind {
         match self {
             Self::VersionTooOld { .. } => RefusalKind::Forbidden,
-            Self::MinimumAboveCurrent { .. } => RefusalKind::Conflict,
+            Self::MinimumAboveCurrent { .. }
+            | Self::SlugTaken(_)
+            | Self::SessionsRunning(_)
+            | Self::LastProduct => RefusalKind::Conflict,
         }
     }
 }
@@ -99,6 +111,9 @@ impl From<Refusal> for Refused {
             } => plain
                 .with("minimum_version", minimum_version.to_string())
                 .with("current_version", current_version.to_string()),
+            Refusal::SlugTaken(slug) => plain.with("slug", slug),
+            Refusal::SessionsRunning(running) => plain.with("n", running),
+            Refusal::LastProduct => plain,
         }
     }
 }
@@ -215,16 +230,29 @@ pub(super) fn check_versions(old: &ProductSettings, new: &ProductSettings) -> Re
     Ok(())
 }
 
-/// Checks the range and form of every column.
-pub(super) fn check(config: &ProductSettings) -> Result<()> {
-    let name = &config.client_name;
+/// Checks the name of a product, which is called `field` in the request.
+pub(super) fn check_name(field: &'static str, name: &str) -> Result<()> {
     if name.trim().is_empty() || name.chars().count() > NAME_MAX || name.contains(char::is_control)
     {
-        return Err(Error::invalid(
-            "client_name",
-            format!("must be 1..{NAME_MAX} printable characters"),
-        ));
+        let problem = format!("must be 1..{NAME_MAX} printable characters");
+        return Err(Error::invalid(field, problem));
     }
+    Ok(())
+}
+
+/// Checks the form of a slug that an administrator chose.
+pub(super) fn check_slug(slug: &str) -> Result<()> {
+    if text::is_slug(slug) {
+        return Ok(());
+    }
+    let max = text::SLUG_MAX;
+    let problem = format!("must be 1..{max} of a-z, 0-9 and -, and not begin with -");
+    Err(Error::invalid("slug", problem))
+}
+
+/// Checks the range and form of every column.
+pub(super) fn check(config: &ProductSettings) -> Result<()> {
+    check_name("client_name", &config.client_name)?;
     if !(1..=3600).contains(&config.heartbeat_interval) {
         return Err(Error::invalid(
             "heartbeat_interval",

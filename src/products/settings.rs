@@ -10,6 +10,7 @@ use crate::audit::{Act, Change};
 use crate::db::Reader;
 use crate::error::{Error, Result};
 use crate::id::{PlanId, ProductId};
+use crate::product_state;
 use crate::revision::Revision;
 use crate::security::secret::Secret;
 use crate::version::Version;
@@ -59,13 +60,14 @@ pub fn product_settings(reader: &Reader<'_>, product: ProductId) -> Result<Produ
 /// Sets the columns of a product's settings that `changes` names: pairs of a column's name and its new value, unparsed.
 ///
 /// # Errors
-/// [`Error::Invalid`] or [`Error::Usage`] for the first invalid pair, and [`Refusal::MinimumAboveCurrent`]; nothing is
-/// changed then.
+/// [`Error::Invalid`] or [`Error::Usage`] for the first invalid pair, [`Refusal::MinimumAboveCurrent`], and
+/// `product_archived`; nothing is changed then.
 pub fn set(
     act: &Act<'_>,
     product: ProductId,
     changes: &[(String, String)],
 ) -> Result<ProductSettings> {
+    product_state::check_in_use(act.tx, product)?;
     let old = product_settings(act.tx, product)?;
     let mut new = old.clone();
     for (key, value) in changes {
@@ -78,7 +80,7 @@ pub fn set(
     review(act, &new)?;
     act.changed(&Change {
         action: "client_config.set",
-        subject: "client",
+        subject: &product_state::audit_subject(act.tx, product, "client")?,
         before: facts(&old),
         after: facts(&new),
     })?;
@@ -99,7 +101,7 @@ fn facts(config: &ProductSettings) -> Value {
 
 /// Notes that an administrator has reviewed the settings. Until then the name is a default; the slug follows the first
 /// name that somebody chose, and stays.
-fn review(act: &Act<'_>, settings: &ProductSettings) -> Result<()> {
+pub(super) fn review(act: &Act<'_>, settings: &ProductSettings) -> Result<()> {
     let product = settings.product;
     if !store::reviewed(act.tx, product)? {
         let slug = super::unused_slug(act.tx, &settings.client_name, Some(product))?;

@@ -34,6 +34,16 @@ pub(super) fn set_slug(tx: &Tx<'_>, id: ProductId, slug: &str) -> Result<()> {
     tx.run(sql!("products/set_slug"), params).map(drop)
 }
 
+pub(super) fn archive(tx: &Tx<'_>, id: ProductId, now: UnixMs) -> Result<()> {
+    let params = named_params! { ":product_id": id, ":now_ms": now };
+    tx.run(sql!("products/archive"), params).map(drop)
+}
+
+pub(super) fn count_sessions(reader: &Reader<'_>, id: ProductId) -> Result<u32> {
+    let params = named_params! { ":product_id": id };
+    reader.one(sql!("products/count_sessions"), params, |row| row.get(0))
+}
+
 fn product(row: &Row<'_>) -> rusqlite::Result<Product> {
     Ok(Product {
         id: row.get("product_id")?,

@@ -16,6 +16,7 @@ use crate::db::Reader;
 use crate::error::{Error, Resource, Result};
 use crate::id::ProductId;
 use crate::paging::{Cursor, Page, PageRequest};
+use crate::product_state;
 use crate::revision::Revision;
 use crate::text;
 use crate::version::Version;
@@ -62,8 +63,9 @@ pub struct Release {
 /// Adds a release of a product, and returns it as it is stored.
 ///
 /// # Errors
-/// [`Error::Invalid`] for an invalid field, [`Refusal::Exists`].
+/// [`Error::Invalid`] for an invalid field, [`Refusal::Exists`], `product_archived`.
 pub fn add(act: &Act<'_>, product: ProductId, release: &Release) -> Result<Release> {
+    product_state::check_in_use(act.tx, product)?;
     let release = release.normalized();
     rules::check(&release)?;
     if store::by_version(act.tx, product, release.version)?.is_some() {
@@ -72,11 +74,15 @@ pub fn add(act: &Act<'_>, product: ProductId, release: &Release) -> Result<Relea
     store::insert(act.tx, product, &release)?;
     act.changed(&Change {
         action: "releases.add",
-        subject: &release.version.to_string(),
+        subject: &subject(act, product, release.version)?,
         before: Value::Null,
         after: facts(&release),
     })?;
     Ok(release)
+}
+
+fn subject(act: &Act<'_>, product: ProductId, version: Version) -> Result<String> {
+    product_state::audit_subject(act.tx, product, &version.to_string())
 }
 
 /// The editable data as JSON, for the audit log.
@@ -132,8 +138,10 @@ pub fn get(reader: &Reader<'_>, product: ProductId, version: Version) -> Result<
 /// Changes a release, except its version, state and date. `seen` is the [`Release::revision`] that the edit is based on.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Invalid`], and `changed_meanwhile` if the release has been changed since.
+/// [`Error::NotFound`], [`Error::Invalid`], `product_archived`, and `changed_meanwhile` if the release has been changed
+/// since.
 pub fn edit(act: &Act<'_>, product: ProductId, new: &Release, seen: &Revision) -> Result<()> {
+    product_state::check_in_use(act.tx, product)?;
     let old = get(act.tx, product, new.version)?;
     seen.check(&old.revision())?;
     let new = &new.normalized();
@@ -141,7 +149,7 @@ pub fn edit(act: &Act<'_>, product: ProductId, new: &Release, seen: &Revision) -
     store::update(act.tx, product, new)?;
     act.changed(&Change {
         action: "releases.edit",
-        subject: &new.version.to_string(),
+        subject: &subject(act, product, new.version)?,
         before: facts(&old),
         after: facts(new),
     })
@@ -150,13 +158,14 @@ pub fn edit(act: &Act<'_>, product: ProductId, new: &Release, seen: &Revision) -
 /// Withdraws a release: it is no longer offered to programs.
 ///
 /// # Errors
-/// [`Error::NotFound`], and [`Refusal::Withdrawn`] if it is withdrawn already.
+/// [`Error::NotFound`], `product_archived`, and [`Refusal::Withdrawn`] if it is withdrawn already.
 pub fn yank(act: &Act<'_>, product: ProductId, version: Version) -> Result<()> {
+    product_state::check_in_use(act.tx, product)?;
     get(act.tx, product, version)?.check_available()?;
     store::yank(act.tx, product, version)?;
     act.changed(&Change {
         action: "releases.yank",
-        subject: &version.to_string(),
+        subject: &subject(act, product, version)?,
         before: json!({ "state": ReleaseState::Released }),
         after: json!({ "state": ReleaseState::Yanked }),
     })

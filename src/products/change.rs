@@ -1,0 +1,114 @@
+//! Adds, renames and archives products.
+
+use serde_json::{Value, json};
+
+use super::rules::{self, Refusal};
+use super::{Product, ProductSettings, get, product_settings, settings, store};
+use crate::audit::{Act, Change};
+use crate::error::{Error, Result};
+use crate::id::ProductId;
+use crate::product_state;
+use crate::text;
+
+/// A product that is to be added.
+#[derive(Clone, Debug)]
+pub struct NewProduct {
+    /// Its name for people, as typed.
+    pub name: String,
+    /// Its name in addresses and commands; made from the name if it is not given.
+    pub slug: Option<String>,
+}
+
+/// Adds a product with default settings and a new API key. Its slug never changes.
+///
+/// # Errors
+/// [`Error::Invalid`] for an invalid `name` or `slug`, [`Refusal::SlugTaken`] if any product has had the slug.
+pub fn add(act: &Act<'_>, new: &NewProduct) -> Result<Product> {
+    let name = text::clean_input(&new.name);
+    rules::check_name("name", &name)?;
+    let slug = match &new.slug {
+        None => super::unused_slug(act.tx, &name, None)?,
+        Some(slug) => {
+            rules::check_slug(slug)?;
+            if store::by_slug(act.tx, slug)?.is_some() {
+                return Err(Refusal::SlugTaken(slug.clone()).into());
+            }
+            slug.clone()
+        }
+    };
+    let id = super::insert(act.tx, &name, &slug, act.now)?;
+    // Somebody chose the name, so the slug stays, and there is nothing to remind of.
+    store::review(act.tx, id)?;
+    let added = get(act.tx, id)?;
+    act.changed(&Change {
+        action: "products.add",
+        subject: &added.slug,
+        before: Value::Null,
+        after: facts(&added),
+    })?;
+    Ok(added)
+}
+
+/// Changes the name of a product, which programs and customers may see. The slug stays.
+///
+/// # Errors
+/// [`Error::Invalid`] for an invalid `name`, [`Error::NotFound`], and `product_archived`.
+pub fn rename(act: &Act<'_>, id: ProductId, name: &str) -> Result<Product> {
+    let before = get(act.tx, id)?;
+    product_state::check_in_use(act.tx, id)?;
+    let name = text::clean_input(name);
+    rules::check_name("name", &name)?;
+    if before.name == name {
+        return Ok(before);
+    }
+    let renamed = ProductSettings {
+        client_name: name,
+        ..product_settings(act.tx, id)?
+    };
+    store::update(act.tx, &renamed, act.now)?;
+    settings::review(act, &renamed)?;
+    let after = get(act.tx, id)?;
+    act.changed(&Change {
+        action: "products.rename",
+        subject: &after.slug,
+        before: facts(&before),
+        after: facts(&after),
+    })?;
+    Ok(after)
+}
+
+/// Archives a product for ever: its API keys are no longer accepted, its sites and its list of versions are no longer
+/// served, and nothing of it can be changed or sold.
+///
+/// # Errors
+/// [`Error::NotFound`], `product_archived` if it is archived already, [`Refusal::SessionsRunning`],
+/// [`Refusal::LastProduct`].
+pub fn archive(act: &Act<'_>, id: ProductId) -> Result<Product> {
+    let before = get(act.tx, id)?;
+    product_state::check_in_use(act.tx, id)?;
+    let all = store::list(act.tx)?;
+    if all.iter().filter(|one| one.archived_at.is_none()).count() < 2 {
+        return Err(Refusal::LastProduct.into());
+    }
+    let running = store::count_sessions(act.tx, id)?;
+    if running > 0 {
+        return Err(Refusal::SessionsRunning(running).into());
+    }
+    store::archive(act.tx, id, act.now)?;
+    let after = get(act.tx, id)?;
+    act.changed(&Change {
+        action: "products.archive",
+        subject: &after.slug,
+        before: facts(&before),
+        after: facts(&after),
+    })?;
+    Ok(after)
+}
+
+fn facts(product: &Product) -> Value {
+    json!({
+        "slug": product.slug,
+        "name": product.name,
+        "archived": product.archived_at.is_some(),
+    })
+}
