@@ -11,6 +11,7 @@ use crate::console::{Console, OutputFormat, message};
 use crate::db::{self, Db, Rescued};
 use crate::domains::BindingChange;
 use crate::error::{Error, Result};
+use crate::products::cli::ProductArg;
 use crate::security::{data_folder, run_as};
 use crate::server::{NonFatalSignals, Process};
 use crate::{
@@ -56,17 +57,17 @@ pub enum Command {
     #[command(subcommand)]
     Session(sessions::cli::Command),
     /// Manage releases of your program
-    #[command(subcommand)]
-    Release(releases::cli::Command),
+    Release(releases::cli::Releases),
     /// Client configuration: versions, heartbeat, API key
+    Config(products::cli::Config),
+    /// Manage products, if you sell several programs
     #[command(subcommand)]
-    Config(products::cli::ConfigCommand),
+    Product(products::cli::ProductCommand),
     /// Manage rate limits per source address
     #[command(subcommand)]
     Limit(limits::cli::LimitCommand),
     /// Manage feature flags
-    #[command(subcommand)]
-    Flag(flags::cli::FlagCommand),
+    Flag(flags::cli::Flags),
     /// Back up the database, certificates and keys into one archive; works while the server runs
     Backup {
         /// The archive to create; must not exist
@@ -105,6 +106,8 @@ pub enum License {
         /// Only licenses whose key, customer, note or domain contains this text
         #[arg(long, default_value = "")]
         search: String,
+        #[command(flatten)]
+        product: ProductArg,
     },
     /// Show a license in detail
     Show {
@@ -341,7 +344,8 @@ fn run_on_database(console: &Console, command: Command) -> Result<()> {
         Command::License(command) => license(console, command),
         Command::Session(command) => sessions::cli::run(console, command),
         Command::Release(command) => releases::cli::run(console, command),
-        Command::Config(command) => products::cli::run(console, command),
+        Command::Config(command) => products::cli::run_config(console, command),
+        Command::Product(command) => products::cli::run_product(console, command),
         Command::Limit(command) => limits::cli::run(console, command),
         Command::Flag(command) => flags::cli::run(console, command),
         Command::Serve
@@ -357,7 +361,7 @@ fn run_on_database(console: &Console, command: Command) -> Result<()> {
 fn license(console: &Console, command: License) -> Result<()> {
     match command {
         License::Issue(issue) => licenses::cli::issue(console, issue),
-        License::List { search } => licenses::cli::list(console, &search),
+        License::List { search, product } => licenses::cli::list(console, &product, &search),
         License::Show { key } => overview::cli::show(console, &key),
         License::Suspend { key } => licenses::cli::change_state(console, &key, licenses::suspend),
         License::Reinstate { key } => {
@@ -401,10 +405,20 @@ impl Command {
         match self {
             Self::Admin(admins::cli::Command::Add(_))
             | Self::Customer(customers::cli::Command::Add(_))
-            | Self::Release(releases::cli::Command::Add(_))
-            | Self::Config(products::cli::ConfigCommand::Set { .. })
+            | Self::Release(releases::cli::Releases {
+                command: releases::cli::Command::Add(_),
+                ..
+            })
+            | Self::Config(products::cli::Config {
+                command: products::cli::ConfigCommand::Set { .. },
+                ..
+            })
+            | Self::Product(products::cli::ProductCommand::Add { .. })
             | Self::Limit(limits::cli::LimitCommand::Set { .. })
-            | Self::Flag(flags::cli::FlagCommand::Set(_)) => IfMissing::Create,
+            | Self::Flag(flags::cli::Flags {
+                command: flags::cli::FlagCommand::Set(_),
+                ..
+            }) => IfMissing::Create,
             _ => IfMissing::Refuse,
         }
     }

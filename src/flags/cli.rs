@@ -7,7 +7,17 @@ use super::{Flag, FlagChange};
 use crate::audit::{Act, Actor};
 use crate::console::{Console, Table};
 use crate::error::Result;
-use crate::products;
+use crate::products::cli::ProductArg;
+
+/// `flag`, with the product that it is about.
+#[derive(Debug, Args)]
+pub struct Flags {
+    #[command(flatten)]
+    product: ProductArg,
+    /// What to do
+    #[command(subcommand)]
+    pub command: FlagCommand,
+}
 
 /// `flag …`
 #[derive(Debug, Subcommand)]
@@ -43,8 +53,9 @@ pub struct SetFlag {
 }
 
 /// Runs the command.
-pub fn run(console: &Console, command: FlagCommand) -> Result<()> {
+pub fn run(console: &Console, Flags { product, command }: Flags) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    let named = product.clone();
     match command {
         FlagCommand::List => {}
         FlagCommand::Set(SetFlag {
@@ -60,24 +71,26 @@ pub fn run(console: &Console, command: FlagCommand) -> Result<()> {
                 description,
             };
             console.db.write_blocking("flags.set", move |tx| {
-                let product = products::named_or_sole(tx, None)?.id;
+                let product = named.resolve(tx)?.id;
                 super::set(&Act::new(tx, &actor, now), product, &name, &change)
             })?;
         }
         FlagCommand::Remove { name } => {
             console.db.write_blocking("flags.remove", move |tx| {
-                let product = products::named_or_sole(tx, None)?.id;
+                let product = named.resolve(tx)?.id;
                 super::remove(&Act::new(tx, &actor, now), product, &name)
             })?;
         }
     }
-    show(console)
+    show(console, &product)
 }
 
-fn show(console: &Console) -> Result<()> {
-    let flags = console
-        .db
-        .read_blocking(|reader| super::list(reader, products::named_or_sole(reader, None)?.id))?;
+fn show(console: &Console, product: &ProductArg) -> Result<()> {
+    let (product, flags) = console.db.read_blocking(|reader| {
+        let product = product.resolve(reader)?;
+        let flags = super::list(reader, product.id)?;
+        Ok((product, flags))
+    })?;
     let rows = flags.iter().map(|flag| {
         let state = if flag.enabled { "on" } else { "off" };
         vec![
@@ -89,7 +102,7 @@ fn show(console: &Console) -> Result<()> {
     });
     let documents: Vec<Value> = flags.iter().map(Flag::facts).collect();
     console.show(
-        &json!({ "flags": documents }),
+        &json!({ "product": product.slug, "flags": documents }),
         &Table::new(&["name", "state", "share", "description"]).with(rows),
     )
 }

@@ -3,15 +3,28 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Buyer, Extension, Kind, License, Order, Term};
+use super::{Buyer, Extension, Kind, License, ListQuery, Order, Term};
 use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
 use crate::console::{Console, Extent, Table};
 use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId};
-use crate::products;
+use crate::products::Slugs;
+use crate::products::cli::ProductArg;
 
 const LIST_MAX: u32 = 100_000;
+/// The head of the table; the last column only if there are several products.
+const HEAD: &[&str] = &[
+    "id",
+    "license key",
+    "customer",
+    "kind",
+    "state",
+    "devices",
+    "valid until",
+    "domain",
+    "product",
+];
 /// The options that are called otherwise than the fields of an order.
 const OPTIONS: &[(&str, &str)] = &[("device_limit", "devices"), ("valid_until", "valid-until")];
 
@@ -48,6 +61,8 @@ pub struct Issue {
     /// Note for administrators
     #[arg(long, default_value = "")]
     note: String,
+    #[command(flatten)]
+    product: ProductArg,
 }
 
 /// The value of `--kind`.
@@ -97,7 +112,7 @@ pub fn issue(console: &Console, issue: Issue) -> Result<()> {
         (None, named) => Buyer::Named(named.unwrap_or_default()),
     };
     let sold = console.db.write_blocking("licenses.sell", move |tx| {
-        let product = products::named_or_sole(tx, None)?.id;
+        let product = issue.product.resolve(tx)?.id;
         let order = Order {
             kind,
             term: valid_until.map_or(Term::Default, Term::Until),
@@ -106,24 +121,31 @@ pub fn issue(console: &Console, issue: Issue) -> Result<()> {
             note: issue.note,
             ..Order::one(product, issue.devices)
         };
-        super::sell(&Act::new(tx, &actor, now), &buyer, &order)
+        let sold = super::sell(&Act::new(tx, &actor, now), &buyer, &order)?;
+        Ok((sold, Slugs::read(tx)?))
     });
-    let licenses = sold.map_err(|error| error.with_field_names(OPTIONS))?;
+    let (licenses, slugs) = sold.map_err(|error| error.with_field_names(OPTIONS))?;
     console.show(
-        &json!({ "licenses": documents(&licenses) }),
-        &table(&licenses),
+        &json!({ "licenses": documents(&licenses, &slugs) }),
+        &table(&licenses, &slugs),
     )
 }
 
-/// Lists licenses, newest first.
-pub fn list(console: &Console, search: &str) -> Result<()> {
-    let mut licenses = console
-        .db
-        .read_blocking(|reader| super::list(reader, search, LIST_MAX + 1))?;
+/// Lists licenses, newest first; of all products unless one is named.
+pub fn list(console: &Console, product: &ProductArg, search: &str) -> Result<()> {
+    let (mut licenses, slugs) = console.db.read_blocking(|reader| {
+        let product = product.narrow(reader)?.map(|product| product.id);
+        let query = ListQuery {
+            search,
+            product,
+            limit: LIST_MAX + 1,
+        };
+        Ok((super::list(reader, query)?, Slugs::read(reader)?))
+    })?;
     let cut = Extent::truncate(&mut licenses, LIST_MAX);
     console.show_list(
-        json!({ "licenses": documents(&licenses) }),
-        &table(&licenses),
+        json!({ "licenses": documents(&licenses, &slugs) }),
+        &table(&licenses, &slugs),
         cut,
         "narrow the list with --search",
     )
@@ -132,10 +154,7 @@ pub fn list(console: &Console, search: &str) -> Result<()> {
 /// Suspends, reinstates or revokes the license of `key`.
 pub fn change_state(console: &Console, key: &str, operation: StateChange) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-    let id = console
-        .db
-        .read_blocking(|reader| super::by_typed_key(reader, key))?
-        .id;
+    let (id, slugs) = id_and_slugs(console, key)?;
     let license = console
         .db
         .write_blocking("licenses.change_state", move |tx| {
@@ -146,7 +165,15 @@ pub fn change_state(console: &Console, key: &str, operation: StateChange) -> Res
         license.key.formatted(),
         license.state.as_str()
     );
-    console.show_line(&json!({ "licenses": documents(&[license]) }), &line)
+    console.show_line(&json!({ "licenses": documents(&[license], &slugs) }), &line)
+}
+
+/// The license of a typed key, and the slugs of all products.
+fn id_and_slugs(console: &Console, key: &str) -> Result<(LicenseId, Slugs)> {
+    console.db.read_blocking(|reader| {
+        let license = super::by_typed_key(reader, key)?;
+        Ok((license.id, Slugs::read(reader)?))
+    })
 }
 
 /// Changes the expiry date of a license.
@@ -157,31 +184,30 @@ pub fn extend(console: &Console, extend: &Extend) -> Result<()> {
         (None, None) => return Err(Error::Usage("give --until or --days".to_owned())),
     };
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-    let id = console
-        .db
-        .read_blocking(|reader| super::by_typed_key(reader, &extend.key))?
-        .id;
+    let (id, slugs) = id_and_slugs(console, &extend.key)?;
     let license = console.db.write_blocking("licenses.extend", move |tx| {
         super::extend(&Act::new(tx, &actor, now), id, by)
     })?;
     let until = license.valid_until.map(UnixMs::rfc3339).unwrap_or_default();
     let line = format!("license {} is valid until {until}", license.key.formatted());
-    console.show_line(&json!({ "licenses": documents(&[license]) }), &line)
+    console.show_line(&json!({ "licenses": documents(&[license], &slugs) }), &line)
 }
 
 fn date(field: &'static str, text: &str) -> Result<UnixMs> {
     UnixMs::parse(text).map_err(|problem| Error::invalid(field, problem))
 }
 
-fn documents(licenses: &[License]) -> Vec<Value> {
-    licenses.iter().map(to_json).collect()
+fn documents(licenses: &[License], slugs: &Slugs) -> Vec<Value> {
+    let licenses = licenses.iter();
+    licenses.map(|license| to_json(license, slugs)).collect()
 }
 
 /// A license in JSON output.
-pub fn to_json(license: &License) -> Value {
+pub fn to_json(license: &License, slugs: &Slugs) -> Value {
     json!({
         "id": license.id,
         "license_key": license.key,
+        "product": slugs.of(license.product),
         "customer_id": license.customer_id,
         "customer": license.customer,
         "kind": license.kind,
@@ -195,9 +221,9 @@ pub fn to_json(license: &License) -> Value {
     })
 }
 
-fn table(licenses: &[License]) -> Table {
+fn table(licenses: &[License], slugs: &Slugs) -> Table {
     let rows = licenses.iter().map(|license| {
-        vec![
+        let mut row = vec![
             license.id.to_string(),
             license.key.formatted(),
             license.customer.clone(),
@@ -208,17 +234,11 @@ fn table(licenses: &[License]) -> Table {
                 .valid_until
                 .map_or_else(|| "no end".to_owned(), UnixMs::rfc3339),
             license.domain.clone().unwrap_or_default(),
-        ]
+        ];
+        if slugs.are_several() {
+            row.push(slugs.of(license.product).to_owned());
+        }
+        row
     });
-    Table::new(&[
-        "id",
-        "license key",
-        "customer",
-        "kind",
-        "state",
-        "devices",
-        "valid until",
-        "domain",
-    ])
-    .with(rows)
+    Table::new(slugs.table_head(HEAD)).with(rows)
 }

@@ -4,12 +4,23 @@ use super::{License, LicenseFilter, store};
 use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::{Error, Resource, Result};
-use crate::id::{CustomerId, LicenseId, SessionId};
+use crate::id::{CustomerId, LicenseId, ProductId, SessionId};
 use crate::paging::{Cursor, Page, PageRequest};
 
-/// Licenses with `search` in the key, customer, note or domain, newest first; all of them if it is empty.
-pub fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<License>> {
-    store::list(reader, search, limit)
+/// Which licenses a command lists.
+#[derive(Clone, Copy, Debug)]
+pub struct ListQuery<'a> {
+    /// Part of the key, customer, note or domain; empty for any.
+    pub search: &'a str,
+    /// Of this product only.
+    pub product: Option<ProductId>,
+    /// The maximum number of licenses.
+    pub limit: u32,
+}
+
+/// The licenses that match `query`, newest first.
+pub fn list(reader: &Reader<'_>, query: ListQuery<'_>) -> Result<Vec<License>> {
+    store::list(reader, query)
 }
 
 /// A license as a row of a list.

@@ -20,7 +20,8 @@ pub use features::Features;
 pub use issue::{ORDER_MAX, Order, Term};
 pub use key::{KEY_TEXT_MAX, LicenseKey, key_part};
 pub use listing::{
-    LicenseCounts, LicenseQuery, LicenseRow, count, count_by_filter, find_row, list, page,
+    LicenseCounts, LicenseQuery, LicenseRow, ListQuery, count, count_by_filter, find_row, list,
+    page,
 };
 pub use rules::{Badge, LicenseFilter, Refusal, badge, check_usable};
 pub use sale::{Buyer, sell};

@@ -4,7 +4,7 @@ use rusqlite::{Row, named_params};
 
 use super::{
     Features, Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseState,
-    Order, key_part, rules,
+    ListQuery, Order, key_part, rules,
 };
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, unknown_value};
@@ -75,9 +75,14 @@ pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
     reader.one(sql!("licenses/count"), [], |row| row.get(0))
 }
 
-pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<License>> {
-    let (search, key_part) = search_params(search);
-    let params = named_params! { ":search": search, ":key_part": key_part, ":limit": limit };
+pub(super) fn list(reader: &Reader<'_>, query: ListQuery<'_>) -> Result<Vec<License>> {
+    let (search, key_part) = search_params(query.search);
+    let params = named_params! {
+        ":search": search,
+        ":key_part": key_part,
+        ":product_id": query.product,
+        ":limit": query.limit,
+    };
     reader.list(sql!("licenses/list"), params, license)
 }
 

@@ -7,6 +7,7 @@ use crate::clock::UnixMs;
 use crate::console::{Console, Table};
 use crate::devices::Device;
 use crate::error::Result;
+use crate::products::Slugs;
 use crate::session_history::{EndedSession, SessionDetails};
 use crate::{domains, licenses, session_history, sessions};
 
@@ -16,9 +17,10 @@ use crate::{domains, licenses, session_history, sessions};
 /// If the key is unknown.
 pub fn show(console: &Console, key: &str) -> Result<()> {
     let cutoff = sessions::cli::StoredLiveness::load(console)?.cutoff;
-    let details = console
-        .db
-        .read_blocking(|reader| super::license_report(reader, key, cutoff))?;
+    let (details, slugs) = console.db.read_blocking(|reader| {
+        let details = super::license_report(reader, key, cutoff)?;
+        Ok((details, Slugs::read(reader)?))
+    })?;
     let LicenseReport {
         license,
         binding,
@@ -26,25 +28,30 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
         session,
         history,
     } = &details;
-    let mut document = licenses::cli::to_json(license);
+    let mut document = licenses::cli::to_json(license, &slugs);
     if let Some(map) = document.as_object_mut() {
         map.insert("transfer".to_owned(), domains::cli::transfer_json(binding));
         map.insert("devices".to_owned(), devices.iter().map(device).collect());
         map.insert(
             "session".to_owned(),
-            session
-                .as_ref()
-                .map_or(Value::Null, session_history::cli::to_json),
+            session.as_ref().map_or(Value::Null, |session| {
+                session_history::cli::to_json(session, &slugs)
+            }),
         );
         map.insert(
             "history".to_owned(),
             history
                 .iter()
-                .map(session_history::cli::ended_to_json)
+                .map(|ended| session_history::cli::ended_to_json(ended, &slugs))
                 .collect(),
         );
     }
-    let table = Table::new(&["fact", "value"]).with(facts(&details));
+    let mut rows = facts(&details);
+    if slugs.are_several() {
+        let slug = slugs.of(details.license.product).to_owned();
+        rows.insert(1, fact("product", slug));
+    }
+    let table = Table::new(&["fact", "value"]).with(rows);
     console.show(&document, &table)
 }
 

@@ -146,7 +146,7 @@ pub fn monitor(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Monitor> 
     let cutoff = LivenessCutoff::while_served(now);
     Ok(Monitor {
         count: sessions::count(reader, cutoff)?,
-        newest: sessions::running(reader, cutoff, limit)?,
+        newest: sessions::running(reader, cutoff, None, limit)?,
     })
 }
 

@@ -1,5 +1,5 @@
 //! The products that the shop sells. Each has a slug, settings, API keys, feature flags and releases of its own. A shop
-//! with one product never sees this: whatever takes a product then takes [`sole`].
+//! with one product never sees this: whatever takes a product then takes [`named_or_sole`].
 
 mod change;
 pub mod cli;
@@ -18,6 +18,8 @@ pub use program_settings::{
 pub use rules::{Refusal, SessionPolicy, VersionsFile};
 pub use settings::{ProductSettings, product_settings, set};
 
+use std::collections::BTreeMap;
+
 use crate::api_keys;
 use crate::audit::Act;
 use crate::clock::UnixMs;
@@ -26,10 +28,14 @@ use crate::error::{Error, Resource, Result};
 use crate::flags::{self, Flag};
 use crate::id::ProductId;
 use crate::limits::{self, Limit};
+use crate::product_state;
 use crate::releases;
 use crate::revision::Revision;
 use crate::text;
 use crate::version::Version;
+
+/// How many products the error names that asks for one of them.
+const NAMED_MAX: usize = 10;
 
 /// A product.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,25 +73,64 @@ pub fn find(reader: &Reader<'_>, slug: &str) -> Result<Product> {
     store::by_slug(reader, slug)?.ok_or_else(|| Error::not_found(Resource::Product, slug))
 }
 
-/// The product that a command names by its slug, which it may leave out if only one is not archived.
+/// The products that are not archived, the first one first. There is always one.
+pub fn in_use(reader: &Reader<'_>) -> Result<Vec<Product>> {
+    let mut products = store::list(reader)?;
+    products.retain(|product| product.archived_at.is_none());
+    Ok(products)
+}
+
+/// The product in use that a command names by its slug, which it may leave out if there is only one.
 ///
 /// # Errors
-/// [`Error::NotFound`] for an unknown slug, [`Error::Usage`] if there are several and none is named.
+/// [`Error::NotFound`] for an unknown slug, `product_archived`, [`Error::Usage`] if there are several and none is named.
 pub fn named_or_sole(reader: &Reader<'_>, slug: Option<&str>) -> Result<Product> {
     if let Some(slug) = slug {
-        return find(reader, slug);
+        let product = find(reader, slug)?;
+        product_state::check_in_use(reader, product.id)?;
+        return Ok(product);
     }
-    let all = store::list(reader)?;
-    let in_use: Vec<&Product> = all.iter().filter(|one| one.archived_at.is_none()).collect();
-    match (in_use.as_slice(), all.as_slice()) {
-        ([one], _) => Ok((*one).clone()),
-        ([], [.., one]) => Ok(one.clone()),
-        (several, _) => {
-            let slugs: Vec<&str> = several.iter().map(|one| one.slug.as_str()).collect();
-            Err(Error::Usage(format!(
-                "there are several products: name one with --product {}",
-                slugs.join("|")
-            )))
+    let in_use = in_use(reader)?;
+    if let [sole] = in_use.as_slice() {
+        return Ok(sole.clone());
+    }
+    let slugs = in_use.iter().map(|product| product.slug.as_str());
+    let mut slugs: Vec<&str> = slugs.take(NAMED_MAX).collect();
+    if in_use.len() > NAMED_MAX {
+        slugs.push("…");
+    }
+    let slugs = slugs.join("|");
+    Err(Error::Usage(format!(
+        "there are several products: name one with --product {slugs}"
+    )))
+}
+
+/// The slugs of all products, archived ones too, for lists.
+#[derive(Clone, Debug)]
+pub struct Slugs(BTreeMap<ProductId, String>);
+
+impl Slugs {
+    /// Reads them.
+    pub fn read(reader: &Reader<'_>) -> Result<Self> {
+        let products = store::list(reader)?.into_iter();
+        Ok(Self(products.map(|one| (one.id, one.slug)).collect()))
+    }
+
+    /// The slug of a product; empty if it was added after the slugs were read.
+    pub fn of(&self, product: ProductId) -> &str {
+        self.0.get(&product).map_or("", String::as_str)
+    }
+
+    /// Whether there is more than one product, so that lists say which product a license is for.
+    pub fn are_several(&self) -> bool {
+        self.0.len() > 1
+    }
+
+    /// The head of a table whose last column is the product; without that column if there is only one.
+    pub fn table_head<'a>(&self, with_product: &'a [&'a str]) -> &'a [&'a str] {
+        match with_product.split_last() {
+            Some((_, without)) if !self.are_several() => without,
+            _ => with_product,
         }
     }
 }

@@ -8,8 +8,18 @@ use super::{Release, ReleaseState};
 use crate::audit::{Act, Actor};
 use crate::console::{Console, OutputFormat, Table, message};
 use crate::error::{Error, Result};
-use crate::products;
+use crate::products::cli::ProductArg;
 use crate::version::Version;
+
+/// `release`, with the product that it is about.
+#[derive(Debug, Args)]
+pub struct Releases {
+    #[command(flatten)]
+    product: ProductArg,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
 
 /// `release …`
 #[derive(Debug, Subcommand)]
@@ -48,15 +58,16 @@ pub struct Add {
 ///
 /// # Errors
 /// The errors of the operations.
-pub fn run(console: &Console, command: Command) -> Result<()> {
+pub fn run(console: &Console, Releases { product, command }: Releases) -> Result<()> {
     match command {
-        Command::Add(release) => add(console, release),
-        Command::List => list(console),
-        Command::Yank { version } => yank(console, &version),
+        Command::Add(release) => add(console, product, release),
+        Command::List => list(console, &product),
+        Command::Yank { version } => yank(console, product, &version),
     }
 }
 
-fn add(console: &Console, add: Add) -> Result<()> {
+fn add(console: &Console, product: ProductArg, add: Add) -> Result<()> {
+    let repeated = product.repeated();
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let release = Release {
         version: parse_version(&add.version)?,
@@ -68,34 +79,37 @@ fn add(console: &Console, add: Add) -> Result<()> {
         released_at: now,
     };
     let added = console.db.write_blocking("releases.add", move |tx| {
-        let product = products::named_or_sole(tx, None)?.id;
+        let product = product.resolve(tx)?.id;
         super::add(&Act::new(tx, &actor, now), product, &release)
     })?;
     let version = added.version;
     if console.output == OutputFormat::Text {
         message(&format!(
-            "to make it the current version: license-server config set current_version={version}"
+            "to make it the current version: license-server config set{repeated} current_version={version}"
         ));
     }
     let line = format!("release {version} added");
     console.show_line(&json!({ "releases": [document(&added)] }), &line)
 }
 
-fn list(console: &Console) -> Result<()> {
-    let releases = console
-        .db
-        .read_blocking(|reader| super::list(reader, products::named_or_sole(reader, None)?.id))?;
+fn list(console: &Console, product: &ProductArg) -> Result<()> {
+    let (product, releases) = console.db.read_blocking(|reader| {
+        let product = product.resolve(reader)?;
+        let releases = super::list(reader, product.id)?;
+        Ok((product, releases))
+    })?;
     let rows = releases.iter().map(row);
     let table = Table::new(&["version", "channel", "state", "released", "url", "notes"]).with(rows);
     let documents: Vec<Value> = releases.iter().map(document).collect();
-    console.show(&json!({ "releases": documents }), &table)
+    let document = json!({ "product": product.slug, "releases": documents });
+    console.show(&document, &table)
 }
 
-fn yank(console: &Console, version: &str) -> Result<()> {
+fn yank(console: &Console, product: ProductArg, version: &str) -> Result<()> {
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let version = parse_version(version)?;
     console.db.write_blocking("releases.yank", move |tx| {
-        let product = products::named_or_sole(tx, None)?.id;
+        let product = product.resolve(tx)?.id;
         super::yank(&Act::new(tx, &actor, now), product, version)
     })?;
     let line = format!("release {version} yanked");

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader, Tx};
 use crate::error::Result;
-use crate::id::{LicenseId, SessionId, SessionToken};
+use crate::id::{LicenseId, ProductId, SessionId, SessionToken};
 use crate::idempotency;
 use crate::licenses::LicenseKey;
 use crate::paging::{Cursor, Page, PageRequest};
@@ -30,6 +30,8 @@ pub struct SessionDetails {
     pub id: SessionId,
     /// The license that it runs on.
     pub license_id: LicenseId,
+    /// The product of that license.
+    pub product: ProductId,
     /// The key of that license.
     pub license_key: LicenseKey,
     /// The customer's name.

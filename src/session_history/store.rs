@@ -265,6 +265,7 @@ impl TryFrom<&Row<'_>> for SessionDetails {
         Ok(Self {
             id: row.get("session_id")?,
             license_id: row.get("license_id")?,
+            product: row.get("product_id")?,
             license_key: key.ok_or_else(|| unknown_value("license key"))?,
             customer: row.get("customer")?,
             hardware_id: row.get("hardware_id")?,

@@ -13,10 +13,24 @@ use crate::console::{Console, Extent, Table};
 use crate::error::Result;
 use crate::id::SessionId;
 use crate::live_sessions::{LiveSessions, now_for_command};
+use crate::products::Slugs;
+use crate::products::cli::ProductArg;
 use crate::server_state;
 use crate::session_history::EndReason;
-use crate::session_history::cli::{history, table_row, to_json};
+use crate::session_history::cli::{history, product_cell, table_row, to_json};
 
+/// The head of the table; the last column only if there are several products.
+const HEAD: &[&str] = &[
+    "id",
+    "license key",
+    "customer",
+    "device",
+    "address",
+    "version",
+    "started",
+    "last heartbeat",
+    "product",
+];
 /// Sessions listed at most.
 const LIST_MAX: u32 = 100_000;
 
@@ -24,7 +38,7 @@ const LIST_MAX: u32 = 100_000;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List running sessions, newest first
-    List,
+    List(ProductArg),
     /// End a session; its program learns of it with its next heartbeat
     End {
         /// The session's id, as shown by `session list`
@@ -44,7 +58,7 @@ pub enum Command {
 /// Runs a `session` command.
 pub fn run(console: &Console, command: Command) -> Result<()> {
     match command {
-        Command::List => list(console),
+        Command::List(product) => list(console, &product),
         Command::End { id } => {
             let actor = Actor::command_line(&console.user);
             let StoredLiveness { live, now, .. } = StoredLiveness::load(console)?;
@@ -61,24 +75,24 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
     }
 }
 
-fn list(console: &Console) -> Result<()> {
+fn list(console: &Console, product: &ProductArg) -> Result<()> {
     let cutoff = StoredLiveness::load(console)?.cutoff;
-    let mut sessions = console
-        .db
-        .read_blocking(|reader| super::running(reader, cutoff, LIST_MAX + 1))?;
+    let (mut sessions, slugs) = console.db.read_blocking(|reader| {
+        let product = product.narrow(reader)?.map(|product| product.id);
+        let sessions = super::running(reader, cutoff, product, LIST_MAX + 1)?;
+        Ok((sessions, Slugs::read(reader)?))
+    })?;
     let extent = Extent::truncate(&mut sessions, LIST_MAX);
-    let documents: Vec<Value> = sessions.iter().map(to_json).collect();
-    let header = &[
-        "id",
-        "license key",
-        "customer",
-        "device",
-        "address",
-        "version",
-        "started",
-        "last heartbeat",
-    ];
-    let table = Table::new(header).with(sessions.iter().map(table_row));
+    let documents: Vec<Value> = sessions
+        .iter()
+        .map(|session| to_json(session, &slugs))
+        .collect();
+    let rows = sessions.iter().map(|session| {
+        let mut row = table_row(session);
+        row.extend(product_cell(session, &slugs));
+        row
+    });
+    let table = Table::new(slugs.table_head(HEAD)).with(rows);
     let hint = "the panel lists and searches all of them";
     console.show_list(json!({ "sessions": documents }), &table, extent, hint)
 }

@@ -4,7 +4,7 @@ use super::{rules, store};
 use crate::clock::{Now, UnixMs};
 use crate::db::Reader;
 use crate::error::Result;
-use crate::id::{LicenseId, SessionId};
+use crate::id::{LicenseId, ProductId, SessionId};
 use crate::live_sessions::{LiveSessions, StoredHeartbeat};
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::session_history::{Position, SessionDetails};
@@ -38,13 +38,14 @@ impl LivenessCutoff {
     }
 }
 
-/// The running sessions, newest first.
+/// The running sessions of a product, or of all products, newest first.
 pub fn running(
     reader: &Reader<'_>,
     cutoff: LivenessCutoff,
+    product: Option<ProductId>,
     limit: u32,
 ) -> Result<Vec<SessionDetails>> {
-    store::running(reader, cutoff, limit)
+    store::running(reader, cutoff, product, limit)
 }
 
 /// The running session of a license.

@@ -6,7 +6,7 @@ use super::{LivenessCutoff, Order, StoredSession};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
-use crate::id::{DeviceId, LicenseId, SessionId, SessionToken};
+use crate::id::{DeviceId, LicenseId, ProductId, SessionId, SessionToken};
 use crate::licenses::key_part;
 use crate::live_sessions::{StoredHeartbeat, UnsavedHeartbeat};
 use crate::session_history::{Position, SessionDetails};
@@ -112,10 +112,11 @@ pub(super) fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
 pub(super) fn running(
     reader: &Reader<'_>,
     cutoff: LivenessCutoff,
+    product: Option<ProductId>,
     limit: u32,
 ) -> Result<Vec<SessionDetails>> {
     let params = named_params! {
-        ":now_ms": cutoff.runs_past, ":limit": limit,
+        ":now_ms": cutoff.runs_past, ":product_id": product, ":limit": limit,
     };
     reader.list(sql!("sessions/running"), params, |row| row.try_into())
 }

@@ -3,8 +3,8 @@
 -- :search text (empty: all), :key_part text (:search as part of a license key: upper case, no hyphens),
 -- :at_ms, :id integer (stored heartbeat and id of the last session before the page), :limit integer
 -- scan ok: a search for part of a text reads all rows; a shop has a few thousand running sessions
-select s.session_id, s.session_token, l.license_id, l.license_key, coalesce(c.name, '') as customer, d.hardware_id, d.machine_id,
-       s.client_version, s.address, s.started_at_ms, s.last_heartbeat_at_ms, s.timeout_s
+select s.session_id, s.session_token, l.license_id, l.product_id, l.license_key, coalesce(c.name, '') as customer,
+       d.hardware_id, d.machine_id, s.client_version, s.address, s.started_at_ms, s.last_heartbeat_at_ms, s.timeout_s
 from active_sessions s
 join licenses l on l.license_id = s.license_id
 left join customers c on c.customer_id = l.customer_id

@@ -43,7 +43,12 @@ impl IntegratePage {
         chosen: Option<LicenseId>,
         now: UnixMs,
     ) -> Result<Self> {
-        let licenses = licenses::list(reader, "", CHOICES)?;
+        let query = licenses::ListQuery {
+            search: "",
+            product: Some(product),
+            limit: CHOICES,
+        };
+        let licenses = licenses::list(reader, query)?;
         let chosen = chosen.map(|id| licenses::find(reader, id)).transpose()?;
         Ok(Self {
             config: products::product_settings(reader, product)?,

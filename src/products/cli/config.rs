@@ -2,15 +2,27 @@
 
 use std::path::Path;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::ProductSettings;
+use super::ProductArg;
 use crate::api_keys;
 use crate::audit::{Act, Actor};
-use crate::console::{Console, Table, message};
+use crate::console::{Console, OutputFormat, Table, message};
+use crate::db::Reader;
 use crate::error::{Error, Result};
-use crate::signing_keys::{self, LostKeys, PresentAuthority};
+use crate::products::{self, Product, ProductSettings};
+use crate::signing_keys::{self, LostKeys, PresentAuthority, Published};
+
+/// `config`, with the product that it is about.
+#[derive(Debug, Args)]
+pub struct Config {
+    #[command(flatten)]
+    product: ProductArg,
+    /// What to do
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
 
 /// `config …`
 #[derive(Debug, Subcommand)]
@@ -45,12 +57,12 @@ pub enum ConfigCommand {
 }
 
 /// Runs the command.
-pub fn run(console: &Console, command: ConfigCommand) -> Result<()> {
+pub fn run(console: &Console, Config { product, command }: Config) -> Result<()> {
     match command {
         ConfigCommand::Show => {}
-        ConfigCommand::Set { pairs } => set(console, &pairs)?,
+        ConfigCommand::Set { pairs } => set(console, &product, &pairs)?,
         ConfigCommand::RotateApiKey { overlap_days } => {
-            api_keys::cli::rotate(console, overlap_days)?;
+            api_keys::cli::rotate(console, &product, overlap_days)?;
         }
         ConfigCommand::NewAuthority { replace } => {
             let present = if replace {
@@ -67,43 +79,88 @@ pub fn run(console: &Console, command: ConfigCommand) -> Result<()> {
                 LostKeys::Refuse
             };
             signing_keys::cli::rotate(console, folder(console), lost)?;
+            // The signing keys are those of the server: no product needs to be named.
+            return print(console, |reader| {
+                let product = product.resolve_if_unambiguous(reader)?;
+                product
+                    .map(|product| Shown::read(reader, product))
+                    .transpose()
+            });
         }
     }
-    show(console)
+    show(console, &product)
 }
 
-fn set(console: &Console, pairs: &[String]) -> Result<()> {
+fn set(console: &Console, product: &ProductArg, pairs: &[String]) -> Result<()> {
     let pairs = pairs.iter().map(|pair| pair_of(pair));
     let pairs = pairs.collect::<Result<Vec<_>>>()?;
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    let product = product.clone();
     console.db.write_blocking("products.set", move |tx| {
-        let product = super::named_or_sole(tx, None)?.id;
-        super::set(&Act::new(tx, &actor, now), product, &pairs).map(drop)
+        let product = product.resolve(tx)?.id;
+        products::set(&Act::new(tx, &actor, now), product, &pairs).map(drop)
     })
 }
 
-fn show(console: &Console) -> Result<()> {
-    let now = console.now().wall;
-    let (config, no_release, published) = console.db.read_blocking(|reader| {
-        let product = super::named_or_sole(reader, None)?.id;
-        let config = super::product_settings(reader, product)?;
-        let no_release = super::current_is_no_release(reader, &config)?;
-        Ok((config, no_release, signing_keys::published(reader, now)?))
-    })?;
-    if no_release {
-        message(
-            "warning: current_version is not a published release: programs are not told what is new; see `release list`",
-        );
+/// Prints the settings of a product, and the signing keys of the server.
+pub(super) fn show(console: &Console, product: &ProductArg) -> Result<()> {
+    print(console, |reader| {
+        Shown::read(reader, product.resolve(reader)?).map(Some)
+    })
+}
+
+/// What is shown of a product.
+struct Shown {
+    product: Product,
+    settings: ProductSettings,
+    /// Whether its current version is not a published release.
+    no_release: bool,
+    /// Whether there are other products, so that its slug is shown.
+    is_one_of_several: bool,
+}
+
+impl Shown {
+    fn read(reader: &Reader<'_>, product: Product) -> Result<Self> {
+        let settings = products::product_settings(reader, product.id)?;
+        Ok(Self {
+            no_release: products::current_is_no_release(reader, &settings)?,
+            is_one_of_several: products::Slugs::read(reader)?.are_several(),
+            settings,
+            product,
+        })
     }
-    warn_if_all_refused(&config);
-    let mut facts = to_json(&config);
+
+    fn warn(&self) {
+        if self.no_release {
+            message(
+                "warning: current_version is not a published release: programs are not told what is new; see `release list`",
+            );
+        }
+        if self.settings.minimum_version > self.settings.current_version {
+            message(
+                "warning: minimum_version is above current_version: even the newest program is refused",
+            );
+        }
+    }
+}
+
+/// Prints what `read` finds, if anything, and the signing keys of the server.
+fn print(console: &Console, read: impl FnOnce(&Reader<'_>) -> Result<Option<Shown>>) -> Result<()> {
+    let now = console.now().wall;
+    let (shown, published) = console
+        .db
+        .read_blocking(|reader| Ok((read(reader)?, signing_keys::published(reader, now)?)))?;
+    let mut facts = Map::new();
+    if let Some(shown) = &shown {
+        shown.warn();
+        // A shop with one product knows it by no slug.
+        if shown.is_one_of_several || console.output == OutputFormat::Json {
+            facts.insert("product".to_owned(), shown.product.slug.clone().into());
+        }
+        facts.extend(to_json(&shown.settings));
+    }
     if let Some(keys) = &published {
-        facts.extend(members(json!({
-            "signing_key_id": keys.current.id(),
-            "signing_public_key": keys.current.base64(),
-            "next_signing_key_id": keys.next.id(),
-            "next_signing_public_key": keys.next.base64(),
-        })));
+        facts.extend(key_facts(keys));
     }
     let rows: Vec<Vec<String>> = facts
         .iter()
@@ -123,12 +180,13 @@ fn show(console: &Console) -> Result<()> {
     console.show(&Value::Object(facts), &table)
 }
 
-fn warn_if_all_refused(config: &ProductSettings) {
-    if config.minimum_version > config.current_version {
-        message(
-            "warning: minimum_version is above current_version: even the newest program is refused",
-        );
-    }
+fn key_facts(keys: &Published) -> Map<String, Value> {
+    members(json!({
+        "signing_key_id": keys.current.id(),
+        "signing_public_key": keys.current.base64(),
+        "next_signing_key_id": keys.next.id(),
+        "next_signing_public_key": keys.next.base64(),
+    }))
 }
 
 /// The folder that the database is in.
