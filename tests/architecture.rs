@@ -124,7 +124,14 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     ("domains", &["audit", "licenses"]),
     (
         "handshake",
-        &["audit", "products", "domains", "licenses", "releases"],
+        &[
+            "audit",
+            "products",
+            "product_state",
+            "domains",
+            "licenses",
+            "releases",
+        ],
     ),
     (
         "integrate",

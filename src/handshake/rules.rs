@@ -61,8 +61,9 @@ impl std::fmt::Debug for OneTimeId {
 /// The operation that a site asks for in the third message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// List the released versions.
-    Versions,
+    /// List the released versions of the product with this slug, or of the one that the oldest license of the domain is
+    /// for.
+    Versions(Option<String>),
     /// Show the state of a license.
     License(LicenseKey),
     /// Bind a license to the site's domain, or confirm a transfer to it.
@@ -79,7 +80,7 @@ impl Operation {
     /// Its name in messages and in the database.
     pub(super) const fn as_str(&self) -> &'static str {
         match self {
-            Self::Versions => "versions",
+            Self::Versions(_) => "versions",
             Self::License(_) => "license",
             Self::Register(_) => "register",
             Self::Deregister(..) => "deregister",
@@ -91,7 +92,7 @@ impl Operation {
     /// The action in the audit log.
     pub(super) const fn audit_action(&self) -> &'static str {
         match self {
-            Self::Versions => "handshake.versions",
+            Self::Versions(_) => "handshake.versions",
             Self::License(_) => "handshake.license",
             Self::Register(_) => "handshake.register",
             Self::Deregister(..) => "handshake.deregister",
@@ -100,10 +101,22 @@ impl Operation {
         }
     }
 
+    /// The slug of the product that the operation names.
+    pub(super) fn product(&self) -> Option<&str> {
+        match self {
+            Self::Versions(slug) => slug.as_deref(),
+            Self::License(_)
+            | Self::Register(_)
+            | Self::Deregister(..)
+            | Self::Transfer(..)
+            | Self::CancelTransfer(_) => None,
+        }
+    }
+
     /// The key of the license that the operation is about.
     pub(super) const fn key(&self) -> Option<&LicenseKey> {
         match self {
-            Self::Versions => None,
+            Self::Versions(_) => None,
             Self::License(key)
             | Self::Register(key)
             | Self::Deregister(key, _)
@@ -127,7 +140,7 @@ pub(super) fn binding_after(
         return None;
     }
     match operation {
-        Operation::Versions => Some(binding),
+        Operation::Versions(_) => Some(binding),
         Operation::License(_) => binding.serves(site).then_some(binding),
         Operation::Register(_) => binding.register(site, now),
         Operation::Deregister(_, domain) => binding.unbind(domain),
@@ -196,7 +209,7 @@ mod tests {
         let (show, register) = (Operation::License(key), Operation::Register(key));
         let cancel = Operation::CancelTransfer(key);
         for (operation, site, binding, expected) in [
-            (&Operation::Versions, "any", &none, Some(&none)),
+            (&Operation::Versions(None), "any", &none, Some(&none)),
             (&show, "old", &bound, Some(&bound)),
             (&show, "new", &moving, Some(&moving)),
             (&show, "any", &bound, None),

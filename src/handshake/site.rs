@@ -10,6 +10,7 @@ use crate::domain::{DOMAIN_LEN_MAX, Domain};
 use crate::error::{Error, Result};
 use crate::licenses::{self, LicenseKey};
 use crate::security::client_address::ClientAddress;
+use crate::text::SLUG_MAX;
 use crate::web::body::{FromFields, JsonFields, Lenient};
 use crate::web::guards::RequestTime;
 use crate::web::not_served::{Accepted, NotServed, accepted};
@@ -61,10 +62,12 @@ fn operation(fields: &mut JsonFields) -> Option<Operation> {
     let name = text("operation", OPERATION_LEN_MAX);
     let domain = text("domain", DOMAIN_LEN_MAX);
     let new_domain = text("new_domain", DOMAIN_LEN_MAX);
+    // If it is malformed, no product can be meant: neither the named one nor that of the licenses.
+    let product = fields.optional_text("product", SLUG_MAX).ok();
     let key = || LicenseKey::parse(key.as_deref()?);
     let parse_domain = |text: Option<String>| Domain::parse(&text?);
     match name?.as_str() {
-        "versions" => Some(Operation::Versions),
+        "versions" => product.map(Operation::Versions),
         "license" => key().map(Operation::License),
         "register" => key().map(Operation::Register),
         "deregister" => Some(Operation::Deregister(key()?, parse_domain(domain)?)),

@@ -13,7 +13,7 @@ mod store;
 
 pub use change::{NewProduct, add, archive, rename};
 pub use program_settings::{
-    ProgramSettings, ProgramSettingsCache, SharedSettings, VersionInfo, snapshot,
+    ProductsInUse, ProgramSettings, ProgramSettingsCache, SharedSettings, VersionInfo, snapshot,
 };
 pub use rules::{Refusal, SessionPolicy, VersionsFile};
 pub use settings::{ProductSettings, product_settings, set};
@@ -71,6 +71,11 @@ pub fn get(reader: &Reader<'_>, id: ProductId) -> Result<Product> {
 /// [`Error::NotFound`] if there is none.
 pub fn find(reader: &Reader<'_>, slug: &str) -> Result<Product> {
     store::by_slug(reader, slug)?.ok_or_else(|| Error::not_found(Resource::Product, slug))
+}
+
+/// The id of the product with this slug, archived or not; `None` if there is none.
+pub fn with_slug(reader: &Reader<'_>, slug: &str) -> Result<Option<ProductId>> {
+    Ok(store::by_slug(reader, slug)?.map(|product| product.id))
 }
 
 /// The products that are not archived, the first one first. There is always one.

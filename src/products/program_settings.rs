@@ -1,7 +1,7 @@
 //! What programs are told and held to, at one moment: read from several tables at once, and cached until one of them
 //! changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::rules::{Refusal, VersionsFile};
@@ -33,10 +33,41 @@ pub struct ProgramSettings {
 /// What holds for the programs of all products, at one moment.
 #[derive(Clone, Debug)]
 pub struct SharedSettings {
+    /// The products that are not archived, by slug.
+    pub products: ProductsInUse,
     /// The accepted API keys, each with its product.
     pub api_keys: AcceptedKeys,
     /// The rate limits.
     pub limits: GroupRules,
+}
+
+/// The products that are not archived, by slug.
+#[derive(Clone, Debug, Default)]
+pub struct ProductsInUse {
+    by_slug: HashMap<String, ProductId>,
+    /// Whether [`ProductId::FIRST`] is one of them.
+    first_is_in_use: bool,
+}
+
+impl ProductsInUse {
+    fn read(reader: &Reader<'_>) -> Result<Self> {
+        let mut all = Self::default();
+        for product in super::in_use(reader)? {
+            all.first_is_in_use |= product.id == ProductId::FIRST;
+            all.by_slug.insert(product.slug, product.id);
+        }
+        Ok(all)
+    }
+
+    /// The product of this slug; `None` if it is unknown or archived.
+    pub fn with_slug(&self, slug: &str) -> Option<ProductId> {
+        self.by_slug.get(slug).copied()
+    }
+
+    /// The first product; `None` if it is archived.
+    pub fn first(&self) -> Option<ProductId> {
+        self.first_is_in_use.then_some(ProductId::FIRST)
+    }
 }
 
 /// The information about versions for a program of one version.
@@ -134,6 +165,7 @@ impl ProgramSettingsCache {
     fn reload_shared(&self, reader: &Reader<'_>) -> Result<Arc<SharedSettings>> {
         let generation = reader.generation();
         let settings = Arc::new(SharedSettings {
+            products: ProductsInUse::read(reader)?,
             api_keys: api_keys::accepted(reader)?,
             limits: limits::group_rules(reader)?,
         });

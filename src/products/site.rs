@@ -1,4 +1,4 @@
-//! Public handlers: the list of versions, without an API key and without a handshake.
+//! Public handlers: the lists of versions, without an API key and without a handshake.
 
 use std::convert::Infallible;
 use std::io::Cursor;
@@ -9,7 +9,7 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::{Responder, Response};
 use rocket::{Route, get, response, routes};
 
-use super::ProgramSettings;
+use super::{ProductsInUse, ProgramSettings};
 use crate::app::App;
 use crate::id::ProductId;
 use crate::web::not_served::NotServed;
@@ -68,17 +68,22 @@ impl<'r> FromRequest<'r> for IfNoneMatch<'r> {
     }
 }
 
+/// The response with the versions of the product that `choose` finds among those in use.
 async fn respond(
     app: &App,
+    choose: impl FnOnce(&ProductsInUse) -> Option<ProductId>,
     if_none_match: IfNoneMatch<'_>,
     format: Format,
 ) -> Result<VersionsResponse, NotServed> {
     // Other handlers report a database error; this one, for unauthenticated callers, responds with a bare 503.
-    let settings = app.program_settings.get(&app.db, ProductId::FIRST).await;
-    let settings = settings.map_err(|error| {
+    let cannot_be_read = |error| {
         log::debug!("the list of versions cannot be read: {error}");
         NotServed
-    })?;
+    };
+    let cache = &app.program_settings;
+    let shared = cache.shared(&app.db).await.map_err(cannot_be_read)?;
+    let product = choose(&shared.products).ok_or(NotServed)?;
+    let settings = cache.get(&app.db, product).await.map_err(cannot_be_read)?;
     let not_modified = settings.versions.matches(if_none_match.0);
     Ok(VersionsResponse {
         settings,
@@ -87,19 +92,35 @@ async fn respond(
     })
 }
 
-/// The list of versions for sites.
+/// The list of versions of the first product, for sites.
 #[get("/versions.json")]
 async fn json(if_none_match: IfNoneMatch<'_>, app: &App) -> Result<VersionsResponse, NotServed> {
-    respond(app, if_none_match, Format::Json).await
+    respond(app, ProductsInUse::first, if_none_match, Format::Json).await
 }
 
-/// The list of versions for shell scripts.
+/// The list of versions of the first product, for shell scripts.
 #[get("/versions.txt")]
 async fn text(if_none_match: IfNoneMatch<'_>, app: &App) -> Result<VersionsResponse, NotServed> {
-    respond(app, if_none_match, Format::Text).await
+    respond(app, ProductsInUse::first, if_none_match, Format::Text).await
+}
+
+/// The list of versions of the product that the name of the file begins with: `<slug>.json` or `<slug>.txt`.
+#[get("/versions/<file>")]
+async fn of_product(
+    file: &str,
+    if_none_match: IfNoneMatch<'_>,
+    app: &App,
+) -> Result<VersionsResponse, NotServed> {
+    // No slug contains a dot.
+    let (slug, format) = match file.split_once('.') {
+        Some((slug, "json")) => (slug, Format::Json),
+        Some((slug, "txt")) => (slug, Format::Text),
+        _ => return Err(NotServed),
+    };
+    respond(app, |all| all.with_slug(slug), if_none_match, format).await
 }
 
 /// The public routes.
 pub fn routes() -> Vec<Route> {
-    routes![json, text]
+    routes![json, text, of_product]
 }
