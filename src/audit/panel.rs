@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 
 use super::{Entry, EntryFilter};
 use crate::app::App;
+use crate::db::Reader;
 use crate::error::{Error, Result};
 use crate::paging::{Cursor, PageRequest};
 use crate::panel::Support;
+use crate::products::Slugs;
 use crate::text;
 use crate::web::csv::Csv;
 use crate::web::html::{HtmlReply, path_with_query};
@@ -42,6 +44,18 @@ const MODULES: &[&str] = &[
     "keys",
     "integrate",
 ];
+
+/// The module whose actions a shop with one product does not have.
+const OF_SEVERAL_PRODUCTS: &str = "products";
+
+/// The modules that the filter offers.
+fn modules_offered(reader: &Reader<'_>) -> Result<Vec<&'static str>> {
+    let are_several = Slugs::read(reader)?.are_several();
+    let modules = MODULES.iter().copied();
+    Ok(modules
+        .filter(|module| are_several || *module != OF_SEVERAL_PRODUCTS)
+        .collect())
+}
 
 /// The query of the page.
 #[derive(Debug, FromForm)]
@@ -106,8 +120,9 @@ async fn list(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
         Ok(filter) => filter,
         // Some browsers have no date picker, so the date may be mistyped: the other filters stay.
         Err(Error::Invalid { field: "since", .. }) => {
+            let modules = app.db.read(modules_offered).await?;
             let values = json!({
-                "rows": [], "modules": MODULES, "filter": view.values(), "wrong": "since",
+                "rows": [], "modules": modules, "filter": view.values(), "wrong": "since",
                 "table": null, "newer": null, "older": null,
             });
             let status = Status::UnprocessableEntity;
@@ -118,14 +133,17 @@ async fn list(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
         Err(other) => return Err(other.into()),
     };
     let page_request = PageRequest { from, limit: PAGE };
-    let page = app
+    let (page, modules) = app
         .db
-        .read(move |reader| super::page(reader, &filter, &page_request))
+        .read(move |reader| {
+            let page = super::page(reader, &filter, &page_request)?;
+            Ok((page, modules_offered(reader)?))
+        })
         .await?;
     let links = PAGER.links(&view.pairs(), &page, |entry: &Entry| [entry.id.to_string()]);
     let values = json!({
         "rows": page.rows.iter().map(row).collect::<Vec<_>>(),
-        "modules": MODULES,
+        "modules": modules,
         "filter": view.values(),
         "wrong": null,
         "table": path_with_query("/lizenzserver/audit.csv", &view.pairs()),

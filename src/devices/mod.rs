@@ -177,9 +177,9 @@ pub fn list(reader: &Reader<'_>, license_id: LicenseId) -> Result<Vec<Device>> {
     store::list(reader, license_id)
 }
 
-/// Each version that devices last ran, and how many devices.
-pub fn versions(reader: &Reader<'_>) -> Result<Vec<(Version, u32)>> {
-    store::versions(reader)
+/// Each version of a product that devices last ran, and how many devices.
+pub fn versions(reader: &Reader<'_>, product: ProductId) -> Result<Vec<(Version, u32)>> {
+    store::versions(reader, product)
 }
 
 /// Frees a slot. The caller ends the device's session first.

@@ -6,7 +6,7 @@ use super::{ClientIdentity, Device};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
-use crate::id::{DeviceId, LicenseId};
+use crate::id::{DeviceId, LicenseId, ProductId};
 use crate::sql;
 use crate::version::Version;
 
@@ -61,8 +61,9 @@ pub(super) fn list(reader: &Reader<'_>, license_id: LicenseId) -> Result<Vec<Dev
     )
 }
 
-pub(super) fn versions(reader: &Reader<'_>) -> Result<Vec<(Version, u32)>> {
-    reader.list(sql!("devices/versions"), [], |row| {
+pub(super) fn versions(reader: &Reader<'_>, product: ProductId) -> Result<Vec<(Version, u32)>> {
+    let params = named_params! { ":product_id": product };
+    reader.list(sql!("devices/versions"), params, |row| {
         Ok((row.get("client_version")?, row.get("devices")?))
     })
 }

@@ -7,7 +7,7 @@ mod rules;
 mod store;
 mod usage;
 
-pub use rules::Notice;
+pub use rules::{NamedProduct, Notice};
 pub use usage::{Period, Sample, UsageCache};
 
 use std::sync::Arc;
@@ -150,9 +150,13 @@ pub fn monitor(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Monitor> 
     })
 }
 
-/// The number of devices that last ran a version older than `version`.
-pub fn devices_older_than(reader: &Reader<'_>, version: Version) -> Result<u32> {
-    let versions = devices::versions(reader)?;
+/// The number of devices that last ran a version of a product that is older than `version`.
+pub fn devices_older_than(
+    reader: &Reader<'_>,
+    product: ProductId,
+    version: Version,
+) -> Result<u32> {
+    let versions = devices::versions(reader, product)?;
     let older = versions.iter().filter(|(last_run, _)| *last_run < version);
     Ok(older.map(|(_, count)| count).sum())
 }
@@ -293,7 +297,6 @@ pub fn dashboard(
     let (failed, refused): (Vec<_>, Vec<_>) = counted
         .into_iter()
         .partition(|(code, _)| code == LOGIN_FAILED);
-    let config = products::product_settings(reader, ProductId::FIRST)?;
     let owners = admins::list(reader)?.into_iter();
     let owners_without_totp =
         owners.filter(|admin| admin.role == admins::Role::Owner && !admin.has_totp);
@@ -301,8 +304,7 @@ pub fn dashboard(
         expiring: licenses.expiring,
         refused: rules::refused(&refused),
         failed_logins: failed.iter().map(|(_, count)| count).sum(),
-        minimum_above_current: config.minimum_version > config.current_version,
-        unreviewed: !products::reviewed(reader, ProductId::FIRST)?,
+        products: product_facts(reader)?,
         owners_without_totp: u32::try_from(owners_without_totp.count()).unwrap_or(u32::MAX),
         backup_overdue: host.backup_overdue,
         damaged: host.damaged,
@@ -319,4 +321,22 @@ pub fn dashboard(
         levels,
         notices: rules::notices(&facts),
     })
+}
+
+/// What notices say of the products in use. They are named if there are several.
+fn product_facts(reader: &Reader<'_>) -> Result<Vec<rules::ProductFacts>> {
+    let in_use = products::in_use(reader)?;
+    let are_several = in_use.len() > 1;
+    let facts = in_use.into_iter().map(|product| {
+        let config = products::product_settings(reader, product.id)?;
+        Ok(rules::ProductFacts {
+            minimum_above_current: config.minimum_version > config.current_version,
+            unreviewed: !products::reviewed(reader, product.id)?,
+            named: are_several.then_some(NamedProduct {
+                slug: product.slug,
+                name: product.name,
+            }),
+        })
+    });
+    facts.collect()
 }

@@ -7,8 +7,11 @@ const CERTIFICATE_DAYS: i64 = 2;
 /// How many failed logins on one day are no mere typing errors.
 const MANY_LOGINS: u32 = 10;
 
+/// For how many products at most a notice appears.
+const PRODUCTS_MAX: usize = 10;
+
 /// The facts that notices are made from.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "independent facts, not the states of one thing"
@@ -20,10 +23,8 @@ pub(super) struct Facts {
     pub(super) refused: Refused,
     /// Failed logins today.
     pub(super) failed_logins: u32,
-    /// Whether the minimum version is above the current version.
-    pub(super) minimum_above_current: bool,
-    /// Whether no administrator has reviewed the client configuration yet.
-    pub(super) unreviewed: bool,
+    /// The products in use.
+    pub(super) products: Vec<ProductFacts>,
     /// Owners without a second factor.
     pub(super) owners_without_totp: u32,
     /// Whether the newest backup is older than it should be.
@@ -40,6 +41,26 @@ pub(super) struct Facts {
     pub(super) certificate_days: i64,
 }
 
+/// What notices say of a product.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ProductFacts {
+    /// How notices name it; `None` if it is the only one.
+    pub(super) named: Option<NamedProduct>,
+    /// Whether its minimum version is above its current version.
+    pub(super) minimum_above_current: bool,
+    /// Whether no administrator has reviewed its settings yet.
+    pub(super) unreviewed: bool,
+}
+
+/// A product as a notice names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedProduct {
+    /// Its name in addresses.
+    pub slug: String,
+    /// Its name for people.
+    pub name: String,
+}
+
 /// How often programs were refused today, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Refused {
@@ -51,7 +72,7 @@ pub(super) struct Refused {
 }
 
 /// A notice about something that needs attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// How urgent: `bad`, `warn` or `info`.
     pub tone: &'static str,
@@ -61,6 +82,8 @@ pub struct Notice {
     pub n: i64,
     /// Whether only owners can resolve it.
     pub for_owners: bool,
+    /// The product that it is about, if there are several.
+    pub product: Option<NamedProduct>,
 }
 
 /// The notices for these facts, most urgent first.
@@ -74,11 +97,24 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
     let as_count = |yes: bool| i64::from(yes);
     let shown_drift = Some(facts.drift_ms.abs()).filter(|ms| *ms > DRIFT_MS);
     let certificate_days = Some(facts.certificate_days).filter(|days| *days >= CERTIFICATE_DAYS);
-    let all = [
+    let of_server = |(tone, name, n): (&'static str, &'static str, i64)| Notice {
+        tone,
+        name,
+        n,
+        for_owners: matches!(name, "backup" | "backup_folder" | "owners"),
+        product: None,
+    };
+    let mut all: Vec<Notice> = [
         ("bad", "damage", as_count(facts.damaged)),
         ("bad", "clock", shown_drift.unwrap_or(0) / 60_000),
         ("bad", "certificate", certificate_days.unwrap_or(0)),
-        ("bad", "minimum", as_count(facts.minimum_above_current)),
+    ]
+    .map(of_server)
+    .into();
+    all.extend(of_products(facts, ("bad", "minimum"), |product| {
+        product.minimum_above_current
+    }));
+    let rest = [
         ("bad", "api_key", refused.bad_api_key.into()),
         ("bad", "backup_folder", as_count(facts.backup_folder_away)),
         ("warn", "backup", as_count(facts.backup_overdue)),
@@ -89,17 +125,31 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
         ("warn", "no_slot", refused.no_slot.into()),
         ("warn", "expiring", facts.expiring.into()),
         ("info", "owners", facts.owners_without_totp.into()),
-        ("info", "unreviewed", as_count(facts.unreviewed)),
-        ("info", "only_here", as_count(facts.only_here)),
     ];
-    let due = all.into_iter().filter(|(_, _, n)| *n > 0);
-    due.map(|(tone, name, n)| Notice {
+    all.extend(rest.map(of_server));
+    all.extend(of_products(facts, ("info", "unreviewed"), |product| {
+        product.unreviewed
+    }));
+    all.push(of_server(("info", "only_here", as_count(facts.only_here))));
+    all.retain(|notice| notice.n > 0);
+    all
+}
+
+/// A notice for each product that it concerns.
+fn of_products(
+    facts: &Facts,
+    (tone, name): (&'static str, &'static str),
+    concerns: fn(&ProductFacts) -> bool,
+) -> impl Iterator<Item = Notice> {
+    let products = facts.products.iter();
+    let concerned = products.filter(move |product| concerns(product));
+    concerned.take(PRODUCTS_MAX).map(move |product| Notice {
         tone,
         name,
-        n,
-        for_owners: matches!(name, "backup" | "backup_folder" | "owners"),
+        n: 1,
+        for_owners: false,
+        product: product.named.clone(),
     })
-    .collect()
 }
 
 /// Picks the refusals for which there is a notice.
@@ -121,18 +171,32 @@ pub(super) fn refused(by_code: &[(String, u32)]) -> Refused {
 mod tests {
     use super::*;
 
+    fn product(minimum_above_current: bool, unreviewed: bool) -> ProductFacts {
+        ProductFacts {
+            named: None,
+            minimum_above_current,
+            unreviewed,
+        }
+    }
+
     #[test]
     fn each_notice_appears_once_and_the_most_urgent_comes_first() {
-        let quiet = Facts::default();
         let by_code = [("license_suspended".to_owned(), 3), ("other".to_owned(), 9)];
         for (facts, expected) in [
-            (quiet, vec![]),
+            (Facts::default(), vec![]),
+            (
+                Facts {
+                    products: vec![product(false, false)],
+                    ..Facts::default()
+                },
+                vec![],
+            ),
             (
                 Facts {
                     expiring: 2,
-                    minimum_above_current: true,
+                    products: vec![product(true, false)],
                     refused: refused(&by_code),
-                    ..quiet
+                    ..Facts::default()
                 },
                 vec![("minimum", 1), ("suspended", 3), ("expiring", 2)],
             ),
@@ -141,16 +205,16 @@ mod tests {
                     drift_ms: -181_000,
                     owners_without_totp: 1,
                     backup_overdue: true,
-                    ..quiet
+                    ..Facts::default()
                 },
                 vec![("clock", 3), ("backup", 1), ("owners", 1)],
             ),
             (
                 Facts {
                     certificate_days: 3,
-                    minimum_above_current: true,
+                    products: vec![product(true, false)],
                     damaged: true,
-                    ..quiet
+                    ..Facts::default()
                 },
                 vec![("damage", 1), ("certificate", 3), ("minimum", 1)],
             ),
@@ -159,8 +223,8 @@ mod tests {
                     drift_ms: DRIFT_MS,
                     certificate_days: 1,
                     only_here: true,
-                    unreviewed: true,
-                    ..quiet
+                    products: vec![product(false, true)],
+                    ..Facts::default()
                 },
                 vec![("unreviewed", 1), ("only_here", 1)],
             ),
@@ -168,5 +232,29 @@ mod tests {
             let found: Vec<_> = notices(&facts).iter().map(|it| (it.name, it.n)).collect();
             assert_eq!(found, expected, "{facts:?}");
         }
+    }
+
+    #[test]
+    fn each_product_has_its_own_notice_up_to_a_limit() {
+        let named = |number: usize| NamedProduct {
+            slug: format!("p{number}"),
+            name: format!("Product {number}"),
+        };
+        let products = (0..=PRODUCTS_MAX).map(|number| ProductFacts {
+            named: Some(named(number)),
+            ..product(true, number == 7)
+        });
+        let facts = Facts {
+            products: products.collect(),
+            ..Facts::default()
+        };
+        let found = notices(&facts);
+        let named_in = |name: &str| -> Vec<_> {
+            let found = found.iter().filter(|notice| notice.name == name);
+            found.filter_map(|notice| notice.product.clone()).collect()
+        };
+        let first: Vec<_> = (0..PRODUCTS_MAX).map(named).collect();
+        assert_eq!(named_in("minimum"), first);
+        assert_eq!(named_in("unreviewed"), [named(7)]);
     }
 }

@@ -1,3 +1,8 @@
--- How many devices last ran each version. The caller compares versions, as numbers.
--- scan ok: before older programs are refused, which concerns all devices
-select client_version, count(*) as devices from devices group by client_version limit 10000;
+-- How many devices last ran each version of a product. The caller compares versions, as numbers.
+-- :product_id integer
+-- scan ok: before older programs are refused, which concerns all devices of the product
+select d.client_version, count(*) as devices
+from devices d join licenses l on l.license_id = d.license_id
+where l.product_id = :product_id
+group by d.client_version
+limit 10000;

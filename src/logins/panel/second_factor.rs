@@ -39,6 +39,7 @@ async fn totp_values(request: &PanelRequest<'_>, app: &App) -> Result<Value> {
     let Some(pending) = state.pending else {
         return Ok(json!({ "pending": null, "required": required }));
     };
+    // The login is one for all products: it is named after the first one, as it was before there were others.
     let settings = app.program_settings.get(&app.db, ProductId::FIRST).await?;
     let product = &settings.config.client_name;
     let issuer = if product.is_empty() { ISSUER } else { product };

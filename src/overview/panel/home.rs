@@ -12,11 +12,13 @@ use crate::clock::UnixMs;
 use crate::config::{Config, TlsMode};
 use crate::db::Db;
 use crate::error::{Doing, Error, Result};
-use crate::overview::{self, Dashboard, HostFacts, InMemory, Period, RunningServer, Sample};
+use crate::overview::{
+    self, Dashboard, HostFacts, InMemory, Notice, Period, RunningServer, Sample,
+};
 use crate::panel::Support;
 use crate::tls::Certificates;
 use crate::web::chart::{self, Point};
-use crate::web::html::HtmlReply;
+use crate::web::html::{HtmlReply, path_with_query};
 
 const DAY_MS: i64 = 86_400_000;
 const HOUR: Duration = Duration::from_hours(1);
@@ -104,7 +106,8 @@ fn home_values(dashboard: &Dashboard, period: Period) -> Value {
                 "tone": notice.tone,
                 "name": notice.name,
                 "n": notice.n,
-                "link": link_of(notice.name),
+                "product": notice.product.as_ref().map(|product| &product.name),
+                "link": link_of(notice),
             })
         })
         .collect();
@@ -125,9 +128,9 @@ fn home_values(dashboard: &Dashboard, period: Period) -> Value {
     })
 }
 
-/// The page on which the reason for the notice `name` can be removed.
-fn link_of(name: &str) -> &'static str {
-    match name {
+/// The page on which the reason for a notice can be removed.
+fn link_of(notice: &Notice) -> String {
+    let page = match notice.name {
         "damage" | "backup_folder" | "backup" => "/lizenzserver/backups",
         "minimum" | "api_key" | "too_old" | "unreviewed" => "/lizenzserver/config",
         "logins" => "/lizenzserver/profile",
@@ -138,7 +141,12 @@ fn link_of(name: &str) -> &'static str {
         "owners" => "/lizenzserver/admins",
         // The clock, the certificate and the addresses of the server.
         _ => "/lizenzserver/integrate",
-    }
+    };
+    let product = notice.product.as_ref();
+    product.map_or_else(
+        || page.to_owned(),
+        |product| path_with_query(page, &[("product", &product.slug)]),
+    )
 }
 
 fn point(level: &Sample) -> Point {

@@ -67,7 +67,7 @@ async fn confirm(request: &PanelRequest<'_>, page: &str, version: &str, db: &Db)
         Ok((
             release,
             config,
-            overview::devices_older_than(reader, version)?,
+            overview::devices_older_than(reader, product, version)?,
         ))
     });
     let (release, config, older) = read.await?;
