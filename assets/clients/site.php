@@ -22,8 +22,11 @@ const AUTHORITY = null;                             // a PEM file, if the server
 const STORE = null;                                 // a folder for ids; null: one in the folder for temporary files
 const LIFE = 30;                                    // seconds that an id is stored
 
-/** Every released version. */
-function versions(): ?array { return handshake('versions', []); }
+/** Every released version of the product with this short name; by default of the one that this site has a license of. */
+function versions(?string $product = null): ?array
+{
+    return handshake('versions', $product === null ? [] : ['product' => $product]);
+}
 
 /** The state of the license. */
 function license(string $key): ?array { return handshake('license', ['license_key' => $key]); }
@@ -50,7 +53,7 @@ function handshake(string $operation, array $details): ?array
 {
     $request_id = bin2hex(random_bytes(32));
     $request = ['domain' => parse_url(ORIGIN, PHP_URL_HOST), 'request_id' => $request_id];
-    if ($details !== [] && $operation !== 'deregister') {
+    if (isset($details['license_key']) && $operation !== 'deregister') {
         $request['license_key'] = $details['license_key'];
     }
     write($request_id, ['awaits' => 'challenge']);

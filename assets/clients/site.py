@@ -31,9 +31,9 @@ AUTHORITY = None                             # a PEM file, if the server's certi
 STORE = os.path.join(tempfile.gettempdir(), "license-handshake-%d" % os.getuid())
 LIFE = 30                                    # seconds that an id is stored
 
-def versions():
-    """Every released version."""
-    return _handshake("versions", {})
+def versions(product=None):
+    """Every released version of the product with this short name; by default of the one that this site has a license of."""
+    return _handshake("versions", {} if product is None else {"product": product})
 def license(key):
     """The state of the license."""
     return _handshake("license", {"license_key": key})
@@ -53,7 +53,7 @@ def cancel_transfer(key):
 def _handshake(operation, details):
     request_id = secrets.token_hex(32)
     request = {"domain": urllib.parse.urlsplit(ORIGIN).hostname, "request_id": request_id}
-    if details and operation != "deregister":
+    if "license_key" in details and operation != "deregister":
         request["license_key"] = details["license_key"]
     _write(request_id, {"awaits": "challenge"})
     try:
