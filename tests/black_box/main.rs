@@ -86,6 +86,7 @@ mod front {
 mod handshake {
     pub mod callbacks;
     pub mod messages;
+    pub mod products;
     mod refusals;
     mod tls_errors;
 }
@@ -118,6 +119,9 @@ mod panel {
     pub mod permissions;
 }
 mod products {
+    mod apart;
+    mod archived;
+    mod commands;
     mod panel;
     mod versions;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::Server;
+use crate::support::{Client, Server};
 
 /// The command that sets a rate limit.
 pub const fn limit<'a>(group: &'a str, per_minute: &'a str, burst: &'a str) -> [&'a str; 7] {
@@ -43,3 +43,39 @@ pub fn started(settings: &[(&str, &str)], commands: &[&[&str]]) -> Server {
 
 /// A well-formed key that no license has.
 pub const UNKNOWN: &str = "00000-00000-00000-00000-00000";
+
+/// The slug of the first product of [`two_products`].
+pub const FIRST: &str = "notes";
+/// The slug of its second product.
+pub const SECOND: &str = "ledger";
+
+/// A server with the products [`FIRST`] and [`SECOND`] and the customer Ada, after these further commands; and clients
+/// with the API key of each product.
+pub fn two_products(settings: &[(&str, &str)], commands: &[&[&str]]) -> (Server, [Client; 2]) {
+    let prepare: [&[&str]; 3] = [
+        &["config", "set", "client_name=Notes"],
+        &["product", "add", "Ledger"],
+        &["customer", "add", "Ada"],
+    ];
+    let server = started(settings, &[&prepare, commands].concat());
+    let clients = [FIRST, SECOND].map(|product| {
+        let shown = server.json(&["config", "show", "--product", product]);
+        server.client().with_key(shown["api_key"].as_str().unwrap())
+    });
+    (server, clients)
+}
+
+/// Issues a license of a product; its key.
+pub fn issue_of(server: &Server, product: &str, more: &[&str]) -> String {
+    let issue = [
+        "license",
+        "issue",
+        "--customer",
+        "Ada",
+        "--product",
+        product,
+    ];
+    let issued = server.json(&[&issue, more].concat());
+    let key = &issued["licenses"][0]["license_key"];
+    key.as_str().unwrap().to_owned()
+}

@@ -146,3 +146,22 @@ fn notices_that_only_owners_can_resolve_are_shown_to_owners_only() {
     let admin = server.logged_in_browser("admin").get("").text;
     assert!(!admin.contains("There is no recent backup") && !admin.contains("password alone"));
 }
+
+#[test]
+fn notices_about_settings_name_the_product_if_there_are_several() {
+    let server = Server::start();
+    server.json(&["config", "set", "client_name=Notes & more"]);
+    let reversed = "update client_configs set minimum_version = '9.0.0'";
+    database::change(&server, reversed);
+    let mut panel = server.logged_in_browser("support");
+    let notice = "The minimum version is above the version you offer";
+    let link = "href=\"/lizenzserver/config\"";
+    let page = panel.get("").text;
+    assert!(page.contains(&format!("{link}>{notice}")), "{page}");
+    server.json(&["product", "add", "Ledger"]);
+    let page = panel.get("").text;
+    let link = "href=\"/lizenzserver/config?product=notes-more\"";
+    let named = format!("{link}>Notes &amp; more: {notice}");
+    assert!(page.contains(&named), "{page}");
+    assert!(!page.contains("Ledger: "), "its settings are in order");
+}
