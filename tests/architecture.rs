@@ -9,6 +9,8 @@
     reason = "a test may stop the test run"
 )]
 
+#[path = "architecture/documents.rs"]
+mod documents;
 #[path = "architecture/operations.rs"]
 mod operations;
 #[path = "architecture/sizes.rs"]
@@ -478,26 +480,6 @@ fn every_query_is_used_once_prepares_and_is_served_by_an_index() {
 }
 
 #[test]
-fn the_readme_names_the_commands_the_files_and_every_core_module() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    for word in [
-        "cargo run --release",
-        "cargo test",
-        "cargo bench",
-        "CHANGELOG.md",
-        "license-server.toml",
-    ] {
-        assert!(readme.contains(word), "{word}");
-    }
-    for module in CORE {
-        assert!(
-            readme.contains(&format!("`{module}`")),
-            "the README does not name the module {module}"
-        );
-    }
-}
-
-#[test]
 fn every_action_of_the_audit_log_has_a_text_in_both_languages() {
     let source: String = files("src", "rs").into_values().collect();
     let texts = files("assets/i18n", "toml");
@@ -561,50 +543,5 @@ fn every_module_with_audit_entries_has_a_filter() {
         }
     }
     assert!(audited.len() > 8, "the test searches for the wrong strings");
-    assert!(violations.is_empty(), "{violations:#?}");
-}
-
-/// Every row of guarantees that `tests/README.md` must have, by letter and number.
-const ROWS: &[(char, u32)] = &[('N', 8), ('C', 8), ('K', 6), ('P', 11), ('D', 8)];
-
-#[test]
-fn every_guarantee_names_tests_that_exist() {
-    let table = fs::read_to_string(root().join("tests/README.md")).unwrap();
-    let rows: BTreeMap<&str, &str> = table
-        .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
-        .flat_map(|(names, rest)| names.split(", ").map(move |name| (name, rest)))
-        .collect();
-    let mut violations = Vec::new();
-    for (letter, count) in ROWS {
-        for number in 1..=*count {
-            let row = format!("{letter}{number}");
-            match rows.get(row.as_str()) {
-                Some(tests) if tests.contains("::") => {}
-                _ => violations.push(format!("{row} names no test")),
-            }
-        }
-    }
-    let sources: Vec<_> = ["src", "tests"]
-        .map(|root| files(root, "rs"))
-        .into_iter()
-        .flatten()
-        .collect();
-    for named in table.split('`').filter(|piece| piece.contains("::")) {
-        let (file, test) = named.split_once("::").unwrap();
-        let file = if file.starts_with("src/") {
-            file.to_owned()
-        } else {
-            format!("tests/{file}")
-        };
-        let exists = sources.iter().any(|(path, text)| {
-            let stem = path.with_extension("");
-            let same_file = stem == Path::new(&file) || stem == Path::new(&file).join("mod");
-            same_file && text.contains(&format!("fn {test}("))
-        });
-        if !exists {
-            violations.push(format!("there is no test {named}"));
-        }
-    }
     assert!(violations.is_empty(), "{violations:#?}");
 }

@@ -97,24 +97,11 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
     let as_count = |yes: bool| i64::from(yes);
     let shown_drift = Some(facts.drift_ms.abs()).filter(|ms| *ms > DRIFT_MS);
     let certificate_days = Some(facts.certificate_days).filter(|days| *days >= CERTIFICATE_DAYS);
-    let of_server = |(tone, name, n): (&'static str, &'static str, i64)| Notice {
-        tone,
-        name,
-        n,
-        for_owners: matches!(name, "backup" | "backup_folder" | "owners"),
-        product: None,
-    };
-    let mut all: Vec<Notice> = [
+    let all = [
         ("bad", "damage", as_count(facts.damaged)),
         ("bad", "clock", shown_drift.unwrap_or(0) / 60_000),
         ("bad", "certificate", certificate_days.unwrap_or(0)),
-    ]
-    .map(of_server)
-    .into();
-    all.extend(of_products(facts, ("bad", "minimum"), |product| {
-        product.minimum_above_current
-    }));
-    let rest = [
+        ("bad", "minimum", facts.count(|it| it.minimum_above_current)),
         ("bad", "api_key", refused.bad_api_key.into()),
         ("bad", "backup_folder", as_count(facts.backup_folder_away)),
         ("warn", "backup", as_count(facts.backup_overdue)),
@@ -125,31 +112,46 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
         ("warn", "no_slot", refused.no_slot.into()),
         ("warn", "expiring", facts.expiring.into()),
         ("info", "owners", facts.owners_without_totp.into()),
+        ("info", "unreviewed", facts.count(|it| it.unreviewed)),
+        ("info", "only_here", as_count(facts.only_here)),
     ];
-    all.extend(rest.map(of_server));
-    all.extend(of_products(facts, ("info", "unreviewed"), |product| {
-        product.unreviewed
-    }));
-    all.push(of_server(("info", "only_here", as_count(facts.only_here))));
-    all.retain(|notice| notice.n > 0);
-    all
+    let due = all.into_iter().filter(|(_, _, n)| *n > 0);
+    due.flat_map(|(tone, name, n)| {
+        let notice = Notice {
+            tone,
+            name,
+            n,
+            for_owners: matches!(name, "backup" | "backup_folder" | "owners"),
+            product: None,
+        };
+        match name {
+            "minimum" => facts.for_each(&notice, |it| it.minimum_above_current),
+            "unreviewed" => facts.for_each(&notice, |it| it.unreviewed),
+            _ => vec![notice],
+        }
+    })
+    .collect()
 }
 
-/// A notice for each product that it concerns.
-fn of_products(
-    facts: &Facts,
-    (tone, name): (&'static str, &'static str),
-    concerns: fn(&ProductFacts) -> bool,
-) -> impl Iterator<Item = Notice> {
-    let products = facts.products.iter();
-    let concerned = products.filter(move |product| concerns(product));
-    concerned.take(PRODUCTS_MAX).map(move |product| Notice {
-        tone,
-        name,
-        n: 1,
-        for_owners: false,
-        product: product.named.clone(),
-    })
+impl Facts {
+    /// How many products a notice concerns.
+    fn count(&self, concerned: fn(&ProductFacts) -> bool) -> i64 {
+        let products = self.products.iter();
+        let count = products.filter(|product| concerned(product)).count();
+        i64::try_from(count).unwrap_or(i64::MAX)
+    }
+
+    /// A notice about each product that it concerns.
+    fn for_each(&self, notice: &Notice, concerned: fn(&ProductFacts) -> bool) -> Vec<Notice> {
+        let products = self.products.iter();
+        let concerned = products.filter(|product| concerned(product));
+        let notices = concerned.take(PRODUCTS_MAX).map(|product| Notice {
+            n: 1,
+            product: product.named.clone(),
+            ..notice.clone()
+        });
+        notices.collect()
+    }
 }
 
 /// Picks the refusals for which there is a notice.

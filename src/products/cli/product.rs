@@ -9,6 +9,7 @@ use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
 use crate::console::{Console, Table};
 use crate::error::Result;
+use crate::id::ProductId;
 use crate::products::{self, NewProduct, Product};
 
 /// `product …`
@@ -52,22 +53,30 @@ pub fn run(console: &Console, command: ProductCommand) -> Result<()> {
         }
         ProductCommand::List => list(console),
         ProductCommand::Rename { slug, name } => {
+            let id = id_of(console, &slug)?;
             let renamed = write(console, "products.rename", move |act| {
-                let id = products::find(act.tx, &slug)?.id;
                 products::rename(act, id, &name)
             })?;
             let line = format!("product {} is named {}", renamed.slug, renamed.name);
             console.show_line(&json!({ "products": [document(&renamed)] }), &line)
         }
         ProductCommand::Archive { slug } => {
+            let id = id_of(console, &slug)?;
             let archived = write(console, "products.archive", move |act| {
-                let id = products::find(act.tx, &slug)?.id;
                 products::archive(act, id)
             })?;
             let line = format!("product {} archived", archived.slug);
             console.show_line(&json!({ "products": [document(&archived)] }), &line)
         }
     }
+}
+
+/// The id of the product with this slug, which never changes.
+fn id_of(console: &Console, slug: &str) -> Result<ProductId> {
+    let product = console
+        .db
+        .read_blocking(|reader| products::find(reader, slug))?;
+    Ok(product.id)
 }
 
 /// Runs `operation` in a transaction, on behalf of the operator.
