@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Buyer, Extension, Kind, License, ListQuery, Order, Term};
+use super::{Buyer, Extension, Kind, License, LicenseSearch, Order, Term};
 use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
 use crate::console::{Console, Extent, Table};
@@ -135,7 +135,7 @@ pub fn issue(console: &Console, issue: Issue) -> Result<()> {
 pub fn list(console: &Console, product: &ProductArg, search: &str) -> Result<()> {
     let (mut licenses, slugs) = console.db.read_blocking(|reader| {
         let product = product.narrow(reader)?.map(|product| product.id);
-        let query = ListQuery {
+        let query = LicenseSearch {
             search,
             product,
             limit: LIST_MAX + 1,

@@ -9,7 +9,7 @@ use crate::paging::{Cursor, Page, PageRequest};
 
 /// Which licenses a command lists.
 #[derive(Clone, Copy, Debug)]
-pub struct ListQuery<'a> {
+pub struct LicenseSearch<'a> {
     /// Part of the key, customer, note or domain; empty for any.
     pub search: &'a str,
     /// Of this product only.
@@ -19,7 +19,7 @@ pub struct ListQuery<'a> {
 }
 
 /// The licenses that match `query`, newest first.
-pub fn list(reader: &Reader<'_>, query: ListQuery<'_>) -> Result<Vec<License>> {
+pub fn list(reader: &Reader<'_>, query: LicenseSearch<'_>) -> Result<Vec<License>> {
     store::list(reader, query)
 }
 

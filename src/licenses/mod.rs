@@ -20,7 +20,7 @@ pub use features::Features;
 pub use issue::{ORDER_MAX, Order, Term};
 pub use key::{KEY_TEXT_MAX, LicenseKey, key_part};
 pub use listing::{
-    LicenseCounts, LicenseQuery, LicenseRow, ListQuery, count, count_by_filter, find_row, list,
+    LicenseCounts, LicenseQuery, LicenseRow, LicenseSearch, count, count_by_filter, find_row, list,
     page,
 };
 pub use rules::{Badge, LicenseFilter, Refusal, badge, check_usable};

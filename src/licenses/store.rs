@@ -3,8 +3,8 @@
 use rusqlite::{Row, named_params};
 
 use super::{
-    Features, Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseState,
-    ListQuery, Order, key_part, rules,
+    Features, Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseSearch,
+    LicenseState, Order, key_part, rules,
 };
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, unknown_value};
@@ -75,7 +75,7 @@ pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
     reader.one(sql!("licenses/count"), [], |row| row.get(0))
 }
 
-pub(super) fn list(reader: &Reader<'_>, query: ListQuery<'_>) -> Result<Vec<License>> {
+pub(super) fn list(reader: &Reader<'_>, query: LicenseSearch<'_>) -> Result<Vec<License>> {
     let (search, key_part) = search_params(query.search);
     let params = named_params! {
         ":search": search,

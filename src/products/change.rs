@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::rules::{self, Refusal};
 use super::{Product, ProductSettings, get, product_settings, settings, store};
 use crate::audit::{Act, Change};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::ProductId;
 use crate::product_state;
 use crate::text;
@@ -22,7 +22,8 @@ pub struct NewProduct {
 /// Adds a product with default settings and a new API key. Its slug never changes.
 ///
 /// # Errors
-/// [`Error::Invalid`] for an invalid `name` or `slug`, [`Refusal::SlugTaken`] if any product has had the slug.
+/// [`Error::Invalid`](crate::error::Error::Invalid) for an invalid `name` or `slug`, [`Refusal::SlugTaken`] if any
+/// product has, or had, the slug.
 pub fn add(act: &Act<'_>, new: &NewProduct) -> Result<Product> {
     let name = text::clean_input(&new.name);
     rules::check_name("name", &name)?;
@@ -52,7 +53,7 @@ pub fn add(act: &Act<'_>, new: &NewProduct) -> Result<Product> {
 /// Changes the name of a product, which programs and customers may see. The slug stays.
 ///
 /// # Errors
-/// [`Error::Invalid`] for an invalid `name`, [`Error::NotFound`], and `product_archived`.
+/// [`Error::Invalid`](crate::error::Error::Invalid) for an invalid `name`, `product_archived`, and the errors of [`get`].
 pub fn rename(act: &Act<'_>, id: ProductId, name: &str) -> Result<Product> {
     let before = get(act.tx, id)?;
     product_state::check_in_use(act.tx, id)?;
@@ -81,8 +82,8 @@ pub fn rename(act: &Act<'_>, id: ProductId, name: &str) -> Result<Product> {
 /// served, and nothing of it can be changed or sold.
 ///
 /// # Errors
-/// [`Error::NotFound`], `product_archived` if it is archived already, [`Refusal::SessionsRunning`],
-/// [`Refusal::LastProduct`].
+/// `product_archived` if it is archived already, [`Refusal::SessionsRunning`], [`Refusal::LastProduct`], and the errors
+/// of [`get`].
 pub fn archive(act: &Act<'_>, id: ProductId) -> Result<Product> {
     let before = get(act.tx, id)?;
     product_state::check_in_use(act.tx, id)?;

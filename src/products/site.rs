@@ -11,6 +11,7 @@ use rocket::{Route, get, response, routes};
 
 use super::{ProductsInUse, ProgramSettings};
 use crate::app::App;
+use crate::error::Error;
 use crate::id::ProductId;
 use crate::web::not_served::NotServed;
 
@@ -76,7 +77,7 @@ async fn respond(
     format: Format,
 ) -> Result<VersionsResponse, NotServed> {
     // Other handlers report a database error; this one, for unauthenticated callers, responds with a bare 503.
-    let cannot_be_read = |error| {
+    let cannot_be_read = |error: Error| {
         log::debug!("the list of versions cannot be read: {error}");
         NotServed
     };

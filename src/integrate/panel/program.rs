@@ -43,7 +43,7 @@ impl IntegratePage {
         chosen: Option<LicenseId>,
         now: UnixMs,
     ) -> Result<Self> {
-        let query = licenses::ListQuery {
+        let query = licenses::LicenseSearch {
             search: "",
             product: Some(product),
             limit: CHOICES,
