@@ -169,6 +169,8 @@ fn every_operation(language: Language) {
     assert_eq!(result["domain"], domain, "{result}");
     let result = website.call("versions()");
     assert_eq!(result["versions"][0]["whats_new"], "Faster", "{result}");
+    assert_eq!(website.call("versions('my-program')"), result);
+    assert_eq!(website.call("versions('other')"), Value::Null);
     // The website knows the next key already.
     server.json(&["config", "rotate-signing-key"]);
     assert_eq!(website.call(&format!("license('{key}')"))["kind"], "full");
@@ -188,8 +190,8 @@ fn every_operation(language: Language) {
         Value::Null,
         "no license any more"
     );
-    eventually("six delivered handshakes", || {
-        database::handshakes_with_outcome(&server, "delivered") == 6
+    eventually("seven delivered handshakes", || {
+        database::handshakes_with_outcome(&server, "delivered") == 7
     });
 }
 
