@@ -78,13 +78,14 @@ pub fn run(console: &Console, Config { product, command }: Config) -> Result<()>
             } else {
                 LostKeys::Refuse
             };
-            signing_keys::cli::rotate(console, folder(console), lost)?;
             // The signing keys are those of the server: no product needs to be named.
+            let product = console
+                .db
+                .read_blocking(|reader| product.resolve_if_unambiguous(reader))?;
+            signing_keys::cli::rotate(console, folder(console), lost)?;
             return print(console, |reader| {
-                let product = product.resolve_if_unambiguous(reader)?;
-                product
-                    .map(|product| Shown::read(reader, product))
-                    .transpose()
+                let product = product.map(|product| Shown::read(reader, product));
+                product.transpose()
             });
         }
     }
