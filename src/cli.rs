@@ -106,6 +106,7 @@ pub enum License {
         /// Only licenses whose key, customer, note or domain contains this text
         #[arg(long, default_value = "")]
         search: String,
+        /// Only licenses of this product
         #[command(flatten)]
         product: ProductArg,
     },
