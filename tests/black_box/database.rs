@@ -90,6 +90,14 @@ impl OtherProgram {
     }
 }
 
+// --- Products
+
+/// The API key of a product.
+pub fn api_key(server: &Server, product_id: i64) -> String {
+    let sql = format!("select api_key from client_configs where product_id = {product_id}");
+    value(&server.database(), &sql)
+}
+
 // --- All tables
 
 /// The number of rows of a table.

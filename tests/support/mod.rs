@@ -236,6 +236,11 @@ impl Server {
         &self.api_key
     }
 
+    /// Sets the API key that clients present, where there is none yet and `config show` would need a product.
+    pub fn set_api_key(&mut self, api_key: &str) {
+        api_key.clone_into(&mut self.api_key);
+    }
+
     /// `name` in the server's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -16,9 +16,21 @@ const RENAMED: &[(&str, &str, &str)] = &[
 ];
 /// Lines of `check` that depend on the machine or on the age of the fixture.
 const VARYING: &[&str] = &["clock", "disk space", "backup"];
-/// The license with an activated device named `desk` and a running session, in every fixture.
-const LICENSE: &str = "T6FXC-WD5PK-9KM86-55VVN-QC4MM";
-const FIXED_TOKEN: &str = "00112233-4455-6677-8899-aabbccddeeff";
+
+/// The license with an activated device named `desk` and a running session, of the first product.
+struct Known {
+    license: &'static str,
+    token: &'static str,
+}
+
+const OF_ROWS: Known = Known {
+    license: "T6FXC-WD5PK-9KM86-55VVN-QC4MM",
+    token: "00112233-4455-6677-8899-aabbccddeeff",
+};
+const OF_SCHEMA_9: Known = Known {
+    license: "T6FXC-WD5PK-9KM86-55VVN-QC4MM",
+    token: "070a671d-8387-4c8a-bde7-dc7cffee8f27",
+};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
@@ -41,13 +53,13 @@ fn migrations_with_rows(schema: u32) -> Vec<String> {
     all
 }
 
-/// A folder with the keys and the certificate authority of the fixture, without a database.
-fn prepare() -> Server {
+/// A folder with the keys and the certificate authority of a fixture, without a database.
+fn prepare(fixture: &str) -> Server {
     let server = Server::prepare(&[]);
     for folder in ["signing", "tls"] {
         let target = server.path("data").join(folder);
         fs::create_dir_all(&target).unwrap();
-        for file in files_below(&fixtures().join("schema_9").join(folder)) {
+        for file in files_below(&fixtures().join(fixture).join(folder)) {
             if file.is_file() {
                 fs::copy(&file, target.join(file.file_name().unwrap())).unwrap();
             }
@@ -57,7 +69,7 @@ fn prepare() -> Server {
 }
 
 /// Migrates the database in the server's folder, and checks that it has the same content and works.
-fn expect_migrated(mut server: Server, token: &str) {
+fn expect_migrated(mut server: Server, known: &Known) {
     let before = database::rows(&server.database());
     // A command migrates like a server.
     server.json(&["customer", "list"]);
@@ -76,13 +88,14 @@ fn expect_migrated(mut server: Server, token: &str) {
             }
         }
     }
+    server.set_api_key(&database::api_key(&server, 1));
     server.run();
-    let client = server.client();
-    let heartbeat = client.call("session/heartbeat", &heartbeat_body(LICENSE, token));
+    let (client, license) = (server.client(), known.license);
+    let heartbeat = client.call("session/heartbeat", &heartbeat_body(license, known.token));
     assert_eq!(heartbeat.status, 200, "{heartbeat:?}");
-    let again = client.call("activate", &identity(LICENSE, "desk"));
+    let again = client.call("activate", &identity(license, "desk"));
     assert_eq!(again.status, 200, "{again:?}");
-    let first = client.call("activate", &identity(LICENSE, "phone"));
+    let first = client.call("activate", &identity(license, "phone"));
     assert_eq!(first.status, 201, "{first:?}");
     let check = server.cli(&["check"]);
     let check = String::from_utf8(check.stdout).unwrap();
@@ -94,20 +107,25 @@ fn expect_migrated(mut server: Server, token: &str) {
     assert_eq!(server.stop(), Some(0));
 }
 
+/// A folder with everything of a fixture that an executable wrote.
+fn copied(fixture: &str) -> Server {
+    let server = prepare(fixture);
+    let database = fixtures().join(fixture).join("license-server.sqlite3");
+    fs::copy(database, server.database()).unwrap();
+    server
+}
+
 #[test]
 fn a_database_of_the_executable_with_schema_9_keeps_everything_when_it_is_migrated() {
-    let server = prepare();
-    let database = fixtures().join("schema_9/license-server.sqlite3");
-    fs::copy(database, server.database()).unwrap();
-    expect_migrated(server, "070a671d-8387-4c8a-bde7-dc7cffee8f27");
+    expect_migrated(copied("schema_9"), &OF_SCHEMA_9);
 }
 
 #[test]
 fn a_database_of_every_earlier_schema_keeps_everything_when_it_is_migrated() {
     for schema in 1..SCHEMA {
-        let server = prepare();
+        let server = prepare("schema_9");
         let statements = migrations_with_rows(schema);
         database::create(&server.database(), schema, &statements);
-        expect_migrated(server, FIXED_TOKEN);
+        expect_migrated(server, &OF_ROWS);
     }
 }
