@@ -31,6 +31,10 @@ const OF_SCHEMA_9: Known = Known {
     license: "T6FXC-WD5PK-9KM86-55VVN-QC4MM",
     token: "070a671d-8387-4c8a-bde7-dc7cffee8f27",
 };
+const OF_SCHEMA_11: Known = Known {
+    license: "CWFKA-X8CZM-1M17F-HQGYZ-29C62",
+    token: "3266b5f1-8f5b-464e-9699-559f00d8393d",
+};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
@@ -118,6 +122,11 @@ fn copied(fixture: &str) -> Server {
 #[test]
 fn a_database_of_the_executable_with_schema_9_keeps_everything_when_it_is_migrated() {
     expect_migrated(copied("schema_9"), &OF_SCHEMA_9);
+}
+
+#[test]
+fn a_database_of_the_executable_with_schema_11_keeps_everything_when_it_is_migrated() {
+    expect_migrated(copied("schema_11"), &OF_SCHEMA_11);
 }
 
 #[test]
