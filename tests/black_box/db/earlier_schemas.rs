@@ -57,8 +57,12 @@ fn migrations_with_rows(schema: u32) -> Vec<String> {
     all
 }
 
-/// A folder with the keys and the certificate authority of a fixture, without a database.
-fn prepare(fixture: &str) -> Server {
+/// A folder with the keys and the certificate authority that the rows use, without a database.
+fn prepare() -> Server {
+    prepare_with_keys_of("schema_9")
+}
+
+fn prepare_with_keys_of(fixture: &str) -> Server {
     let server = Server::prepare(&[]);
     for folder in ["signing", "tls"] {
         let target = server.path("data").join(folder);
@@ -113,7 +117,7 @@ fn expect_migrated(mut server: Server, known: &Known) {
 
 /// A folder with everything of a fixture that an executable wrote.
 fn copied(fixture: &str) -> Server {
-    let server = prepare(fixture);
+    let server = prepare_with_keys_of(fixture);
     let database = fixtures().join(fixture).join("license-server.sqlite3");
     fs::copy(database, server.database()).unwrap();
     server
@@ -132,7 +136,7 @@ fn a_database_of_the_executable_with_schema_11_keeps_everything_when_it_is_migra
 #[test]
 fn a_database_of_every_earlier_schema_keeps_everything_when_it_is_migrated() {
     for schema in 1..SCHEMA {
-        let server = prepare("schema_9");
+        let server = prepare();
         let statements = migrations_with_rows(schema);
         database::create(&server.database(), schema, &statements);
         expect_migrated(server, &OF_ROWS);
