@@ -123,6 +123,7 @@ mod products {
     mod archived;
     mod commands;
     mod panel;
+    mod separate;
     mod versions;
 }
 mod releases {

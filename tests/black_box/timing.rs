@@ -42,3 +42,19 @@ pub fn run_together<T: Send>(count: usize, operation: impl Fn(usize) -> T + Sync
             .collect()
     })
 }
+
+/// The Mann-Whitney U test of two samples, in standard deviations.
+#[expect(clippy::cast_precision_loss, reason = "the counts are a few thousand")]
+pub fn rank_sum(left: &[Duration], right: &[Duration]) -> f64 {
+    let mut all: Vec<(Duration, bool)> = left.iter().map(|time| (*time, true)).collect();
+    all.extend(right.iter().map(|time| (*time, false)));
+    all.sort();
+    let ranks = all
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, left))| *left)
+        .map(|(rank, _)| rank as f64 + 1.0);
+    let (n, m) = (left.len() as f64, right.len() as f64);
+    let u = ranks.sum::<f64>() - n * (n + 1.0) / 2.0;
+    (u - n * m / 2.0) / (n * m * (n + m + 1.0) / 12.0).sqrt()
+}

@@ -9,6 +9,7 @@ use crate::handshake::messages::{issue_license, start_server};
 use crate::setup::started;
 use crate::sites::{Behavior, SiteClient, Sites, complete_handshake, id, start_handshake};
 use crate::support::{Server, eventually, rounds};
+use crate::timing::rank_sum;
 
 const VERSION: &str = "/api/license/version?version=1.0.0";
 /// The server trusts a proxy on this machine, so that a test can use many client addresses.
@@ -490,22 +491,6 @@ fn response_times_do_not_distinguish_known_and_unknown_domains() {
         let z = rank_sum(&times[left], &times[right]);
         assert!(z.abs() < 4.0, "{left} and {right} differ: z = {z:.1}");
     }
-}
-
-/// The Mann-Whitney U test of two samples, in standard deviations.
-#[expect(clippy::cast_precision_loss, reason = "the counts are a few thousand")]
-fn rank_sum(left: &[Duration], right: &[Duration]) -> f64 {
-    let mut all: Vec<(Duration, bool)> = left.iter().map(|time| (*time, true)).collect();
-    all.extend(right.iter().map(|time| (*time, false)));
-    all.sort();
-    let ranks = all
-        .iter()
-        .enumerate()
-        .filter(|(_, (_, left))| *left)
-        .map(|(rank, _)| rank as f64 + 1.0);
-    let (n, m) = (left.len() as f64, right.len() as f64);
-    let u = ranks.sum::<f64>() - n * (n + 1.0) / 2.0;
-    (u - n * m / 2.0) / (n * m * (n + m + 1.0) / 12.0).sqrt()
 }
 
 fn memory_kib(server: &Server) -> u64 {
