@@ -16,7 +16,7 @@ use crate::security::{data_folder, run_as};
 use crate::server::{NonFatalSignals, Process};
 use crate::{
     activations, admins, app, backups, customers, demo, doctor, domains, flags, licenses, limits,
-    overview, products, releases, server, sessions,
+    overview, plans, products, releases, server, sessions,
 };
 
 /// How long the end of a command waits for the WAL to be copied into the database file.
@@ -53,6 +53,9 @@ pub enum Command {
     /// Manage licenses and their devices
     #[command(subcommand)]
     License(License),
+    /// Manage plans, by which licenses are sold
+    #[command(subcommand)]
+    Plan(plans::cli::Plans),
     /// List and end sessions, the running copies of your program
     #[command(subcommand)]
     Session(sessions::cli::Command),
@@ -130,6 +133,8 @@ pub enum License {
         /// The license key
         key: String,
     },
+    /// Change the terms of a license
+    Edit(licenses::cli::Edit),
     /// Change a license's expiry date
     Extend(licenses::cli::Extend),
     /// Bind a license to a domain
@@ -343,6 +348,7 @@ fn run_on_database(console: &Console, command: Command) -> Result<()> {
         Command::Admin(command) => admins::cli::run(console, command),
         Command::Customer(command) => customers::cli::run(console, command),
         Command::License(command) => license(console, command),
+        Command::Plan(command) => plans::cli::run(console, command),
         Command::Session(command) => sessions::cli::run(console, command),
         Command::Release(command) => releases::cli::run(console, command),
         Command::Config(command) => products::cli::run_config(console, command),
@@ -369,6 +375,7 @@ fn license(console: &Console, command: License) -> Result<()> {
             licenses::cli::change_state(console, &key, licenses::reinstate)
         }
         License::Revoke { key } => licenses::cli::change_state(console, &key, licenses::revoke),
+        License::Edit(edit) => licenses::cli::edit(console, edit),
         License::Extend(extend) => licenses::cli::extend(console, &extend),
         License::BindDomain(arguments) => {
             let (key, domain) = arguments.parse()?;
@@ -415,6 +422,10 @@ impl Command {
                 ..
             })
             | Self::Product(products::cli::ProductCommand::Add { .. })
+            | Self::Plan(plans::cli::Plans {
+                command: plans::cli::Command::Add(_),
+                ..
+            })
             | Self::Limit(limits::cli::LimitCommand::Set { .. })
             | Self::Flag(flags::cli::Flags {
                 command: flags::cli::FlagCommand::Set(_),

@@ -4,10 +4,10 @@
 //! module imports only those other core modules that `tests/architecture.rs` lists:
 //!
 //! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`], [`metrics`],
-//!   [`logging`], [`text`], [`revision`], [`paging`]
+//!   [`logging`], [`text`], [`features`], [`revision`], [`paging`]
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
-//! * core: [`licenses`], [`customers`], [`devices`], [`activations`], [`sessions`], [`live_sessions`], [`session_history`], [`products`], [`api_keys`],
+//! * core: [`licenses`], [`customers`], [`devices`], [`activations`], [`sessions`], [`live_sessions`], [`session_history`], [`products`], [`plans`], [`api_keys`],
 //!   [`flags`], [`limits`], [`releases`], [`domains`],
 //!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`],
 //!   [`admins`], [`logins`], [`backups`],
@@ -34,6 +34,7 @@ pub mod doctor;
 pub mod domain;
 pub mod domains;
 pub mod error;
+pub mod features;
 pub mod flags;
 pub mod front;
 pub mod handshake;
@@ -54,6 +55,7 @@ pub mod net;
 pub mod overview;
 pub mod paging;
 pub mod panel;
+pub mod plans;
 pub mod product_state;
 pub mod products;
 pub mod releases;

@@ -37,7 +37,8 @@ use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
     activations, api_keys, audit, backups, customers, domains, flags, handshake, integrate,
-    licenses, logins, overview, products, releases, session_history, sessions, verification, web,
+    licenses, logins, overview, plans, products, releases, session_history, sessions, verification,
+    web,
 };
 
 pub use reachability::reachability_problems;
@@ -92,6 +93,7 @@ pub fn panel() -> Vec<Route> {
         licenses::panel::routes(),
         activations::panel::routes(),
         customers::panel::routes(),
+        plans::panel::routes(),
         releases::panel::routes(),
         domains::panel::routes(),
         handshake::panel::routes(),

@@ -31,6 +31,7 @@ const LAYERS: &[&[&str]] = &[
         "paging",   // pages of lists
         "revision", // edit conflicts, the same for forms and scripts
         "text", // how text is stored and compared, the same for the database, forms and commands
+        "features", // what was sold, as words; the same for licenses and plans
     ],
     &["db"],
     // `archive` is the file format of a backup, and knows nothing of the contents.
@@ -68,6 +69,7 @@ const CORE: &[&str] = &[
     "live_sessions", // the heartbeats in memory; `sessions` writes them to the database
     "logins",        // passwords, second factors and logins of administrators
     "overview",
+    "plans", // what a shop sells; it issues licenses, so `licenses` knows nothing of it
     "releases",
     "session_history",
     "sessions",
@@ -169,6 +171,8 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "session_history",
         ],
     ),
+    // Licenses are issued by plans, and plans are applied to their licenses.
+    ("plans", &["audit", "licenses", "product_state"]),
     ("releases", &["audit", "product_state"]),
     (
         "sessions",
@@ -236,9 +240,8 @@ const FILE_NAMES: &[&str] = &[
     "issue",
     "change",
     "listing",
-    "sale",
-    // And what a license allows a program to do.
-    "features",
+    "sale", // In `plans`, too; and applying a plan to its licenses.
+    "apply",
     // In `audit`: who changes something, when, in which transaction.
     "act", // In `backups`: one file per operation.
     "create",

@@ -37,6 +37,7 @@ const MODULES: &[&str] = &[
     "sessions",
     "client_config",
     "products",
+    "plans",
     "releases",
     "admins",
     "backups",

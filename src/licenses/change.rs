@@ -5,21 +5,20 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    Kind, License, LicenseRow, LicenseState, audit_json, find, find_row, key_part, rules, store,
+    Features, Kind, License, LicenseRow, LicenseState, audit_json, find, find_row, key_part, rules,
+    store,
 };
 use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
+use crate::customers;
 use crate::db::Tx;
-use crate::error::{Error, RefusalKind, Refused, Result};
+use crate::error::{Error, RefusalKind, Refused, Resource, Result};
 use crate::id::LicenseId;
 use crate::revision::Revision;
-use crate::text;
 
 /// 9999-12-31T23:59:59Z, the latest date that RFC 3339 can express.
 const END_OF_DATES: UnixMs = UnixMs(253_402_300_799_000);
 const DAY: Duration = Duration::from_hours(24);
-/// Maximum days of one extension: a hundred years.
-const DAYS_MAX: u32 = 36_500;
 /// The refusal of a change to a revoked license.
 const REVOKED: &str = "license_revoked";
 
@@ -100,7 +99,8 @@ pub fn extend_unchanged(
     extend(act, id, extension)
 }
 
-/// Moves the expiry date of a license, forward or backward.
+/// Moves the expiry date of a license, forward or backward. Days lengthen a term that its first activation begins; a
+/// date ends it without waiting for that.
 ///
 /// # Errors
 /// [`Error::Invalid`] if the date is out of range, `license_without_end` for days on a license that does not expire,
@@ -110,16 +110,14 @@ pub fn extend(act: &Act<'_>, id: LicenseId, extension: Extension) -> Result<Lice
     if license.state == LicenseState::Revoked {
         return Err(Refused::new(RefusalKind::Conflict, REVOKED).into());
     }
-    let until = extension.end_of(&license, act.now)?;
-    if until < license.valid_from {
-        return Err(Error::invalid("until", "is before the license begins"));
-    }
-    if until > END_OF_DATES {
-        return Err(Error::invalid("until", "is after the year 9999"));
-    }
     let before = audit_json(&license);
-    store::set_valid_until(act.tx, id, until)?;
-    license.valid_until = Some(until);
+    if let (Extension::Days(more), Some(days)) = (extension, license.pending_days) {
+        license.pending_days = Some(rules::longer_term(days, more)?);
+    } else {
+        license.valid_until = Some(extension.end_of(&license, act.now)?);
+        license.pending_days = None;
+    }
+    store::set_term(act.tx, &license)?;
     changed(act, "licenses.extend", before, &license)?;
     Ok(license)
 }
@@ -127,16 +125,22 @@ pub fn extend(act: &Act<'_>, id: LicenseId, extension: Extension) -> Result<Lice
 impl Extension {
     /// The new last moment of `license`.
     fn end_of(self, license: &License, now: UnixMs) -> Result<UnixMs> {
-        let days = match self {
-            Self::Until(until) => return Ok(until),
-            Self::Days(days) => days,
+        let until = match self {
+            Self::Until(until) => until,
+            Self::Days(days) => {
+                let end = license.valid_until;
+                let end =
+                    end.ok_or_else(|| Refused::new(RefusalKind::Conflict, "license_without_end"))?;
+                end.max(now).plus(DAY * rules::check_days("days", days)?)
+            }
         };
-        if !(1..=DAYS_MAX).contains(&days) {
-            return Err(Error::invalid("days", format!("must be 1..{DAYS_MAX}")));
+        if until < license.valid_from {
+            return Err(Error::invalid("until", "is before the license begins"));
         }
-        let end = license.valid_until;
-        let end = end.ok_or_else(|| Refused::new(RefusalKind::Conflict, "license_without_end"))?;
-        Ok(end.max(now).plus(DAY * days))
+        if until > END_OF_DATES {
+            return Err(Error::invalid("until", "is after the year 9999"));
+        }
+        Ok(until)
     }
 }
 
@@ -160,54 +164,79 @@ pub fn undo_begin_term(tx: &Tx<'_>, license: &License) -> Result<()> {
     license.pending_days.map_or(Ok(()), undo)
 }
 
-/// The terms of a license that administrators may edit, as typed.
-#[derive(Clone, Debug)]
+/// Changes to the terms of a license, as typed; what is `None` stays as it is.
+#[derive(Clone, Debug, Default)]
 pub struct EditedTerms {
     /// Full or trial.
-    pub kind: Kind,
+    pub kind: Option<Kind>,
     /// How many devices may hold a slot.
-    pub device_limit: u32,
+    pub device_limit: Option<u32>,
     /// The first day, such as 2026-12-01.
-    pub valid_from: String,
-    /// The last day; empty if it does not expire.
-    pub valid_until: String,
+    pub valid_from: Option<String>,
+    /// The last day; empty if it does not expire, or if its first activation begins its term.
+    pub valid_until: Option<String>,
+    /// The days of a term that has not begun; empty to have none.
+    pub pending_days: Option<String>,
+    /// The code of the plan that it was sold by, whose values are not copied; empty for none.
+    pub plan: Option<String>,
+    /// What it allows a program to do, all of it.
+    pub features: Option<Features>,
+    /// The last day of the releases that it covers; empty for all releases.
+    pub updates_until: Option<String>,
+    /// The customer who owns it, as in [`customers::find`].
+    pub customer: Option<String>,
     /// A note for administrators only.
-    pub note: String,
+    pub note: Option<String>,
 }
 
-/// Changes the terms of a license, unless it was changed since a form was made from it: `seen` is its
-/// [`License::revision`] then.
+/// [`edit`], unless the license was changed since a form was made from it: `seen` is its [`License::revision`] then.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Invalid`], `changed_meanwhile`, and `slots_taken` if more devices hold a slot
-/// than the new limit allows.
-pub fn edit(act: &Act<'_>, id: LicenseId, terms: &EditedTerms, seen: &Revision) -> Result<()> {
+/// As [`edit`], and `changed_meanwhile`.
+pub fn edit_unchanged(
+    act: &Act<'_>,
+    id: LicenseId,
+    terms: &EditedTerms,
+    seen: &Revision,
+) -> Result<License> {
+    seen.check(&find(act.tx, id)?.revision())?;
+    edit(act, id, terms)
+}
+
+/// Changes the terms of a license.
+///
+/// # Errors
+/// [`Error::NotFound`] for the license, its new plan or customer, [`Error::Invalid`], and `slots_taken` if more devices
+/// hold a slot than the new limit allows.
+pub fn edit(act: &Act<'_>, id: LicenseId, terms: &EditedTerms) -> Result<License> {
     let LicenseRow {
         license: old,
         taken,
         ..
     } = find_row(act.tx, id, act.now)?;
-    seen.check(&old.revision())?;
-    let note = text::clean_input(&terms.note);
-    rules::check_terms(terms.device_limit, &note)?;
-    if terms.device_limit < taken {
+    let mut new = rules::edited(&old, terms)?;
+    if let Some(code) = new.plan.as_deref().filter(|_| new.plan != old.plan)
+        && !store::has_plan(act.tx, old.product, code)?
+    {
+        return Err(Error::not_found(Resource::Plan, code));
+    }
+    if let Some(customer) = terms.customer.as_deref().filter(|text| !text.is_empty()) {
+        new.customer_id = Some(customers::find(act.tx, customer)?);
+    }
+    rules::check_edited(&new)?;
+    if new.device_limit < taken {
         return Err(Refused::new(RefusalKind::Conflict, "slots_taken")
             .with("n", taken)
             .into());
     }
-    let new = License {
-        kind: terms.kind,
-        device_limit: terms.device_limit,
-        valid_from: rules::first_moment(&terms.valid_from, old.valid_from)?,
-        valid_until: rules::last_moment(&terms.valid_until, old.valid_until)?,
-        note,
-        ..old.clone()
-    };
-    if new.valid_until.is_some_and(|until| until < new.valid_from) {
-        return Err(Error::invalid("valid_until", "is before the start date"));
-    }
-    store::edit(act.tx, &new)?;
-    changed(act, "licenses.edit", audit_json(&old), &new)
+    change_terms(act, &old, &new)?;
+    find(act.tx, id)
+}
+
+/// Stores the terms of `new`, which is `old` with other terms.
+pub fn change_terms(act: &Act<'_>, old: &License, new: &License) -> Result<()> {
+    store::edit(act.tx, new)?;
+    changed(act, "licenses.edit", audit_json(old), new)
 }
 
 fn changed(act: &Act<'_>, action: &'static str, before: Value, license: &License) -> Result<()> {

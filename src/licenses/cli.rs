@@ -3,12 +3,13 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Buyer, Extension, Kind, License, LicenseSearch, Order, Term};
+use super::{Buyer, EditedTerms, Extension, Features, Kind, License, LicenseSearch};
 use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
 use crate::console::{Console, Extent, Table};
 use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId};
+use crate::plans::{self, Sale};
 use crate::products::Slugs;
 use crate::products::cli::ProductArg;
 
@@ -25,8 +26,26 @@ const HEAD: &[&str] = &[
     "domain",
     "product",
 ];
+/// The same if a license has a plan.
+const HEAD_WITH_PLAN: &[&str] = &[
+    "id",
+    "license key",
+    "customer",
+    "kind",
+    "state",
+    "devices",
+    "valid until",
+    "domain",
+    "plan",
+    "product",
+];
 /// The options that are called otherwise than the fields of an order.
-const OPTIONS: &[(&str, &str)] = &[("device_limit", "devices"), ("valid_until", "valid-until")];
+const OPTIONS: &[(&str, &str)] = &[
+    ("device_limit", "devices"),
+    ("valid_until", "valid-until"),
+    ("features", "feature"),
+    ("updates_until", "updates-until"),
+];
 
 /// `license issue`
 #[derive(Debug, Args)]
@@ -42,16 +61,25 @@ pub struct Issue {
     /// The customer's id, even if it is another customer's name
     #[arg(long, value_name = "ID")]
     customer_id: Option<CustomerId>,
-    /// Kind of license
-    #[arg(long, value_enum, default_value_t = KindWord::Full)]
-    kind: KindWord,
-    /// Number of devices that can hold a slot
-    #[arg(long, default_value_t = 1)]
-    devices: u32,
-    /// Last day (2027-12-31) or moment (2027-12-31T12:00:00Z); by default a full license never expires,
-    /// and a trial ends after 30 days
+    /// Code of the plan whose values the license gets; the options below differ from it
+    #[arg(long, value_name = "CODE")]
+    plan: Option<String>,
+    /// Kind of license [default: as the plan, else full]
+    #[arg(long, value_enum)]
+    kind: Option<KindWord>,
+    /// Number of devices that can hold a slot [default: as the plan, else 1]
+    #[arg(long)]
+    devices: Option<u32>,
+    /// Last day (2027-12-31) or moment (2027-12-31T12:00:00Z); without it and without a plan a full license never
+    /// expires, and a trial ends after 30 days
     #[arg(long, value_name = "DATE")]
     valid_until: Option<String>,
+    /// A feature, such as export; may be repeated [default: as the plan, else none]
+    #[arg(long = "feature", value_name = "FEATURE")]
+    features: Vec<String>,
+    /// Last day or moment of the releases that it covers [default: as the plan, else all releases]
+    #[arg(long, value_name = "DATE")]
+    updates_until: Option<String>,
     /// The domain to bind it to
     #[arg(long)]
     domain: Option<String>,
@@ -72,6 +100,37 @@ pub enum KindWord {
     Full,
     /// A trial license
     Trial,
+}
+
+/// `license edit`
+#[derive(Debug, Args)]
+pub struct Edit {
+    /// The license key
+    key: String,
+    /// Kind of license
+    #[arg(long, value_enum)]
+    kind: Option<KindWord>,
+    /// Number of devices that can hold a slot
+    #[arg(long)]
+    devices: Option<u32>,
+    /// Last day or moment; '': never expires
+    #[arg(long, value_name = "DATE")]
+    valid_until: Option<String>,
+    /// Code of the plan that it counts as sold by, whose values are not copied; '': none
+    #[arg(long, value_name = "CODE")]
+    plan: Option<String>,
+    /// A feature; may be repeated, and replaces all; '': none
+    #[arg(long = "feature", value_name = "FEATURE")]
+    features: Option<Vec<String>>,
+    /// Last day or moment of the releases that it covers; '': all releases
+    #[arg(long, value_name = "DATE")]
+    updates_until: Option<String>,
+    /// Note for administrators
+    #[arg(long)]
+    note: Option<String>,
+    /// The customer who owns it: id (7 or '#7') or name
+    #[arg(long, value_name = "ID|NAME")]
+    customer: Option<String>,
 }
 
 /// `license extend`
@@ -95,36 +154,53 @@ pub struct Extend {
 /// An operation that changes the state of a license: suspend, reinstate or revoke.
 pub type StateChange = fn(&Act<'_>, LicenseId) -> Result<License>;
 
+impl From<KindWord> for Kind {
+    fn from(word: KindWord) -> Self {
+        match word {
+            KindWord::Full => Self::Full,
+            KindWord::Trial => Self::Trial,
+        }
+    }
+}
+
+/// Features as they were typed, one option each.
+pub fn features(words: &[String]) -> Result<Features> {
+    Features::from_input(&words.join(" "))
+}
+
 /// Issues licenses and prints their keys.
 pub fn issue(console: &Console, issue: Issue) -> Result<()> {
-    let kind = match issue.kind {
-        KindWord::Full => Kind::Full,
-        KindWord::Trial => Kind::Trial,
+    let date_of = |field, text: &Option<String>| {
+        let text = text.as_deref();
+        text.map(|text| date(field, text)).transpose()
     };
-    let valid_until = issue
-        .valid_until
-        .as_deref()
-        .map(|text| date("valid-until", text))
-        .transpose()?;
+    let (product, slugs) = console
+        .db
+        .read_blocking(|reader| Ok((issue.product.resolve(reader)?, Slugs::read(reader)?)))?;
+    let sale = Sale {
+        product: product.id,
+        kind: issue.kind.map(Kind::from),
+        device_limit: issue.devices,
+        valid_until: date_of("valid-until", &issue.valid_until)?,
+        features: match issue.features.as_slice() {
+            [] => None,
+            words => Some(features(words)?),
+        },
+        updates_until: date_of("updates-until", &issue.updates_until)?,
+        plan: issue.plan,
+        domain: issue.domain,
+        count: issue.count,
+        note: issue.note,
+    };
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let buyer = match (issue.customer_id, issue.customer) {
         (Some(id), _) => Buyer::Known(id),
         (None, named) => Buyer::Named(named.unwrap_or_default()),
     };
-    let sold = console.db.write_blocking("licenses.sell", move |tx| {
-        let product = issue.product.resolve(tx)?.id;
-        let order = Order {
-            kind,
-            term: valid_until.map_or(Term::Default, Term::Until),
-            domain: issue.domain,
-            count: issue.count,
-            note: issue.note,
-            ..Order::one(product, issue.devices)
-        };
-        let sold = super::sell(&Act::new(tx, &actor, now), &buyer, &order)?;
-        Ok((sold, Slugs::read(tx)?))
+    let sold = console.db.write_blocking("plans.sell", move |tx| {
+        plans::sell(&Act::new(tx, &actor, now), &buyer, &sale)
     });
-    let (licenses, slugs) = sold.map_err(|error| error.with_field_names(OPTIONS))?;
+    let licenses = sold.map_err(|error| error.with_field_names(OPTIONS))?;
     console.show(
         &json!({ "licenses": documents(&licenses, &slugs) }),
         &table(&licenses, &slugs),
@@ -176,6 +252,29 @@ fn id_and_slugs(console: &Console, key: &str) -> Result<(LicenseId, Slugs)> {
     })
 }
 
+/// Changes the terms of a license.
+pub fn edit(console: &Console, edit: Edit) -> Result<()> {
+    let terms = EditedTerms {
+        kind: edit.kind.map(Kind::from),
+        device_limit: edit.devices,
+        valid_until: edit.valid_until,
+        plan: edit.plan,
+        features: edit.features.as_deref().map(features).transpose()?,
+        updates_until: edit.updates_until,
+        note: edit.note,
+        customer: edit.customer,
+        ..EditedTerms::default()
+    };
+    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    let (id, slugs) = id_and_slugs(console, &edit.key)?;
+    let edited = console.db.write_blocking("licenses.edit", move |tx| {
+        super::edit(&Act::new(tx, &actor, now), id, &terms)
+    });
+    let license = edited.map_err(|error| error.with_field_names(OPTIONS))?;
+    let line = format!("license {} changed", license.key.formatted());
+    console.show_line(&json!({ "licenses": documents(&[license], &slugs) }), &line)
+}
+
 /// Changes the expiry date of a license.
 pub fn extend(console: &Console, extend: &Extend) -> Result<()> {
     let by = match (&extend.until, extend.days) {
@@ -188,8 +287,18 @@ pub fn extend(console: &Console, extend: &Extend) -> Result<()> {
     let license = console.db.write_blocking("licenses.extend", move |tx| {
         super::extend(&Act::new(tx, &actor, now), id, by)
     })?;
-    let until = license.valid_until.map(UnixMs::rfc3339).unwrap_or_default();
-    let line = format!("license {} is valid until {until}", license.key.formatted());
+    let line = match license.valid_until {
+        Some(until) => format!(
+            "license {} is valid until {}",
+            license.key.formatted(),
+            until.rfc3339()
+        ),
+        None => format!(
+            "license {}: {}",
+            license.key.formatted(),
+            end_of_term(&license)
+        ),
+    };
     console.show_line(&json!({ "licenses": documents(&[license], &slugs) }), &line)
 }
 
@@ -215,13 +324,29 @@ pub fn to_json(license: &License, slugs: &Slugs) -> Value {
         "device_limit": license.device_limit,
         "valid_from": license.valid_from.rfc3339(),
         "valid_until": license.valid_until.map(UnixMs::rfc3339),
+        "term_days_from_first_activation": license.pending_days,
+        "plan": license.plan,
+        "features": license.features,
+        "updates_until": license.updates_until.map(UnixMs::rfc3339),
         "domain": license.domain,
         "note": license.note,
         "created_at": license.created_at.rfc3339(),
     })
 }
 
+/// The end of a license for people: its date, or what begins its term.
+pub fn end_of_term(license: &License) -> String {
+    match (license.valid_until, license.pending_days) {
+        (Some(until), _) => until.rfc3339(),
+        (None, Some(1)) => "1 day, starts with the first activation".to_owned(),
+        (None, Some(days)) => format!("{days} days, starts with the first activation"),
+        (None, None) => "no end".to_owned(),
+    }
+}
+
+/// The columns of plan and product are shown only if there is something to tell.
 fn table(licenses: &[License], slugs: &Slugs) -> Table {
+    let any_plan = licenses.iter().any(|license| license.plan.is_some());
     let rows = licenses.iter().map(|license| {
         let mut row = vec![
             license.id.to_string(),
@@ -230,15 +355,17 @@ fn table(licenses: &[License], slugs: &Slugs) -> Table {
             license.kind.as_str().to_owned(),
             license.state.as_str().to_owned(),
             license.device_limit.to_string(),
-            license
-                .valid_until
-                .map_or_else(|| "no end".to_owned(), UnixMs::rfc3339),
+            end_of_term(license),
             license.domain.clone().unwrap_or_default(),
         ];
+        if any_plan {
+            row.push(license.plan.clone().unwrap_or_default());
+        }
         if slugs.are_several() {
             row.push(slugs.of(license.product).to_owned());
         }
         row
     });
-    Table::new(slugs.table_head(HEAD)).with(rows)
+    let head = if any_plan { HEAD_WITH_PLAN } else { HEAD };
+    Table::new(slugs.table_head(head)).with(rows)
 }

@@ -4,7 +4,7 @@ use super::{License, LicenseFilter, store};
 use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::{Error, Resource, Result};
-use crate::id::{CustomerId, LicenseId, ProductId, SessionId};
+use crate::id::{CustomerId, LicenseId, PlanId, ProductId, SessionId};
 use crate::paging::{Cursor, Page, PageRequest};
 
 /// Which licenses a command lists.
@@ -118,6 +118,22 @@ pub fn page(
 /// [`Error::NotFound`] when there is none.
 pub fn find_row(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<LicenseRow> {
     store::find_row(reader, id, now)?.ok_or_else(|| Error::not_found(Resource::License, id))
+}
+
+/// Which licenses of a plan to read.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanRange {
+    /// Only licenses after this one; 0 for all.
+    pub after: LicenseId,
+    /// The maximum number of rows.
+    pub limit: u32,
+    /// Only licenses of which more devices hold a slot.
+    pub more_devices_than: Option<u32>,
+}
+
+/// Licenses that were issued by a plan and are not revoked, by id. Running sessions are not looked up.
+pub fn of_plan(reader: &Reader<'_>, plan: PlanId, range: &PlanRange) -> Result<Vec<LicenseRow>> {
+    store::of_plan(reader, plan, range)
 }
 
 /// How many licenses match each filter, among those of the search and customer of `query`.

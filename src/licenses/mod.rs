@@ -3,7 +3,6 @@
 mod change;
 pub mod cli;
 pub mod client;
-mod features;
 mod issue;
 mod key;
 mod listing;
@@ -13,18 +12,19 @@ mod sale;
 mod store;
 
 pub use change::{
-    EditedTerms, Extension, begin_term, edit, extend, extend_unchanged, reinstate, revoke,
-    revoke_confirmed, suspend, undo_begin_term,
+    EditedTerms, Extension, begin_term, change_terms, edit, edit_unchanged, extend,
+    extend_unchanged, reinstate, revoke, revoke_confirmed, suspend, undo_begin_term,
 };
-pub use features::Features;
 pub use issue::{ORDER_MAX, Order, Term};
 pub use key::{KEY_TEXT_MAX, LicenseKey, key_part};
 pub use listing::{
-    LicenseCounts, LicenseQuery, LicenseRow, LicenseSearch, count, count_by_filter, find_row, list,
-    page,
+    LicenseCounts, LicenseQuery, LicenseRow, LicenseSearch, PlanRange, count, count_by_filter,
+    find_row, list, of_plan, page,
 };
-pub use rules::{Badge, LicenseFilter, Refusal, badge, check_usable};
+pub use rules::{EXPIRING_WITHIN, LicenseFilter, Refusal, check_usable};
 pub use sale::{Buyer, sell};
+
+pub use crate::features::Features;
 
 use serde_json::{Value, json};
 

@@ -1,10 +1,11 @@
-//! Whether a license can be used at a moment, and how its state is shown.
+//! Whether a license can be used at a moment, and what its terms may be.
 
 use std::time::Duration;
 
-use super::{Kind, License, LicenseState};
+use super::{EditedTerms, Kind, License, LicenseState};
 use crate::clock::UnixMs;
 use crate::error::{Error, RefusalKind, Refused, Result};
+use crate::text;
 
 /// Why a license cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +85,8 @@ pub fn check_usable(license: &License, now: UnixMs) -> std::result::Result<(), R
 }
 
 const DAY: Duration = Duration::from_hours(24);
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// How long before its end a license is shown as expiring: enough time to write to the customer.
-const SOON: Duration = Duration::from_hours(24 * 30);
-/// The same for trials, which are short from the beginning.
-const SOON_FOR_TRIALS: Duration = Duration::from_hours(24 * 7);
+pub const EXPIRING_WITHIN: Duration = Duration::from_hours(24 * 30);
 
 /// Which licenses a list shows, by their state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -139,49 +137,7 @@ impl LicenseFilter {
 
 /// Licenses that expire by this moment are shown as expiring.
 pub(super) fn soon(now: UnixMs) -> UnixMs {
-    now.plus(SOON)
-}
-
-/// The badge that shows the state of a license: a word, its tone, and a number of days if the word has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Badge {
-    /// `ok`, `info`, `warn`, `idle` or `bad`.
-    pub tone: &'static str,
-    /// The key of its text, without `licenses.state_`.
-    pub word: &'static str,
-    /// Days until it begins or expires; 0: today, or not applicable.
-    pub n: i64,
-}
-
-/// The badge of `license` at `now`, while `taken` devices hold a slot.
-pub fn badge(license: &License, taken: u32, now: UnixMs) -> Badge {
-    let plain = |tone, word| Badge { tone, word, n: 0 };
-    let days_to = |at: UnixMs| at.0.div_euclid(DAY_MS) - now.0.div_euclid(DAY_MS);
-    let expires_soon = match license.kind {
-        Kind::Full => SOON,
-        Kind::Trial => SOON_FOR_TRIALS,
-    };
-    match (license.state, check_usable(license, now)) {
-        (LicenseState::Revoked, _) => plain("bad", "revoked"),
-        (LicenseState::Suspended, _) => plain("bad", "suspended"),
-        (_, Err(Refusal::NotYetValid { valid_from })) => Badge {
-            n: days_to(valid_from),
-            ..plain("idle", "begins")
-        },
-        (_, Err(_)) => plain("idle", "expired"),
-        (_, Ok(())) => match license.valid_until {
-            Some(until) if until <= now.plus(expires_soon) => match days_to(until) {
-                0 => plain("warn", "expires_today"),
-                n => Badge {
-                    n,
-                    ..plain("warn", "expires")
-                },
-            },
-            _ if taken == 0 => plain("idle", "unused"),
-            _ if license.kind == Kind::Trial => plain("info", "trial"),
-            _ => plain("ok", "active"),
-        },
-    }
+    now.plus(EXPIRING_WITHIN)
 }
 
 const DEVICES_MAX: u32 = 100_000;
@@ -207,8 +163,88 @@ pub(super) fn check_terms(device_limit: u32, note: &str) -> Result<()> {
     Ok(())
 }
 
+/// Maximum days of a term, and of one extension: a hundred years.
+const DAYS_MAX: u32 = 36_500;
+
+/// `days`, if they are a term or an extension.
+pub(super) fn check_days(field: &'static str, days: u32) -> Result<u32> {
+    if (1..=DAYS_MAX).contains(&days) {
+        Ok(days)
+    } else {
+        Err(Error::invalid(field, format!("must be 1..{DAYS_MAX}")))
+    }
+}
+
+/// A term that has not begun, lengthened by `more` days.
+pub(super) fn longer_term(days: u32, more: u32) -> Result<u32> {
+    check_days("days", days.saturating_add(check_days("days", more)?))
+}
+
+/// The license with the changes of `terms`, except for its customer.
+pub(super) fn edited(old: &License, terms: &EditedTerms) -> Result<License> {
+    let moment = |field, typed: &Option<String>, old| match typed {
+        Some(typed) => last_moment(field, typed, old),
+        None => Ok(old),
+    };
+    let valid_until = moment("valid_until", &terms.valid_until, old.valid_until)?;
+    let pending_days = match terms.pending_days.as_deref() {
+        _ if valid_until.is_some() => None,
+        None => old.pending_days,
+        Some("") => None,
+        Some(typed) => Some(pending_days(typed, old)?),
+    };
+    let valid_from = terms.valid_from.as_deref();
+    let plan = terms.plan.as_ref();
+    Ok(License {
+        kind: terms.kind.unwrap_or(old.kind),
+        device_limit: terms.device_limit.unwrap_or(old.device_limit),
+        valid_from: valid_from.map_or(Ok(old.valid_from), |typed| {
+            first_moment(typed, old.valid_from)
+        })?,
+        valid_until,
+        pending_days,
+        plan: plan.map_or_else(
+            || old.plan.clone(),
+            |code| Some(code.clone()).filter(|code| !code.is_empty()),
+        ),
+        features: terms.features.as_ref().unwrap_or(&old.features).clone(),
+        updates_until: moment("updates_until", &terms.updates_until, old.updates_until)?,
+        note: terms
+            .note
+            .as_deref()
+            .map_or_else(|| old.note.clone(), text::clean_input),
+        ..old.clone()
+    })
+}
+
+/// The typed days of a term that the first activation of `old` begins.
+fn pending_days(typed: &str, old: &License) -> Result<u32> {
+    if old.pending_days.is_none() {
+        return Err(Error::invalid(
+            "pending_days",
+            "is the term of a license that has begun",
+        ));
+    }
+    let days = typed
+        .parse()
+        .map_err(|_| Error::invalid("pending_days", format!("must be 1..{DAYS_MAX}")))?;
+    check_days("pending_days", days)
+}
+
+/// Whether a license may be stored like this.
+pub(super) fn check_edited(new: &License) -> Result<()> {
+    check_terms(new.device_limit, &new.note)?;
+    if new.valid_until.is_some_and(|until| until < new.valid_from) {
+        return Err(Error::invalid("valid_until", "is before the start date"));
+    }
+    if new.customer_id.is_none() && new.kind == Kind::Full {
+        return Err(Error::invalid("customer", "is needed for a full license"));
+    }
+    Ok(())
+}
+
 /// The first moment of a typed day; `old`, if the day is unchanged.
-pub(super) fn first_moment(typed: &str, old: UnixMs) -> Result<UnixMs> {
+fn first_moment(typed: &str, old: UnixMs) -> Result<UnixMs> {
     if typed == old.day() {
         return Ok(old);
     }
@@ -222,7 +258,7 @@ pub(super) fn first_moment(typed: &str, old: UnixMs) -> Result<UnixMs> {
 }
 
 /// The last moment of a typed day; `None` if empty; `old`, if the day is unchanged.
-pub(super) fn last_moment(typed: &str, old: Option<UnixMs>) -> Result<Option<UnixMs>> {
+fn last_moment(field: &'static str, typed: &str, old: Option<UnixMs>) -> Result<Option<UnixMs>> {
     if typed.is_empty() {
         return Ok(None);
     }
@@ -231,7 +267,7 @@ pub(super) fn last_moment(typed: &str, old: Option<UnixMs>) -> Result<Option<Uni
     {
         return Ok(Some(old));
     }
-    let last = UnixMs::parse(typed).map_err(|problem| Error::invalid("valid_until", problem))?;
+    let last = UnixMs::parse(typed).map_err(|problem| Error::invalid(field, problem))?;
     Ok(Some(last))
 }
 
@@ -264,77 +300,6 @@ mod tests {
     }
 
     #[test]
-    fn the_badge_of_a_license_shows_its_most_important_state() {
-        let days = |n: i64| Some(n * DAY_MS);
-        let trial = |until| License {
-            kind: Kind::Trial,
-            ..license(LicenseState::Active, 0, until)
-        };
-        for (license, taken, expected) in [
-            (
-                license(LicenseState::Active, 0, None),
-                1,
-                ("ok", "active", 0),
-            ),
-            (
-                license(LicenseState::Active, 0, None),
-                0,
-                ("idle", "unused", 0),
-            ),
-            (
-                license(LicenseState::Active, 0, days(41)),
-                1,
-                ("ok", "active", 0),
-            ),
-            (
-                license(LicenseState::Active, 0, days(40)),
-                0,
-                ("warn", "expires", 30),
-            ),
-            (
-                license(LicenseState::Active, 0, days(11)),
-                1,
-                ("warn", "expires", 1),
-            ),
-            (
-                license(LicenseState::Active, 0, days(10)),
-                1,
-                ("warn", "expires_today", 0),
-            ),
-            (
-                license(LicenseState::Active, 0, days(9)),
-                1,
-                ("idle", "expired", 0),
-            ),
-            (
-                license(LicenseState::Active, 13 * DAY_MS, None),
-                0,
-                ("idle", "begins", 3),
-            ),
-            (
-                license(LicenseState::Suspended, 0, days(9)),
-                1,
-                ("bad", "suspended", 0),
-            ),
-            (
-                license(LicenseState::Revoked, 0, None),
-                1,
-                ("bad", "revoked", 0),
-            ),
-            (trial(days(30)), 1, ("info", "trial", 0)),
-            (trial(days(30)), 0, ("idle", "unused", 0)),
-            (trial(days(17)), 1, ("warn", "expires", 7)),
-        ] {
-            let badge = badge(&license, taken, UnixMs(10 * DAY_MS));
-            assert_eq!(
-                (badge.tone, badge.word, badge.n),
-                expected,
-                "{license:?} {taken}"
-            );
-        }
-    }
-
-    #[test]
     fn a_day_means_its_first_or_last_second_unless_it_is_unchanged() {
         let noon = UnixMs::parse("2027-12-31T12:00:00Z").unwrap();
         for (typed, from, until) in [
@@ -347,11 +312,14 @@ mod tests {
             ),
         ] {
             assert_eq!(first_moment(typed, noon).unwrap().rfc3339(), from);
-            let last = last_moment(typed, Some(noon)).unwrap();
+            let last = last_moment("valid_until", typed, Some(noon)).unwrap();
             assert_eq!(last.map(UnixMs::rfc3339).as_deref(), Some(until));
         }
-        assert_eq!(last_moment("", Some(noon)).unwrap(), None);
-        assert!(first_moment("", noon).is_err() && last_moment("31.12.2027", None).is_err());
+        assert_eq!(last_moment("valid_until", "", Some(noon)).unwrap(), None);
+        assert!(
+            first_moment("", noon).is_err()
+                && last_moment("valid_until", "31.12.2027", None).is_err()
+        );
     }
 
     #[test]

@@ -4,13 +4,13 @@ use rusqlite::{Row, named_params};
 
 use super::{
     Features, Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseSearch,
-    LicenseState, Order, key_part, rules,
+    LicenseState, Order, PlanRange, key_part, rules,
 };
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, unknown_value};
 use crate::domain::Domain;
 use crate::error::Result;
-use crate::id::{CustomerId, LicenseId, ProductId};
+use crate::id::{CustomerId, LicenseId, PlanId, ProductId};
 use crate::sql;
 
 /// Maximum length of a search, in characters; the rest is ignored.
@@ -177,10 +177,15 @@ pub(super) fn count_by_filter(
 pub(super) fn edit(tx: &Tx<'_>, new: &License) -> Result<()> {
     let params = named_params! {
         ":license_id": new.id,
+        ":plan": new.plan,
+        ":customer_id": new.customer_id,
         ":kind": new.kind.as_str(),
         ":device_limit": new.device_limit,
         ":valid_from_ms": new.valid_from,
         ":valid_until_ms": new.valid_until,
+        ":pending_days": new.pending_days,
+        ":features": new.features.stored(),
+        ":updates_until_ms": new.updates_until,
         ":note": new.note,
     };
     tx.run(sql!("licenses/edit"), params).map(drop)
@@ -191,9 +196,33 @@ pub(super) fn set_state(tx: &Tx<'_>, id: LicenseId, state: LicenseState) -> Resu
     tx.run(sql!("licenses/set_state"), params).map(drop)
 }
 
-pub(super) fn set_valid_until(tx: &Tx<'_>, id: LicenseId, until: UnixMs) -> Result<()> {
-    let params = named_params! { ":license_id": id, ":valid_until_ms": until };
-    tx.run(sql!("licenses/set_valid_until"), params).map(drop)
+pub(super) fn set_term(tx: &Tx<'_>, new: &License) -> Result<()> {
+    let params = named_params! {
+        ":license_id": new.id,
+        ":valid_until_ms": new.valid_until,
+        ":pending_days": new.pending_days,
+    };
+    tx.run(sql!("licenses/set_term"), params).map(drop)
+}
+
+/// Whether a product has a plan with this code, archived or not.
+pub(super) fn has_plan(reader: &Reader<'_>, product: ProductId, code: &str) -> Result<bool> {
+    let params = named_params! { ":product_id": product, ":code": code };
+    reader.one(sql!("licenses/has_plan"), params, |row| row.get(0))
+}
+
+pub(super) fn of_plan(
+    reader: &Reader<'_>,
+    plan: PlanId,
+    range: &PlanRange,
+) -> Result<Vec<LicenseRow>> {
+    let params = named_params! {
+        ":plan_id": plan,
+        ":after": range.after,
+        ":limit": range.limit,
+        ":more_than": range.more_devices_than,
+    };
+    reader.list(sql!("licenses/of_plan"), params, license_row)
 }
 
 pub(super) fn begin_term(tx: &Tx<'_>, id: LicenseId, until: UnixMs) -> Result<()> {

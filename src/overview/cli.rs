@@ -7,6 +7,7 @@ use crate::clock::UnixMs;
 use crate::console::{Console, Table};
 use crate::devices::Device;
 use crate::error::Result;
+use crate::licenses::License;
 use crate::products::Slugs;
 use crate::session_history::{EndedSession, SessionDetails};
 use crate::{domains, licenses, session_history, sessions};
@@ -74,10 +75,8 @@ fn license_facts(details: &LicenseReport) -> Vec<Vec<String>> {
         devices,
         ..
     } = details;
-    let until = license
-        .valid_until
-        .map_or_else(|| "no end".to_owned(), UnixMs::rfc3339);
-    vec![
+    let until = licenses::cli::end_of_term(license);
+    let mut rows = vec![
         fact("license key", license.key.formatted()),
         fact(
             "customer",
@@ -97,7 +96,24 @@ fn license_facts(details: &LicenseReport) -> Vec<Vec<String>> {
             "device slots",
             format!("{} of {} in use", devices.len(), license.device_limit),
         ),
-    ]
+    ];
+    rows.extend(sold_facts(license));
+    rows
+}
+
+/// What was sold by a plan; none for a license without plan, features and an end of updates.
+fn sold_facts(license: &License) -> Vec<Vec<String>> {
+    let features = Some(license.features.stored()).filter(|words| !words.is_empty());
+    let updates = license.updates_until.map(UnixMs::rfc3339);
+    let facts = [
+        ("plan", license.plan.clone()),
+        ("features", features),
+        ("updates until", updates),
+    ];
+    facts
+        .into_iter()
+        .filter_map(|(name, value)| value.map(|value| fact(name, value)))
+        .collect()
 }
 
 /// Two rows: one of its own for the fingerprint, so that a terminal shows all of it and it can be copied.

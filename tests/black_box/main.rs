@@ -118,6 +118,10 @@ mod panel {
     mod headers;
     pub mod permissions;
 }
+mod plans {
+    mod commands;
+    mod panel;
+}
 mod products {
     mod apart;
     mod archived;

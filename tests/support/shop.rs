@@ -12,6 +12,8 @@ pub const MARKUP: &str = "<img src=x onerror=alert(1)>\"><script>alert(2)</scrip
 const RELEASE: &str = "1.1.0";
 /// The domain of the first license.
 const SITE: &str = "www.b\u{fc}cher.example";
+/// The only plan, by which the first license was issued.
+const PLAN: &str = "pro";
 /// The only feature flag.
 const FLAG: &str = "exporter";
 
@@ -56,7 +58,11 @@ pub fn add_sample_data(server: &Server, word: &str) -> Shop {
         let key = issued["licenses"][0]["license_key"].as_str().unwrap();
         key.to_owned()
     };
-    let key = issue(&customer, &["--devices", "3", "--domain", SITE]);
+    let plan = format!("Pro {word}");
+    let terms = ["--name", &plan, "--devices", "2", "--feature", "export"];
+    server.json(&[&["plan", "add", PLAN][..], &terms].concat());
+    let order = ["--plan", PLAN, "--devices", "3", "--domain", SITE];
+    let key = issue(&customer, &order);
     let other = issue(names[0], &["--devices", "40", "--domain", "example.org"]);
     issue(names[0], &["--kind", "trial"]);
     let suspended = issue(names[1], &[]);
@@ -154,6 +160,7 @@ impl Shop {
                 ("backups", "<name>") => self.backup.clone(),
                 ("releases", "<version>") => RELEASE.to_owned(),
                 ("flags", "<name>") => FLAG.to_owned(),
+                ("plans", "<code>") => PLAN.to_owned(),
                 (_, named) if named.starts_with('<') => return None,
                 (_, named) => named.to_owned(),
             };

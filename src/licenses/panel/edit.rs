@@ -1,53 +1,110 @@
 //! The forms that edit and extend a license.
 
 use rocket::{Route, get, post, routes};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{DEVICES_FIELD, LIST, load, row_json};
+use super::{DEVICES_FIELD, LIST, as_field, load, row_json, suggested_customers};
 use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
+use crate::customers;
+use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::features::Features;
 use crate::id::LicenseId;
-use crate::licenses::{self, Extension, Kind, LicenseRow};
+use crate::licenses::{self, EditedTerms, Extension, Kind, License, LicenseRow};
 use crate::panel::Admin;
+use crate::plans;
 use crate::revision;
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply};
+use crate::web::html::{Html, HtmlReply, object_members};
 
 const EDIT: &str = "licenses/edit.html.tera";
 const EXTEND: &str = "licenses/extend.html.tera";
 
-fn form_values(row: &LicenseRow) -> Value {
-    let license = &row.license;
+fn form_values(license: &License, customer: &str) -> Value {
     json!({
+        "customer": customer,
+        "plan": license.plan,
         "kind": license.kind,
         "devices": license.device_limit,
         "valid_from": license.valid_from.day(),
         "valid_until": license.valid_until.map(UnixMs::day),
+        "pending_days": license.pending_days,
+        "features": license.features.stored(),
+        "updates_until": license.updates_until.map(UnixMs::day),
         "note": license.note,
     })
+}
+
+/// What the form shows besides its values: the license, the plans and the customers that it offers.
+struct EditPage {
+    row: LicenseRow,
+    plans: Vec<Value>,
+    customers: Vec<String>,
+    values: Value,
+}
+
+impl EditPage {
+    async fn read(db: &Db, id: i64, now: UnixMs) -> Result<Self> {
+        let row = load(db, id, now).await?;
+        let customer = row.license.customer_id;
+        let customer = db.read(move |reader| {
+            let customer = customer.map(|id| customers::get(reader, id));
+            Ok(customer.transpose()?.map(|customer| customer.label()))
+        });
+        let customer = customer.await?.unwrap_or_default();
+        Ok(Self {
+            plans: plans::panel::offered(db, row.license.product, row.license.plan.as_deref())
+                .await?,
+            customers: suggested_customers(db).await?,
+            values: form_values(&row.license, &customer),
+            row,
+        })
+    }
+
+    fn json(&self, now: UnixMs) -> Map<String, Value> {
+        let license = &self.row.license;
+        // Without plans, nothing of what they sell is shown.
+        let is_by_plan = !self.plans.is_empty()
+            || license.plan.is_some()
+            || license.updates_until.is_some()
+            || !license.features.words().is_empty();
+        object_members(json!({
+            "license": row_json(&self.row, now),
+            "plans": self.plans,
+            "offered": self.customers,
+            "by_plan": is_by_plan,
+        }))
+    }
 }
 
 /// The form to edit a license.
 #[get("/licenses/<id>/edit")]
 async fn edit_form(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
-    let row = load(&app.db, id, request.now.wall).await?;
-    let values = json!({
-        "license": row_json(&row, request.now.wall),
-        "seen": row.license.revision(),
-        "form": form::empty_form(form_values(&row)),
-    });
-    request.page(EDIT, values).await
+    let page = EditPage::read(&app.db, id, request.now.wall).await?;
+    let mut values = page.json(request.now.wall);
+    values.insert("seen".to_owned(), json!(page.row.license.revision()));
+    values.insert("form".to_owned(), form::empty_form(page.values));
+    request.page(EDIT, Value::Object(values)).await
 }
 
-fn terms_of(form: &Fields) -> Result<licenses::EditedTerms> {
-    Ok(licenses::EditedTerms {
-        kind: Kind::parse(form.text("kind"))?,
-        device_limit: form.number("devices")?,
-        valid_from: form.text("valid_from").to_owned(),
-        valid_until: form.text("valid_until").to_owned(),
-        note: form.text("note").to_owned(),
+/// The terms in a form. Fields that it does not show are not changed.
+fn terms_of(form: &Fields) -> Result<EditedTerms> {
+    let shown = |name| form.has(name).then(|| form.text(name).to_owned());
+    Ok(EditedTerms {
+        kind: Some(Kind::parse(form.text("kind"))?),
+        device_limit: Some(form.number("devices")?),
+        valid_from: Some(form.text("valid_from").to_owned()),
+        valid_until: Some(form.text("valid_until").to_owned()),
+        pending_days: shown("pending_days"),
+        plan: shown("plan"),
+        features: shown("features")
+            .map(|text| Features::from_input(&text))
+            .transpose()?,
+        updates_until: shown("updates_until"),
+        customer: shown("customer"),
+        note: Some(form.text("note").to_owned()),
     })
 }
 
@@ -59,7 +116,8 @@ async fn edit(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
         Ok(terms) => {
             app.db
                 .write("licenses.edit", move |tx| {
-                    licenses::edit(&Act::new(tx, &actor, now), LicenseId(id), &terms, &seen)
+                    let act = Act::new(tx, &actor, now);
+                    licenses::edit_unchanged(&act, LicenseId(id), &terms, &seen)
                 })
                 .await
         }
@@ -68,16 +126,20 @@ async fn edit(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
     let Err(error) = changed else {
         return Html::redirect(format!("{LIST}/{id}?done=saved"));
     };
-    let error = error.with_field_names(&[DEVICES_FIELD]);
+    let error = as_field(error).with_field_names(&[DEVICES_FIELD]);
     // After a conflict, the form also shows the current values and may be sent again to overwrite them.
-    let (row, conflict) = (load(&app.db, id, now).await?, revision::is_conflict(&error));
-    let values = json!({
-        "license": row_json(&row, now),
-        "seen": form.revision().after(&error, row.license.revision()),
-        "present": conflict.then(|| form_values(&row)),
-    });
+    let page = EditPage::read(&app.db, id, now).await?;
+    let conflict = revision::is_conflict(&error);
+    let seen = form.revision().after(&error, page.row.license.revision());
+    let mut values = page.json(now);
+    values.insert("seen".to_owned(), json!(seen));
+    values.insert("present".to_owned(), json!(conflict.then_some(page.values)));
     request
-        .render_with_errors(EDIT, form.rejected("licenses", error), values)
+        .render_with_errors(
+            EDIT,
+            form.rejected("licenses", error),
+            Value::Object(values),
+        )
         .await
 }
 

@@ -3,33 +3,24 @@
 use rocket::{Route, get, post, routes};
 use serde_json::json;
 
-use super::{CSV, DEVICES_FIELD, LIST, range, row_json};
+use super::{CSV, DEVICES_FIELD, LIST, as_field, range, row_json, suggested_customers};
 use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::customers;
-use crate::db::Db;
 use crate::error::{Error, Resource, Result};
+use crate::features::Features;
 use crate::id::{CustomerId, ProductId};
-use crate::licenses::{self, Buyer, Kind, License, LicenseQuery, Order, Term};
+use crate::licenses::{self, Buyer, Kind, License, LicenseQuery};
 use crate::paging::PageRequest;
 use crate::panel::{Admin, Support};
+use crate::plans::{self, Sale};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, path_with_query};
 
 /// Keys shown after an order.
 const ISSUED_MAX: u32 = 100;
-/// Customers suggested in the form.
-const SUGGESTED: u32 = 200;
 const ISSUE: &str = "licenses/issue.html.tera";
-
-/// The customers suggested in the form.
-async fn suggested_customers(db: &Db) -> Result<Vec<String>> {
-    let latest = db
-        .read(move |reader| customers::latest(reader, SUGGESTED))
-        .await?;
-    Ok(latest.iter().map(customers::Customer::label).collect())
-}
 
 /// The form for new licenses.
 #[get("/licenses/new?<customer>")]
@@ -41,28 +32,52 @@ async fn issue_form(request: Admin<'_>, customer: Option<i64>, app: &App) -> Htm
             id.map(|id| customers::get(reader, id)).transpose()
         })
         .await?;
+    let plans = plans::panel::offered(&app.db, request.product, None).await?;
+    // With a plan, these fields only say what differs from it.
+    let (kind, devices) = match plans.as_slice() {
+        [] => (json!("full"), json!(1)),
+        _ => (json!(""), json!("")),
+    };
     let values = json!({
         "customer": known.as_ref().map(customers::Customer::label),
-        "kind": "full",
-        "devices": 1,
+        "kind": kind,
+        "devices": devices,
         "count": 1,
     });
-    let page =
-        json!({ "offered": suggested_customers(&app.db).await?, "form": form::empty_form(values) });
+    let page = json!({
+        "offered": suggested_customers(&app.db).await?,
+        "plans": plans,
+        "form": form::empty_form(values),
+    });
     request.page(ISSUE, page).await
 }
 
-/// The order in a form, without the customer.
-fn order_of(form: &Fields, product: ProductId) -> Result<Order> {
-    let until = form.non_empty("valid_until").map(UnixMs::parse).transpose();
-    let until = until.map_err(|problem| Error::invalid("valid_until", problem))?;
-    Ok(Order {
-        kind: Kind::parse(form.text("kind"))?,
-        term: until.map_or(Term::Default, Term::Until),
+/// The sale in a form, without the customer. In a shop with plans, empty fields are as in the plan.
+fn sale_of(form: &Fields, product: ProductId) -> Result<Sale> {
+    let date = |name: &'static str| {
+        let date = form.non_empty(name).map(UnixMs::parse).transpose();
+        date.map_err(|problem| Error::invalid(name, problem))
+    };
+    let has_plans = form.has("plan");
+    let is_given = |name| !has_plans || form.non_empty(name).is_some();
+    Ok(Sale {
+        product,
+        plan: form.non_empty("plan").map(str::to_owned),
+        kind: is_given("kind")
+            .then(|| Kind::parse(form.text("kind")))
+            .transpose()?,
+        device_limit: is_given("devices")
+            .then(|| form.number("devices"))
+            .transpose()?,
+        valid_until: date("valid_until")?,
+        features: form
+            .non_empty("features")
+            .map(Features::from_input)
+            .transpose()?,
+        updates_until: date("updates_until")?,
         domain: form.non_empty("domain").map(str::to_owned),
         count: form.number("count")?,
         note: form.text("note").to_owned(),
-        ..Order::one(product, form.number("devices")?)
     })
 }
 
@@ -76,11 +91,11 @@ pub(super) async fn issue(request: Admin<'_>, form: Form, app: &App) -> HtmlRepl
     } else {
         Buyer::Named(customer)
     };
-    let sold = match order_of(&form, request.product) {
-        Ok(order) => {
+    let sold = match sale_of(&form, request.product) {
+        Ok(sale) => {
             app.db
-                .write("licenses.sell", move |tx| {
-                    licenses::sell(&Act::new(tx, &actor, now), &buyer, &order)
+                .write("plans.sell", move |tx| {
+                    plans::sell(&Act::new(tx, &actor, now), &buyer, &sale)
                 })
                 .await
         }
@@ -88,11 +103,12 @@ pub(super) async fn issue(request: Admin<'_>, form: Form, app: &App) -> HtmlRepl
     };
     let error = match sold {
         Ok(sold) => return Html::redirect(address_of_keys(&sold)),
-        // Nothing else is looked up in a sale.
-        Err(Error::NotFound { .. }) => Error::invalid("customer", "is unknown"),
-        Err(error) => error.with_field_names(&[("name", "customer"), DEVICES_FIELD]),
+        Err(error) => as_field(error).with_field_names(&[("name", "customer"), DEVICES_FIELD]),
     };
-    let values = json!({ "offered": suggested_customers(&app.db).await? });
+    let values = json!({
+        "offered": suggested_customers(&app.db).await?,
+        "plans": plans::panel::offered(&app.db, request.product, None).await?,
+    });
     request
         .render_with_errors(ISSUE, form.rejected("licenses", error), values)
         .await

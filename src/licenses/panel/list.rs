@@ -146,7 +146,7 @@ async fn export(request: Support<'_>, params: ListParams<'_>, app: &App) -> Html
 }
 
 /// The columns of the CSV export.
-const CSV_COLUMNS: [&str; 12] = [
+const CSV_COLUMNS: [&str; 16] = [
     "license_key",
     "customer",
     "company",
@@ -159,10 +159,15 @@ const CSV_COLUMNS: [&str; 12] = [
     "domain",
     "note",
     "created_at",
+    "plan",
+    "features",
+    "updates_until",
+    "term_days_from_first_activation",
 ];
 
-fn cells(row: &LicenseRow) -> [String; 12] {
+fn cells(row: &LicenseRow) -> [String; 16] {
     let license = &row.license;
+    let date = |date: Option<UnixMs>| date.map(UnixMs::rfc3339).unwrap_or_default();
     [
         license.key.formatted(),
         license.customer.clone(),
@@ -172,10 +177,17 @@ fn cells(row: &LicenseRow) -> [String; 12] {
         license.device_limit.to_string(),
         row.taken.to_string(),
         license.valid_from.rfc3339(),
-        license.valid_until.map(UnixMs::rfc3339).unwrap_or_default(),
+        date(license.valid_until),
         license.domain.clone().unwrap_or_default(),
         license.note.clone(),
         license.created_at.rfc3339(),
+        license.plan.clone().unwrap_or_default(),
+        license.features.stored(),
+        date(license.updates_until),
+        license
+            .pending_days
+            .map(|days| days.to_string())
+            .unwrap_or_default(),
     ]
 }
 

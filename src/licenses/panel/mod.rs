@@ -1,6 +1,7 @@
 //! Handlers for the admin panel: listing, issuing and changing licenses. The page of one license, with its devices
 //! and sessions, is in `overview`.
 
+mod badge;
 mod edit;
 mod issue;
 mod list;
@@ -11,12 +12,15 @@ use serde_json::{Value, json};
 
 use super::LicenseRow;
 use crate::clock::UnixMs;
+use crate::customers;
 use crate::db::Db;
-use crate::error::Result;
+use crate::error::{Error, Resource, Result};
 use crate::id::LicenseId;
 
 /// Licenses per page: each row draws up to 20 slots, and a page should stay below 30 kB.
 pub const PAGE: u32 = 20;
+/// Customers suggested in forms.
+const SUGGESTED: u32 = 200;
 const LIST: &str = "/lizenzserver/licenses";
 const CSV: &str = "/lizenzserver/licenses.csv";
 /// What the forms call the field `device_limit`.
@@ -36,12 +40,39 @@ pub fn row_json(row: &LicenseRow, now: UnixMs) -> Value {
         "customer": license.customer,
         "company": row.company,
         "kind": license.kind,
-        "pill": super::badge(license, row.taken, now),
+        "pill": badge::badge(license, row.taken, now),
         "taken": row.taken,
         "limit": license.device_limit,
         "session": row.session,
         "valid_until": license.valid_until,
+        "pending_days": license.pending_days,
+        "plan": license.plan,
+        "features": license.features,
+        "updates_until": license.updates_until,
     })
+}
+
+/// A customer or plan that a form names and that does not exist, as an invalid field.
+fn as_field(error: Error) -> Error {
+    match error {
+        Error::NotFound {
+            what: Resource::Customer,
+            ..
+        } => Error::invalid("customer", "is unknown"),
+        Error::NotFound {
+            what: Resource::Plan,
+            ..
+        } => Error::invalid("plan", "is unknown"),
+        other => other,
+    }
+}
+
+/// The customers suggested in forms.
+async fn suggested_customers(db: &Db) -> Result<Vec<String>> {
+    let latest = db
+        .read(move |reader| customers::latest(reader, SUGGESTED))
+        .await?;
+    Ok(latest.iter().map(customers::Customer::label).collect())
 }
 
 /// One license, for a page about it.

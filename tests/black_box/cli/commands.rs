@@ -33,6 +33,14 @@ license issue --customer 1 --count 3 | no end | /licenses/2/kind | "full"
 license list | VALID UNTIL | /licenses/0/state | "active"
 license list --search xn--bcher | Ada-{} | /licenses/0/note | "hello"
 license list --search KEY | KEY | /licenses/0/license_key | "KEY"
+plan add pro-{} --name Pro_{} --devices 2 --term-days 365 --term-starts first~activation --updates-days 730 --feature export | plan pro-{} added | /plans/0/code | "pro-{}"
+plan list | Pro {} | /plans/0/licenses | 0
+plan show pro-{} | 365 days, starts with the first activation | /term_starts | "first_activation"
+plan edit pro-{} --devices 3 --feature pro --feature export | plan pro-{} changed | /plans/0/features | ["export", "pro"]
+license issue --customer 1 --plan pro-{} | starts with the first activation | /licenses/0/term_days_from_first_activation | 365
+plan apply pro-{} | 0 licenses changed | /unchanged | 1
+plan archive pro-{} | plan pro-{} is archived | /plans/0/code | "pro-{}"
+license edit KEY --note moved | license KEY changed | /licenses/0/note | "moved"
 license show KEY | hash of laptop | /devices/0/machine_id | "laptop"
 session list | 127.0.0.1 | /sessions/0/address | "127.0.0.1"
 session end # | session # ended | /end_reason | "forced"
@@ -135,7 +143,30 @@ license issue --customer Ada --valid-until tomorrow | 2 | 2027-12-31
 license issue --customer Ada --valid-until 2020-01-01 | 2 | past
 license issue --customer Ada --domain localhost | 2 | www.example.org
 license issue --customer Ada --kind gift | 2 | --help
+license issue --customer Ada --feature a/b | 2 | a-z, 0-9
 license extend KEY --until 2020-01-01 | 2 | begins
+license edit KEY --devices 0 | 2 | 1..100000
+license edit KEY --feature Pro! | 2 | a-z, 0-9
+license edit KEY --updates-until tomorrow | 2 | 2027-12-31
+plan add Pro --name Pro | 2 | a-z, 0-9 and hyphens
+plan add pro --name _ | 2 | 1..100 characters
+plan add pro | 2 | --help
+plan add pro --name Pro --devices 0 | 2 | 1..100000
+plan add pro --name Pro --term-days 0 | 2 | 1..36500
+plan add pro --name Pro --term-days year | 2 | --help
+plan add pro --name Pro --term-starts first~activation | 2 | number of days
+plan add pro --name Pro --term-starts soon | 2 | --help
+plan add pro --name Pro --updates-days 36501 | 2 | 1..36500
+plan add pro --name Pro --feature Größe | 2 | a-z, 0-9
+plan add taken --name Taken | 1 | never used twice
+plan show nothing | 1 | plan list
+plan edit nothing --devices 2 | 1 | plan list
+plan archive nothing | 1 | plan list
+plan apply nothing | 1 | plan list
+license issue --customer Ada --plan nothing | 1 | plan list
+license issue --customer Ada --plan gone | 1 | archived
+license edit KEY --plan nothing | 1 | plan list
+license edit KEY --customer 999 | 1 | customer list
 release add 1.2 --notes x | 2 | three decimal numbers
 release add 1.2.0 --notes x --url http://example.org/ | 2 | https://
 flag set a_b | 2 | letters, digits
@@ -170,6 +201,10 @@ fn a_command_that_fails_prints_one_line_that_says_what_to_do() {
     let key = server.issue_license(1);
     server.json(&["license", "revoke", &server.issue_license(1)]);
     server.json(&["release", "add", "1.0.0", "--notes", ""]);
+    for code in ["taken", "gone"] {
+        server.json(&["plan", "add", code, "--name", code]);
+    }
+    server.json(&["plan", "archive", "gone"]);
     server.json(&["backup", "there.sqlite3"]);
     for line in FAILURES.lines() {
         let parts: Vec<&str> = line.split(" | ").collect();

@@ -193,7 +193,7 @@ fn the_csv_of_a_list_has_the_same_licenses_and_no_formula() {
         "{name}"
     );
     let head = "license_key,customer,company,kind,state,device_limit,device_count,valid_from,valid_until,domain,note,\
-                created_at";
+                created_at,plan,features,updates_until,term_days_from_first_activation";
     let head = format!("\u{feff}\"{}\"\n", head.replace(',', "\",\""));
     assert!(file.text.starts_with(&head), "{}", file.text);
     let key = licenses(&server)[1]["license_key"]

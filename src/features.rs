@@ -1,4 +1,4 @@
-//! What a license allows a program to do, as words: `export`, `pro`, `seats.50`.
+//! What a license or a plan allows a program to do, as words: `export`, `pro`, `seats.50`.
 
 use crate::error::{Error, Result};
 

@@ -1,0 +1,6 @@
+-- Changes what a plan gives. By the primary key.
+-- named as the columns
+update plans
+set name = :name, kind = :kind, device_limit = :device_limit, term_days = :term_days, term_starts = :term_starts,
+    features = :features, updates_days = :updates_days
+where plan_id = :plan_id;

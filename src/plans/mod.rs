@@ -1,0 +1,352 @@
+//! Plans: what a shop sells. A license that is issued by a plan gets the values of the plan; changes of the plan reach
+//! sold licenses only if it is applied to them.
+
+mod apply;
+pub mod cli;
+pub mod panel;
+mod rules;
+mod sale;
+mod store;
+
+pub use apply::{Applied, ApplyPreview, ApplyStep, SkippedLicense, apply, apply_preview};
+pub use rules::Refusal;
+pub use sale::{Sale, order, sell};
+
+use serde_json::{Value, json};
+
+use crate::audit::{Act, Change};
+use crate::clock::UnixMs;
+use crate::db::Reader;
+use crate::error::{Error, Resource, Result};
+use crate::features::Features;
+use crate::id::{PlanId, ProductId};
+use crate::licenses::Kind;
+use crate::paging::{Cursor, Page, PageRequest};
+use crate::product_state;
+use crate::revision::Revision;
+
+/// Most plans that a form offers.
+const OFFERED_MAX: u32 = 200;
+
+/// When the term of a license begins that is issued by a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TermStart {
+    /// When it is issued.
+    Issue,
+    /// When its first device is activated.
+    FirstActivation,
+}
+
+impl TermStart {
+    /// Both, in the order of forms.
+    pub const ALL: [Self; 2] = [Self::Issue, Self::FirstActivation];
+
+    /// The word in the database, in JSON and in forms.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Issue => "issue",
+            Self::FirstActivation => "first_activation",
+        }
+    }
+
+    /// The start for a word; `None` if unknown.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|start| start.as_str() == text)
+    }
+}
+
+/// A number of days that may be unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Days {
+    /// For ever.
+    Unlimited,
+    /// So many days.
+    Limited(u32),
+}
+
+impl Days {
+    /// The number; `None` if unlimited.
+    pub const fn number(self) -> Option<u32> {
+        match self {
+            Self::Unlimited => None,
+            Self::Limited(days) => Some(days),
+        }
+    }
+}
+
+/// What a plan gives: everything that can be edited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanTerms {
+    /// Its name for people; 1 to 100 characters.
+    pub name: String,
+    /// Full or trial.
+    pub kind: Kind,
+    /// How many devices of each license may hold a slot.
+    pub device_limit: u32,
+    /// The days of the term, 1 to 36500; `None` if its licenses do not expire.
+    pub term_days: Option<u32>,
+    /// When the term begins.
+    pub term_starts: TermStart,
+    /// What its licenses allow a program to do.
+    pub features: Features,
+    /// The days, from the issue of a license, in which released versions are covered; `None` if all are.
+    pub updates_days: Option<u32>,
+}
+
+/// A plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The id.
+    pub id: PlanId,
+    /// The product that it sells.
+    pub product: ProductId,
+    /// Its name in addresses and commands, which never changes; unique in its product.
+    pub code: String,
+    /// What it gives.
+    pub terms: PlanTerms,
+    /// When it was added.
+    pub created_at: UnixMs,
+    /// When it was archived; `None` while it may be sold.
+    pub archived_at: Option<UnixMs>,
+}
+
+impl Plan {
+    /// Identifies what can be edited, to detect edit conflicts.
+    pub fn revision(&self) -> Revision {
+        Revision::of(&audit_json(&self.terms))
+    }
+
+    /// Fails if it is archived.
+    ///
+    /// # Errors
+    /// [`Refusal::Archived`].
+    pub fn check_for_sale(&self) -> Result<()> {
+        match self.archived_at {
+            None => Ok(()),
+            Some(_) => Err(Refusal::Archived(self.code.clone()).into()),
+        }
+    }
+}
+
+/// A plan as a row of a list.
+#[derive(Clone, Debug)]
+pub struct PlanRow {
+    /// The plan.
+    pub plan: Plan,
+    /// How many licenses were issued by it.
+    pub licenses: u32,
+}
+
+/// Which plans a list shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlanFilter {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that may be sold.
+    ForSale,
+    /// Those that are archived.
+    Archived,
+}
+
+impl PlanFilter {
+    /// Every filter, in the order of the panel.
+    pub const ALL: [Self; 3] = [Self::All, Self::ForSale, Self::Archived];
+
+    /// The word in URLs and SQL queries.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::ForSale => "for_sale",
+            Self::Archived => "archived",
+        }
+    }
+
+    /// The filter for a word; `None` if unknown.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|filter| filter.as_str() == text)
+    }
+}
+
+/// The plan of a product with this code, archived or not.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is none.
+pub fn get(reader: &Reader<'_>, product: ProductId, code: &str) -> Result<Plan> {
+    store::by_code(reader, product, code)?.ok_or_else(|| Error::not_found(Resource::Plan, code))
+}
+
+/// The plan with this id, archived or not.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is none.
+pub fn by_id(reader: &Reader<'_>, id: PlanId) -> Result<Plan> {
+    store::by_id(reader, id)?.ok_or_else(|| Error::not_found(Resource::Plan, id))
+}
+
+/// A page of the plans of a product, the first one first. The list is read forward only.
+pub fn page(
+    reader: &Reader<'_>,
+    product: ProductId,
+    filter: PlanFilter,
+    request: &PageRequest<PlanId>,
+) -> Result<Page<PlanRow>> {
+    let after = match request.from {
+        Cursor::First | Cursor::Before(_) => PlanId(0),
+        Cursor::After(id) => id,
+    };
+    let range = store::Range {
+        after,
+        limit: request.rows_to_read(),
+    };
+    let rows = store::page(reader, product, filter, &range)?;
+    Ok(request.page(rows))
+}
+
+/// The plans of a product that may be sold, by name, for forms.
+pub fn for_sale(reader: &Reader<'_>, product: ProductId) -> Result<Vec<Plan>> {
+    store::for_sale(reader, product, OFFERED_MAX)
+}
+
+/// Adds a plan to a product. Its code is never used again in that product.
+///
+/// # Errors
+/// [`Error::Invalid`] for an invalid field, [`Refusal::Exists`], `product_archived`.
+pub fn add(act: &Act<'_>, product: ProductId, code: &str, terms: &PlanTerms) -> Result<Plan> {
+    product_state::check_in_use(act.tx, product)?;
+    rules::check_code(code)?;
+    let terms = rules::normalized(terms);
+    rules::check(&terms)?;
+    if store::by_code(act.tx, product, code)?.is_some() {
+        return Err(Refusal::Exists(code.to_owned()).into());
+    }
+    store::insert(
+        act.tx,
+        &store::NewPlan {
+            product,
+            code,
+            terms: &terms,
+        },
+        act.now,
+    )?;
+    act.changed(&Change {
+        action: "plans.add",
+        subject: &product_state::audit_subject(act.tx, product, code)?,
+        before: Value::Null,
+        after: audit_json(&terms),
+    })?;
+    get(act.tx, product, code)
+}
+
+/// Changes to a plan; what is `None` stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct PlanChange {
+    /// The new name.
+    pub name: Option<String>,
+    /// Full or trial.
+    pub kind: Option<Kind>,
+    /// The new device limit.
+    pub device_limit: Option<u32>,
+    /// The new term.
+    pub term_days: Option<Days>,
+    /// When the term begins.
+    pub term_starts: Option<TermStart>,
+    /// The new features, all of them.
+    pub features: Option<Features>,
+    /// For how long released versions are covered.
+    pub updates_days: Option<Days>,
+    /// The change is refused if the plan has another [`Plan::revision`].
+    pub seen: Option<Revision>,
+}
+
+impl PlanChange {
+    /// Replaces everything, if the plan still has the revision `seen`.
+    pub fn replacing(terms: PlanTerms, seen: Revision) -> Self {
+        let days = |days: Option<u32>| Some(days.map_or(Days::Unlimited, Days::Limited));
+        Self {
+            name: Some(terms.name),
+            kind: Some(terms.kind),
+            device_limit: Some(terms.device_limit),
+            term_days: days(terms.term_days),
+            term_starts: Some(terms.term_starts),
+            features: Some(terms.features),
+            updates_days: days(terms.updates_days),
+            seen: Some(seen),
+        }
+    }
+
+    /// `old` with these changes.
+    fn of(&self, old: &PlanTerms) -> PlanTerms {
+        PlanTerms {
+            name: self.name.clone().unwrap_or_else(|| old.name.clone()),
+            kind: self.kind.unwrap_or(old.kind),
+            device_limit: self.device_limit.unwrap_or(old.device_limit),
+            term_days: self.term_days.map_or(old.term_days, Days::number),
+            term_starts: self.term_starts.unwrap_or(old.term_starts),
+            features: self.features.as_ref().unwrap_or(&old.features).clone(),
+            updates_days: self.updates_days.map_or(old.updates_days, Days::number),
+        }
+    }
+}
+
+/// Changes a plan, archived or not. Licenses that were issued by it stay as they are.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Invalid`], `changed_meanwhile`, and `product_archived`.
+pub fn edit(act: &Act<'_>, product: ProductId, code: &str, change: &PlanChange) -> Result<Plan> {
+    product_state::check_in_use(act.tx, product)?;
+    let old = get(act.tx, product, code)?;
+    if let Some(seen) = &change.seen {
+        seen.check(&old.revision())?;
+    }
+    let terms = rules::normalized(&change.of(&old.terms));
+    rules::check(&terms)?;
+    store::update(act.tx, old.id, &terms)?;
+    act.changed(&Change {
+        action: "plans.edit",
+        subject: &product_state::audit_subject(act.tx, product, code)?,
+        before: audit_json(&old.terms),
+        after: audit_json(&terms),
+    })?;
+    Ok(Plan { terms, ..old })
+}
+
+/// Archives a plan for ever: nothing is sold by it any more. Licenses that were issued by it stay as they are.
+///
+/// # Errors
+/// [`Error::NotFound`], `product_archived`, and [`Refusal::OffersTrials`] while the product issues its trials by it.
+pub fn archive(act: &Act<'_>, product: ProductId, code: &str) -> Result<Plan> {
+    product_state::check_in_use(act.tx, product)?;
+    let plan = get(act.tx, product, code)?;
+    if plan.archived_at.is_some() {
+        return Ok(plan);
+    }
+    if store::offers_trials(act.tx, plan.id)? {
+        return Err(Refusal::OffersTrials(plan.code).into());
+    }
+    store::archive(act.tx, plan.id, act.now)?;
+    act.changed(&Change {
+        action: "plans.archive",
+        subject: &product_state::audit_subject(act.tx, product, code)?,
+        before: json!({ "archived_at": null }),
+        after: json!({ "archived_at": act.now.rfc3339() }),
+    })?;
+    Ok(Plan {
+        archived_at: Some(act.now),
+        ..plan
+    })
+}
+
+/// What a plan gives, as the audit log stores it.
+fn audit_json(terms: &PlanTerms) -> Value {
+    json!({
+        "name": terms.name,
+        "kind": terms.kind,
+        "device_limit": terms.device_limit,
+        "term_days": terms.term_days,
+        "term_starts": terms.term_starts,
+        "features": terms.features.stored(),
+        "updates_days": terms.updates_days,
+    })
+}

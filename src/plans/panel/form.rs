@@ -1,0 +1,129 @@
+//! Adding and editing plans.
+
+use rocket::{Route, get, post, routes};
+use serde_json::{Value, json};
+
+use super::{LIST, load, page_of, template_json};
+use crate::app::App;
+use crate::audit::Act;
+use crate::error::{Error, Result};
+use crate::features::Features;
+use crate::licenses::Kind;
+use crate::panel::Admin;
+use crate::plans::{self, Plan, PlanChange, PlanTerms, TermStart};
+use crate::revision;
+use crate::web::form::{self, Fields, Form};
+use crate::web::html::{Html, HtmlReply};
+
+const FORM: &str = "plans/form.html.tera";
+
+/// The terms in a form.
+fn terms_of(form: &Fields) -> Result<PlanTerms> {
+    let days = |name| form.non_empty(name).map(|_| form.number(name)).transpose();
+    let start = TermStart::parse(form.text("term_starts"));
+    let unknown = || Error::invalid("term_starts", "must be issue or first_activation");
+    Ok(PlanTerms {
+        name: form.text("name").to_owned(),
+        kind: Kind::parse(form.text("kind"))?,
+        device_limit: form.number("device_limit")?,
+        term_days: days("term_days")?,
+        term_starts: start.ok_or_else(unknown)?,
+        features: Features::from_input(form.text("features"))?,
+        updates_days: days("updates_days")?,
+    })
+}
+
+fn form_values(plan: &Plan) -> Value {
+    let terms = &plan.terms;
+    json!({
+        "name": terms.name,
+        "kind": terms.kind,
+        "device_limit": terms.device_limit,
+        "term_days": terms.term_days,
+        "term_starts": terms.term_starts,
+        "features": terms.features.stored(),
+        "updates_days": terms.updates_days,
+    })
+}
+
+/// The form for a new plan.
+#[get("/plans/new")]
+async fn new_form(request: Admin<'_>) -> HtmlReply {
+    let values = json!({ "kind": "full", "device_limit": 1, "term_starts": "issue" });
+    let values = json!({ "seen": "", "form": form::empty_form(values) });
+    request.page(FORM, values).await
+}
+
+/// Adds a plan.
+#[post("/plans/new", data = "<form>")]
+async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
+    let (actor, now, product) = (request.actor(), request.now.wall, request.product);
+    let added = match terms_of(&form) {
+        Ok(terms) => {
+            let code = form.text("code").to_owned();
+            app.db
+                .write("plans.add", move |tx| {
+                    plans::add(&Act::new(tx, &actor, now), product, &code, &terms)
+                })
+                .await
+        }
+        Err(error) => Err(error),
+    };
+    match added {
+        Ok(_) => Html::redirect(format!("{LIST}?done=plan_added")),
+        Err(error) => {
+            request
+                .render_with_errors(FORM, form.rejected("plans", error), json!({ "seen": "" }))
+                .await
+        }
+    }
+}
+
+/// The form for editing a plan, with its other actions.
+#[get("/plans/<code>/edit")]
+async fn edit_form(request: Admin<'_>, code: &str, app: &App) -> HtmlReply {
+    let plan = load(&app.db, request.product, code).await?;
+    let values = json!({
+        "plan": template_json(&plan),
+        "seen": plan.revision(),
+        "form": form::empty_form(form_values(&plan)),
+    });
+    request.page(FORM, values).await
+}
+
+/// Changes a plan.
+#[post("/plans/<code>/edit", data = "<form>")]
+async fn edit(request: Admin<'_>, code: &str, form: Form, app: &App) -> HtmlReply {
+    let (actor, now, product) = (request.actor(), request.now.wall, request.product);
+    let changed = match terms_of(&form) {
+        Ok(terms) => {
+            let change = PlanChange::replacing(terms, form.revision());
+            let code = code.to_owned();
+            app.db
+                .write("plans.edit", move |tx| {
+                    plans::edit(&Act::new(tx, &actor, now), product, &code, &change)
+                })
+                .await
+        }
+        Err(error) => Err(error),
+    };
+    let Err(error) = changed else {
+        return Html::redirect(format!("{}?done=plan_saved", page_of(code)));
+    };
+    let plan = load(&app.db, product, code).await?;
+    // After an edit conflict the form also shows the saved values, and saving again overwrites them.
+    let conflict = revision::is_conflict(&error);
+    let values = json!({
+        "plan": template_json(&plan),
+        "seen": form.revision().after(&error, plan.revision()),
+        "present": conflict.then(|| form_values(&plan)),
+    });
+    request
+        .render_with_errors(FORM, form.rejected("plans", error), values)
+        .await
+}
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![new_form, add, edit_form, edit]
+}
