@@ -54,7 +54,6 @@ pub enum Command {
     #[command(subcommand)]
     License(License),
     /// Manage plans, by which licenses are sold
-    #[command(subcommand)]
     Plan(plans::cli::Plans),
     /// List and end sessions, the running copies of your program
     #[command(subcommand)]
