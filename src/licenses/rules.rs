@@ -225,10 +225,8 @@ fn pending_days(typed: &str, old: &License) -> Result<u32> {
             "is the term of a license that has begun",
         ));
     }
-    let days = typed
-        .parse()
-        .map_err(|_| Error::invalid("pending_days", format!("must be 1..{DAYS_MAX}")))?;
-    check_days("pending_days", days)
+    // No text that is not a number is a number of days.
+    check_days("pending_days", typed.parse().unwrap_or_default())
 }
 
 /// Whether a license may be stored like this.

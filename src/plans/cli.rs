@@ -140,10 +140,10 @@ pub struct Edit {
 fn days(text: &str) -> std::result::Result<Days, String> {
     match text {
         "none" => Ok(Days::Unlimited),
-        number => number
-            .parse()
-            .map(Days::Limited)
-            .map_err(|_| "must be a number of days, or none".to_owned()),
+        number => {
+            let days = number.parse().ok().map(Days::Limited);
+            days.ok_or_else(|| "must be a number of days, or none".to_owned())
+        }
     }
 }
 

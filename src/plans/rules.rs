@@ -47,10 +47,10 @@ impl Refusal {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        let plain = Self::new(refusal.kind(), refusal.code());
+        let refused = Self::new(refusal.kind(), refusal.code());
         let (Refusal::Exists(plan) | Refusal::Archived(plan) | Refusal::OffersTrials(plan)) =
             refusal;
-        plain.with("plan", plan)
+        refused.with("plan", plan)
     }
 }
 

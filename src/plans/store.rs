@@ -109,7 +109,6 @@ pub(super) fn count_licenses(reader: &Reader<'_>, plan: &Plan) -> Result<(u32, u
 }
 
 fn plan(row: &Row<'_>) -> rusqlite::Result<Plan> {
-    let kind = Kind::parse(row.get_ref("kind")?.as_str()?);
     let term_starts = TermStart::parse(row.get_ref("term_starts")?.as_str()?);
     Ok(Plan {
         id: row.get("plan_id")?,
@@ -117,7 +116,11 @@ fn plan(row: &Row<'_>) -> rusqlite::Result<Plan> {
         code: row.get("code")?,
         terms: PlanTerms {
             name: row.get("name")?,
-            kind: kind.map_err(|_| unknown_value("kind"))?,
+            kind: match row.get_ref("kind")?.as_str()? {
+                "full" => Kind::Full,
+                "trial" => Kind::Trial,
+                _ => return Err(unknown_value("kind")),
+            },
             device_limit: row.get("device_limit")?,
             term_days: row.get("term_days")?,
             term_starts: term_starts.ok_or_else(|| unknown_value("start of a term"))?,
