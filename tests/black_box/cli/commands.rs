@@ -34,7 +34,7 @@ license list | VALID UNTIL | /licenses/0/state | "active"
 license list --search xn--bcher | Ada-{} | /licenses/0/note | "hello"
 license list --search KEY | KEY | /licenses/0/license_key | "KEY"
 plan add pro-{} --name Pro_{} --devices 2 --term-days 365 --term-starts first~activation --updates-days 730 --feature export | plan pro-{} added | /plans/0/code | "pro-{}"
-plan list | Pro {} | /plans/0/licenses | 0
+plan list | Pro {} | /plans/0/licenses | 1
 plan show pro-{} | 365 days, starts with the first activation | /term_starts | "first_activation"
 plan edit pro-{} --devices 3 --feature pro --feature export | plan pro-{} changed | /plans/0/features | ["export", "pro"]
 license issue --customer 1 --plan pro-{} | starts with the first activation | /licenses/0/term_days_from_first_activation | 365

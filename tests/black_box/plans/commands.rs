@@ -400,5 +400,5 @@ fn a_license_is_edited_by_what_the_command_names() {
     let refused = error_of(&server, &["license", "edit", key, "--devices", "1"]);
     assert!(refused.contains("2 devices use a slot"), "{refused}");
     let entries = database::audited(&server, "licenses.edit");
-    assert!(entries[0].after.contains("\"plan\":\"pro\""), "{entries:?}");
+    assert!(entries[1].after.contains("\"plan\":\"pro\""), "{entries:?}");
 }
