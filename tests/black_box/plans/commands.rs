@@ -402,3 +402,49 @@ fn a_license_is_edited_by_what_the_command_names() {
     let entries = database::audited(&server, "licenses.edit");
     assert!(entries[1].after.contains("\"plan\":\"pro\""), "{entries:?}");
 }
+
+#[test]
+fn a_code_is_unique_in_its_product_and_sells_that_product_only() {
+    let server = shop();
+    server.json(&["product", "add", "Second", "--slug", "second"]);
+    let add = |code, devices, product| {
+        let words = ["plan", "add", code, "--name", "Other", "--devices", devices];
+        server.json(&[&words[..], &["--product", product]].concat());
+    };
+    add("pro", "9", "second");
+    add("only", "1", "second");
+    let license = issue(&server, &["--plan", "pro", "--product", "second"]);
+    assert_eq!(license["device_limit"], 9);
+    let first = server.json(&["product", "list"])["products"][0]["slug"].clone();
+    let first = first.as_str().unwrap();
+    let license = issue(&server, &["--plan", "pro", "--product", first]);
+    assert_eq!(license["device_limit"], 3);
+    let foreign = [
+        "license",
+        "issue",
+        "--customer",
+        "Ada",
+        "--plan",
+        "only",
+        "--product",
+        first,
+    ];
+    let refused = error_of(&server, &foreign);
+    assert!(refused.contains("plan list"), "{refused}");
+    let edit = ["license", "edit", key_of(&license), "--plan", "only"];
+    let refused = error_of(&server, &edit);
+    assert!(refused.contains("plan list"), "{refused}");
+    let unnamed = server.cli(&["plan", "list"]);
+    assert_eq!(unnamed.status.code(), Some(2));
+    // Applying a plan reaches the licenses of its own product only.
+    let edit = ["plan", "edit", "pro", "--devices", "5", "--product", first];
+    server.json(&edit);
+    let apply = ["plan", "apply", "pro", "--product", first];
+    assert_eq!(server.json(&apply)["changed"], 1);
+    // The audit log tells the plans apart.
+    let subjects: Vec<String> = database::audited(&server, "plans.add")
+        .into_iter()
+        .map(|entry| entry.subject)
+        .collect();
+    assert_eq!(subjects, ["pro", "second/pro", "second/only"]);
+}
