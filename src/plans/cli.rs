@@ -14,6 +14,7 @@ use crate::id::ProductId;
 use crate::licenses::Kind;
 use crate::licenses::cli::{KindWord, features};
 use crate::paging::PageRequest;
+use crate::products::Product;
 use crate::products::cli::ProductArg;
 
 const LIST_MAX: u32 = 10_000;
@@ -152,13 +153,11 @@ fn days(text: &str) -> std::result::Result<Days, String> {
 /// # Errors
 /// The errors of the operations.
 pub fn run(console: &Console, Plans { product, command }: Plans) -> Result<()> {
-    let product = console
-        .db
-        .read_blocking(|reader| product.resolve(reader))?
-        .id;
+    let named = console.db.read_blocking(|reader| product.resolve(reader))?;
+    let product = named.id;
     let done = match command {
         Command::Add(plan) => add(console, product, plan),
-        Command::List => list(console, product),
+        Command::List => list(console, &named),
         Command::Show { code } => show(console, product, &code),
         Command::Edit(plan) => edit(console, product, plan),
         Command::Archive { code } => archive(console, product, code),
@@ -186,11 +185,11 @@ fn add(console: &Console, product: ProductId, add: Add) -> Result<()> {
     console.show_line(&json!({ "plans": [to_json(&plan)] }), &line)
 }
 
-fn list(console: &Console, product: ProductId) -> Result<()> {
+fn list(console: &Console, product: &Product) -> Result<()> {
     let request = PageRequest::first(LIST_MAX);
     let page = console
         .db
-        .read_blocking(|reader| super::page(reader, product, PlanFilter::All, &request))?;
+        .read_blocking(|reader| super::page(reader, product.id, PlanFilter::All, &request))?;
     let cut = if page.has_next {
         Extent::After(LIST_MAX)
     } else {
@@ -201,7 +200,7 @@ fn list(console: &Console, product: ProductId) -> Result<()> {
         "code", "name", "kind", "devices", "term", "updates", "features", "licenses", "state",
     ])
     .with(page.rows.iter().map(row));
-    let document = json!({ "plans": documents });
+    let document = json!({ "product": product.slug, "plans": documents });
     console.show_list(document, &table, cut, "show one with plan show CODE")
 }
 
