@@ -7,7 +7,7 @@
 //!   [`logging`], [`text`], [`features`], [`revision`], [`paging`]
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
-//! * core: [`licenses`], [`customers`], [`devices`], [`activations`], [`sessions`], [`live_sessions`], [`session_history`], [`products`], [`plans`], [`api_keys`],
+//! * core: [`licenses`], [`customers`], [`devices`], [`activations`], [`trials`], [`sessions`], [`live_sessions`], [`session_history`], [`products`], [`plans`], [`api_keys`],
 //!   [`flags`], [`limits`], [`releases`], [`domains`],
 //!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`],
 //!   [`admins`], [`logins`], [`backups`],
@@ -68,6 +68,7 @@ pub mod sessions;
 pub mod signing_keys;
 pub mod text;
 pub mod tls;
+pub mod trials;
 pub mod verification;
 pub mod version;
 pub mod web;

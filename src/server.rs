@@ -37,8 +37,8 @@ use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
     activations, api_keys, audit, backups, customers, domains, flags, handshake, integrate,
-    licenses, logins, overview, plans, products, releases, session_history, sessions, verification,
-    web,
+    licenses, logins, overview, plans, products, releases, session_history, sessions, trials,
+    verification, web,
 };
 
 pub use reachability::reachability_problems;
@@ -70,6 +70,7 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .mount("/api/site", handshake::site::routes())
         .mount("/api/license", products::client::routes())
         .mount("/api/license", activations::client::routes())
+        .mount("/api/license", trials::client::routes())
         .mount("/api/license", sessions::client::routes())
         .mount("/api/license", verification::client::routes())
         .mount("/lizenzserver", panel())
@@ -92,6 +93,7 @@ pub fn panel() -> Vec<Route> {
         session_history::panel::routes(),
         licenses::panel::routes(),
         activations::panel::routes(),
+        trials::panel::routes(),
         customers::panel::routes(),
         plans::panel::routes(),
         releases::panel::routes(),

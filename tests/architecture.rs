@@ -73,6 +73,7 @@ const CORE: &[&str] = &[
     "releases",
     "session_history",
     "sessions",
+    "trials", // licenses without a key and a customer; `sell` gives them one
     "verification",
     "server_state", // the server's own row: its start time and the latest date seen
 ];
@@ -110,11 +111,14 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     // What programs are told comes from these modules.
     (
         "products",
+        // The plan of trials must be one of the kind trial.
         &[
             "api_keys",
             "audit",
             "flags",
+            "licenses",
             "limits",
+            "plans",
             "product_state",
             "releases",
         ],
@@ -188,6 +192,18 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("session_history", &["idempotency", "licenses"]),
+    // A trial is issued by a plan, takes the slot of its device, and is answered twice like an activation.
+    (
+        "trials",
+        &[
+            "audit",
+            "devices",
+            "idempotency",
+            "licenses",
+            "plans",
+            "products",
+        ],
+    ),
     (
         "verification",
         &[

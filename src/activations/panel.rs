@@ -29,7 +29,8 @@ async fn confirm_release(request: Support<'_>, id: i64, device: i64, app: &App) 
         .await?;
     let mut members = Map::new();
     members.insert("device".to_owned(), found.machine_id.into());
-    members.insert("customer".to_owned(), listed.license.customer.into());
+    let customer = licenses::panel::customer_name(&request, &listed.license)?;
+    members.insert("customer".to_owned(), customer.into());
     let text = |key: &str| request.text(key, &members);
     let mut why = vec![text("devices.why_release")?];
     if listed.session.is_some() && session_device == Some(device) {

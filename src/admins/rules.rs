@@ -135,7 +135,7 @@ fn is_reserved(name: &str) -> bool {
     let first = name
         .split(|c: char| !c.is_alphanumeric())
         .find(|part| !part.is_empty());
-    [Actor::SERVER, Actor::COMMAND_LINE]
+    [Actor::SERVER, Actor::PROGRAM, Actor::COMMAND_LINE]
         .iter()
         .any(|reserved| outline(reserved) == whole)
         || first.is_some_and(|first| outline(first) == outline(Actor::SITE))
@@ -233,6 +233,9 @@ mod tests {
             ("sіtе", true),
             ("site.example.org", true),
             ("site-www.example.org", true),
+            ("program", true),
+            ("Pr0gram", true),
+            ("programmer", false),
             ("command-line", true),
             ("commandline", true),
             ("c0mmand_1ine", true),

@@ -43,6 +43,9 @@ pub enum Actor {
         /// The address of its request.
         source: ClientAddress,
     },
+    /// A program without a license, which asks for a trial. Its address is not noted: a trial belongs to no customer, so
+    /// nothing would ever erase it.
+    Program,
     /// The server itself.
     Server {
         /// The address whose requests caused the action, if any.
@@ -59,6 +62,8 @@ impl Actor {
     pub const SERVER: &str = "server";
     /// The first word of the name of a customer's site; its domain follows after a space.
     pub const SITE: &str = "site";
+    /// The name of a program.
+    pub const PROGRAM: &str = "program";
     const DEMO: &str = "demo";
 
     /// An operator who uses the command line as `user` of the operating system.
@@ -79,12 +84,13 @@ impl Actor {
             Self::Administrator { name, .. } | Self::Setup { name, .. } => name.into(),
             Self::CommandLine { .. } => Self::COMMAND_LINE.into(),
             Self::Site { domain, .. } => format!("{} {domain}", Self::SITE).into(),
+            Self::Program => Self::PROGRAM.into(),
             Self::Server { .. } => Self::SERVER.into(),
             Self::Demo => Self::DEMO.into(),
         }
     }
 
-    /// The client's address, or the user of the operating system; empty for the server and the demo.
+    /// The client's address, or the user of the operating system; empty for a program, the server and the demo.
     pub fn source(&self) -> Cow<'_, str> {
         match self {
             Self::Administrator { source, .. } | Self::Setup { source, .. } => source.into(),
@@ -93,7 +99,7 @@ impl Actor {
             | Self::Server {
                 source: Some(source),
             } => source.to_string().into(),
-            Self::Server { source: None } | Self::Demo => "".into(),
+            Self::Program | Self::Server { source: None } | Self::Demo => "".into(),
         }
     }
 

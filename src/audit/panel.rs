@@ -35,6 +35,7 @@ const MODULES: &[&str] = &[
     "devices",
     "customers",
     "sessions",
+    "trials",
     "client_config",
     "products",
     "plans",

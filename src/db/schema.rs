@@ -24,9 +24,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0010_action_operation.sql"),
     include_str!("../../sql/migrations/0011_running_sessions.sql"),
     include_str!("../../sql/migrations/0012_products.sql"),
+    include_str!("../../sql/migrations/0013_trials.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 12;
+pub const SCHEMA: u32 = 13;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

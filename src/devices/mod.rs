@@ -12,6 +12,7 @@ use crate::error::{Error, RefusalKind, Refused, Resource, Result};
 use crate::id::{DeviceId, LicenseId, ProductId};
 use crate::licenses::{self, License, LicenseKey};
 use crate::security::rate_limit::{Group, LookupResult, Quota};
+use crate::security::secret;
 use crate::text;
 use crate::version::Version;
 
@@ -101,18 +102,42 @@ pub struct SlotRequest<'a> {
 /// Gives a device that holds no slot a free one of `license`.
 ///
 /// # Errors
-/// [`Refusal::LimitReached`], `rate_limited` if the license takes slots too often.
+/// [`Refusal::LimitReached`], also for another device than that of a trial; `rate_limited` if the license takes slots
+/// too often.
 pub fn take_slot(
     tx: &Tx<'_>,
     license: License,
     request: &SlotRequest<'_>,
 ) -> Result<(License, DeviceId)> {
+    check_binding(tx, &license, &request.claim.hardware_id)?;
     rules::slot_left(count(tx, license.id)?, license.device_limit)?;
     let (group, scale) = (Group::LicenseActivations, license.device_limit);
     let now = request.now;
     request.quota.take(group, license.id.0, scale, now.tick)?;
     let device = store::insert(tx, license.id, request.claim, now.wall)?;
     Ok((licenses::begin_term(tx, license, now.wall)?, device))
+}
+
+/// What tells a device from others of the product without saying which one it is: the SHA-256 over both.
+pub fn fingerprint_digest(product: ProductId, hardware_id: &str) -> [u8; 32] {
+    secret::sha256(&[&product.0.to_be_bytes(), hardware_id.as_bytes()].concat())
+}
+
+/// Refuses every device but one to a trial that started without a key, until somebody buys it: also after that device
+/// gave back its slot.
+///
+/// # Errors
+/// [`Refusal::LimitReached`].
+pub fn check_binding(reader: &Reader<'_>, license: &License, hardware_id: &str) -> Result<()> {
+    if license.customer_id.is_some() {
+        return Ok(());
+    }
+    let digest = fingerprint_digest(license.product, hardware_id);
+    if store::is_bound_elsewhere(reader, license.id, &digest)? {
+        let device_limit = license.device_limit;
+        return Err(Refusal::LimitReached { device_limit }.into());
+    }
+    Ok(())
 }
 
 /// The device with this fingerprint, if it holds a slot.

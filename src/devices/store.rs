@@ -49,6 +49,18 @@ pub(super) fn count(reader: &Reader<'_>, license_id: LicenseId) -> Result<u32> {
     reader.one(sql!("devices/count"), params, |row| row.get(0))
 }
 
+pub(super) fn is_bound_elsewhere(
+    reader: &Reader<'_>,
+    license_id: LicenseId,
+    fingerprint_digest: &[u8; 32],
+) -> Result<bool> {
+    let params = named_params! {
+        ":license_id": license_id,
+        ":fingerprint_digest": fingerprint_digest,
+    };
+    reader.one(sql!("devices/bound_elsewhere"), params, |row| row.get(0))
+}
+
 pub(super) fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
     reader.one(sql!("devices/latest"), [], |row| row.get(0))
 }

@@ -173,7 +173,8 @@ async fn confirm_unbind(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
         .ok_or_else(|| Error::from(super::Refusal::NoDomain))?;
     let mut params = Map::new();
     params.insert("domain".to_owned(), json!(domain));
-    params.insert("customer".to_owned(), license.customer.into());
+    let customer = licenses::panel::customer_name(&request, &license)?;
+    params.insert("customer".to_owned(), customer.into());
     let text = |key: &str| request.text(&format!("handshake.{key}"), &params);
     let mut why = vec![text("why_unbind")?];
     if let Some(transfer) = binding.transfer {

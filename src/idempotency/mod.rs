@@ -18,6 +18,8 @@ pub const RETENTION: Duration = Duration::from_hours(24);
 pub enum IdempotentOperation {
     /// Activates a device.
     Activate,
+    /// Starts a trial.
+    Trial,
     /// Starts a session.
     Start,
 }
@@ -43,7 +45,7 @@ pub struct RequestKey<'a> {
 pub struct StoredResponse {
     /// The JSON body.
     pub body: String,
-    /// The session of a start; `None` for an activation.
+    /// The session of a start; `None` for an activation or a trial.
     pub session_id: Option<SessionId>,
 }
 
@@ -93,6 +95,7 @@ impl IdempotentOperation {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Activate => "activate",
+            Self::Trial => "trial",
             Self::Start => "start",
         }
     }

@@ -344,6 +344,16 @@ pub fn end_of_term(license: &License) -> String {
     }
 }
 
+/// The name of a customer in a table; words that say so for a trial that has none.
+pub fn customer_cell(customer: &str) -> String {
+    let name = if customer.is_empty() {
+        "(trial, no customer yet)"
+    } else {
+        customer
+    };
+    name.to_owned()
+}
+
 /// The columns of plan and product are shown only if there is something to tell.
 fn table(licenses: &[License], slugs: &Slugs) -> Table {
     let any_plan = licenses.iter().any(|license| license.plan.is_some());
@@ -351,7 +361,7 @@ fn table(licenses: &[License], slugs: &Slugs) -> Table {
         let mut row = vec![
             license.id.to_string(),
             license.key.formatted(),
-            license.customer.clone(),
+            customer_cell(&license.customer),
             license.kind.as_str().to_owned(),
             license.state.as_str().to_owned(),
             license.device_limit.to_string(),

@@ -90,21 +90,42 @@ impl Order {
     }
 }
 
-/// Issues the licenses of `order`; without a customer only trials.
+/// Issues the licenses of `order` to a customer.
 ///
 /// # Errors
 /// [`Error::Invalid`] if a field is invalid, `product_archived`; nothing is issued then.
-pub(super) fn issue(
-    act: &Act<'_>,
-    customer_id: Option<CustomerId>,
-    order: &Order,
-) -> Result<Vec<License>> {
+pub(super) fn issue(act: &Act<'_>, customer_id: CustomerId, order: &Order) -> Result<Vec<License>> {
+    let licenses = insert(act, Some(customer_id), order)?;
+    act.changed(&Change {
+        action: "licenses.issue",
+        subject: &subject_of(&licenses),
+        before: Value::Null,
+        after: licenses.first().map_or(Value::Null, audit_json),
+    })?;
+    Ok(licenses)
+}
+
+/// Issues one license without a customer for a program that has no key. The caller writes the audit entry.
+///
+/// # Errors
+/// [`Error::Invalid`] if a field is invalid, or the order is not one for a trial; nothing is issued then.
+pub fn issue_trial(act: &Act<'_>, order: &Order) -> Result<License> {
+    if order.kind != Kind::Trial {
+        return Err(Error::invalid("kind", "must be trial without a customer"));
+    }
+    let order = Order {
+        count: 1,
+        ..order.clone()
+    };
+    let issued = insert(act, None, &order)?.into_iter().next();
+    issued.ok_or_else(|| Error::invalid("count", "must be 1"))
+}
+
+/// Inserts the licenses of `order`; without a customer only trials.
+fn insert(act: &Act<'_>, customer_id: Option<CustomerId>, order: &Order) -> Result<Vec<License>> {
     let order = Order {
         note: text::clean_input(&order.note),
-        term: match (order.term, order.kind) {
-            (Term::Default, Kind::Trial) => Term::Until(act.now.plus(TRIAL)),
-            (term, _) => term,
-        },
+        term: completed_term(order, act.now),
         ..order.clone()
     };
     product_state::check_in_use(act.tx, order.product)?;
@@ -120,13 +141,15 @@ pub(super) fn issue(
         };
         licenses.push(find(act.tx, store::insert(act.tx, &new, act.now)?)?);
     }
-    act.changed(&Change {
-        action: "licenses.issue",
-        subject: &subject_of(&licenses),
-        before: Value::Null,
-        after: licenses.first().map_or(Value::Null, audit_json),
-    })?;
     Ok(licenses)
+}
+
+/// The term of `order`, which for a trial without one is 30 days.
+pub(super) fn completed_term(order: &Order, now: UnixMs) -> Term {
+    match (order.term, order.kind) {
+        (Term::Default, Kind::Trial) => Term::Until(now.plus(TRIAL)),
+        (term, _) => term,
+    }
 }
 
 /// The id of the license, or the first and the last id of several: `7..9`.

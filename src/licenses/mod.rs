@@ -15,14 +15,14 @@ pub use change::{
     EditedTerms, Extension, begin_term, change_terms, edit, edit_unchanged, extend,
     extend_unchanged, reinstate, revoke, revoke_confirmed, suspend, undo_begin_term,
 };
-pub use issue::{ORDER_MAX, Order, Term};
+pub use issue::{ORDER_MAX, Order, Term, issue_trial};
 pub use key::{KEY_TEXT_MAX, LicenseKey, key_part};
 pub use listing::{
     LicenseCounts, LicenseQuery, LicenseRow, LicenseSearch, PlanRange, count, count_by_filter,
     find_row, list, of_plan, page,
 };
 pub use rules::{EXPIRING_WITHIN, LicenseFilter, Refusal, check_usable};
-pub use sale::{Buyer, sell};
+pub use sale::{Buyer, assign, sell};
 
 pub use crate::features::Features;
 

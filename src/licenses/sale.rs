@@ -1,10 +1,16 @@
-//! Sells licenses: finds or adds the buyer, and issues what was ordered.
+//! Sells licenses: finds or adds the buyer, and issues what was ordered, or gives the buyer a license that exists.
 
-use super::{License, Order, issue};
-use crate::audit::Act;
+use std::time::Duration;
+
+use super::{
+    License, LicenseRow, LicenseState, Order, Term, audit_json, find, find_row, issue, store,
+};
+use crate::audit::{Act, Change};
 use crate::customers::{self, CustomerData};
-use crate::error::Result;
-use crate::id::CustomerId;
+use crate::error::{Error, RefusalKind, Refused, Result};
+use crate::id::{CustomerId, LicenseId};
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// The customer who buys.
 #[derive(Clone, Debug)]
@@ -42,5 +48,61 @@ impl Buyer {
 /// and the errors of [`customers::get`] and [`customers::find`]; nothing is changed then.
 pub fn sell(act: &Act<'_>, buyer: &Buyer, order: &Order) -> Result<Vec<License>> {
     let customer_id = buyer.resolve(act)?;
-    issue::issue(act, Some(customer_id), order)
+    issue::issue(act, customer_id, order)
+}
+
+/// Gives a license to `buyer`, such as a trial that somebody buys: from then on it is no longer bound to the device that
+/// started it. With `order`, what that says replaces what the license is, and its term begins; its key, first moment,
+/// domain and note stay.
+///
+/// # Errors
+/// [`Error::NotFound`], `license_revoked`, `slots_taken` if more devices hold a slot than the order allows, and the errors
+/// of [`sell`]; nothing is changed then.
+pub fn assign(
+    act: &Act<'_>,
+    id: LicenseId,
+    buyer: &Buyer,
+    order: Option<&Order>,
+) -> Result<License> {
+    let row = find_row(act.tx, id, act.now)?;
+    if row.license.state == LicenseState::Revoked {
+        return Err(Refused::new(RefusalKind::Conflict, "license_revoked").into());
+    }
+    let customer_id = buyer.resolve(act)?;
+    store::set_customer(act.tx, id, customer_id)?;
+    if let Some(order) = order {
+        replace_terms(act, &row, order)?;
+    }
+    let license = find(act.tx, id)?;
+    act.changed(&Change {
+        action: "licenses.assign",
+        subject: &id.to_string(),
+        before: audit_json(&row.license),
+        after: audit_json(&license),
+    })?;
+    Ok(license)
+}
+
+/// Makes a license what `order` says. A term that the first activation begins has begun if a device holds a slot.
+fn replace_terms(act: &Act<'_>, row: &LicenseRow, order: &Order) -> Result<()> {
+    let LicenseRow { license, taken, .. } = row;
+    if order.product != license.product {
+        return Err(Error::invalid("plan", "is a plan of another product"));
+    }
+    if order.device_limit < *taken {
+        let refused = Refused::new(RefusalKind::Conflict, "slots_taken");
+        return Err(refused.with("n", *taken).into());
+    }
+    let term = match issue::completed_term(order, act.now) {
+        Term::DaysFromActivation(days) if *taken > 0 => Term::Until(act.now.plus(DAY * days)),
+        term => term,
+    };
+    store::apply_order(
+        act.tx,
+        license.id,
+        &Order {
+            term,
+            ..order.clone()
+        },
+    )
 }

@@ -191,6 +191,26 @@ pub(super) fn edit(tx: &Tx<'_>, new: &License) -> Result<()> {
     tx.run(sql!("licenses/edit"), params).map(drop)
 }
 
+pub(super) fn set_customer(tx: &Tx<'_>, id: LicenseId, customer: CustomerId) -> Result<()> {
+    let params = named_params! { ":license_id": id, ":customer_id": customer };
+    tx.run(sql!("licenses/set_customer"), params).map(drop)
+}
+
+/// Sets everything that an order says, except for the domain and the note.
+pub(super) fn apply_order(tx: &Tx<'_>, id: LicenseId, order: &Order) -> Result<()> {
+    let params = named_params! {
+        ":license_id": id,
+        ":plan_id": order.plan,
+        ":kind": order.kind.as_str(),
+        ":device_limit": order.device_limit,
+        ":valid_until_ms": order.term.valid_until(),
+        ":pending_days": order.term.pending_days(),
+        ":features": order.features.stored(),
+        ":updates_until_ms": order.updates_until,
+    };
+    tx.run(sql!("licenses/apply_order"), params).map(drop)
+}
+
 pub(super) fn set_state(tx: &Tx<'_>, id: LicenseId, state: LicenseState) -> Result<()> {
     let params = named_params! { ":license_id": id, ":state": state.as_str() };
     tx.run(sql!("licenses/set_state"), params).map(drop)

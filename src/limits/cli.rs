@@ -3,10 +3,10 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Limit, LimitChange};
+use super::{Limit, LimitChange, Rate};
 use crate::audit::{Act, Actor};
 use crate::console::{Console, Table};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// `limit …`
 #[derive(Debug, Subcommand)]
@@ -15,14 +15,21 @@ pub enum LimitCommand {
     List,
     /// Change a rate limit
     Set {
-        /// client, `client_failures`, login or site
+        /// client, `client_failures`, login, site or trials
         group: String,
         /// Calls per minute; 0 turns the limit off
-        #[arg(long)]
-        per_minute: u32,
+        #[arg(
+            long,
+            required_unless_present = "per_hour",
+            conflicts_with = "per_hour"
+        )]
+        per_minute: Option<u32>,
         /// Burst size [unchanged by default]
-        #[arg(long)]
+        #[arg(long, conflicts_with = "per_hour")]
         burst: Option<u32>,
+        /// New trials per hour, for the group trials; 0 turns the limit off
+        #[arg(long)]
+        per_hour: Option<u32>,
     },
 }
 
@@ -32,22 +39,28 @@ pub fn run(console: &Console, command: LimitCommand) -> Result<()> {
         group,
         per_minute,
         burst,
+        per_hour,
     } = command
     {
         let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-        let change = LimitChange { per_minute, burst };
+        let change = match (per_minute, per_hour) {
+            (Some(calls), _) => LimitChange::PerMinute { calls, burst },
+            (None, Some(trials)) => LimitChange::PerHour { trials },
+            (None, None) => return Err(Error::Usage("give --per-minute or --per-hour".to_owned())),
+        };
         console.db.write_blocking("limits.set", move |tx| {
             super::set(&Act::new(tx, &actor, now), &group, change)
         })?;
     }
     let limits = console.db.read_blocking(super::list)?;
     let rows = limits.iter().map(|limit| {
-        let rate = if limit.per_minute == 0 {
-            "no limit".to_owned()
-        } else {
-            limit.per_minute.to_string()
+        let (rate, burst) = match limit.rate {
+            Rate::PerMinute { calls: 0, burst } => ("no limit".to_owned(), burst.to_string()),
+            Rate::PerMinute { calls, burst } => (calls.to_string(), burst.to_string()),
+            Rate::PerHour { trials: 0 } => ("no limit".to_owned(), String::new()),
+            Rate::PerHour { trials } => (format!("{trials} an hour"), String::new()),
         };
-        vec![limit.name.clone(), rate, limit.burst.to_string()]
+        vec![limit.name.clone(), rate, burst]
     });
     let documents: Vec<Value> = limits.iter().map(Limit::facts).collect();
     console.show(

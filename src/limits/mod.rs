@@ -17,11 +17,29 @@ use crate::security::rate_limit::Rule;
 pub struct Limit {
     /// The group of calls.
     pub name: String,
-    /// Calls per minute from one address; 0 for no limit.
-    pub per_minute: u32,
-    /// Calls that may come at once.
-    pub burst: u32,
+    /// How many are allowed.
+    pub rate: Rate,
 }
+
+/// How many calls of a group are allowed from one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// Calls, which are refilled all the time.
+    PerMinute {
+        /// Calls per minute; 0 for no limit.
+        calls: u32,
+        /// Calls that may come at once.
+        burst: u32,
+    },
+    /// New trials: at most so many within any hour.
+    PerHour {
+        /// Trials per hour; 0 for no limit.
+        trials: u32,
+    },
+}
+
+/// The group of the new trials, which is the one that is limited per hour.
+pub const TRIALS: &str = "trials";
 
 impl Limit {
     /// Identifies the content, to detect edit conflicts.
@@ -31,7 +49,12 @@ impl Limit {
 
     /// The limit as JSON, for the audit log.
     fn facts(&self) -> Value {
-        json!({ "name": self.name, "per_minute": self.per_minute, "burst": self.burst })
+        match self.rate {
+            Rate::PerMinute { calls, burst } => {
+                json!({ "name": self.name, "per_minute": calls, "burst": burst })
+            }
+            Rate::PerHour { trials } => json!({ "name": self.name, "per_hour": trials }),
+        }
     }
 }
 
@@ -46,21 +69,36 @@ pub struct GroupRules {
     pub site: Rule,
     /// Logins of administrators.
     pub login: Rule,
+    /// New trials within an hour; 0 for no limit.
+    pub trials_per_hour: u32,
 }
 
 /// The limits of all groups. A group without a row has no limit.
 pub fn group_rules(reader: &Reader<'_>) -> Result<GroupRules> {
     let limits = store::list(reader)?;
-    let rule = |name: &str| {
+    let rate = |name: &str| {
         let limit = limits.iter().find(|limit| limit.name == name);
-        let (per_minute, burst) = limit.map_or((0, 1), |limit| (limit.per_minute, limit.burst));
-        Rule { per_minute, burst }
+        limit.map(|limit| limit.rate)
+    };
+    let rule = |name: &str| match rate(name) {
+        Some(Rate::PerMinute { calls, burst }) => Rule {
+            per_minute: calls,
+            burst,
+        },
+        Some(Rate::PerHour { .. }) | None => Rule {
+            per_minute: 0,
+            burst: 1,
+        },
     };
     Ok(GroupRules {
         client: rule("client"),
         client_failures: rule("client_failures"),
         site: rule("site"),
         login: rule("login"),
+        trials_per_hour: match rate(TRIALS) {
+            Some(Rate::PerHour { trials }) => trials,
+            Some(Rate::PerMinute { .. }) | None => 0,
+        },
     })
 }
 
@@ -77,11 +115,40 @@ fn find(reader: &Reader<'_>, name: &str) -> Result<Limit> {
 
 /// A change of a rate limit.
 #[derive(Clone, Copy, Debug)]
-pub struct LimitChange {
-    /// Calls per minute from one address; 0 for no limit.
-    pub per_minute: u32,
-    /// Calls that may come at once. `None` keeps the value.
-    pub burst: Option<u32>,
+pub enum LimitChange {
+    /// Of calls.
+    PerMinute {
+        /// Calls per minute from one address; 0 for no limit.
+        calls: u32,
+        /// Calls that may come at once. `None` keeps the value.
+        burst: Option<u32>,
+    },
+    /// Of new trials.
+    PerHour {
+        /// Trials per hour from one address; 0 for no limit.
+        trials: u32,
+    },
+}
+
+impl LimitChange {
+    /// What the limit is after the change of `old`.
+    fn applied_to(self, old: Rate) -> Result<Rate> {
+        match (self, old) {
+            (Self::PerMinute { calls, burst }, Rate::PerMinute { burst: old, .. }) => {
+                let burst = burst.unwrap_or(old);
+                Ok(Rate::PerMinute { calls, burst })
+            }
+            (Self::PerHour { trials }, Rate::PerHour { .. }) => Ok(Rate::PerHour { trials }),
+            (Self::PerMinute { .. }, Rate::PerHour { .. }) => {
+                let problem = "does not apply to trials, which are limited with per-hour";
+                Err(Error::invalid("per-minute", problem))
+            }
+            (Self::PerHour { .. }, Rate::PerMinute { .. }) => {
+                let problem = "applies to trials only; calls are limited with per-minute and burst";
+                Err(Error::invalid("per-hour", problem))
+            }
+        }
+    }
 }
 
 /// Changes the rate limit of the group `name`.
@@ -100,9 +167,12 @@ pub fn set(act: &Act<'_>, name: &str, change: LimitChange) -> Result<()> {
 pub fn edit(act: &Act<'_>, limit: &Limit, seen: &Revision) -> Result<()> {
     let old = find(act.tx, &limit.name)?;
     seen.check(&old.revision())?;
-    let change = LimitChange {
-        per_minute: limit.per_minute,
-        burst: Some(limit.burst),
+    let change = match limit.rate {
+        Rate::PerMinute { calls, burst } => LimitChange::PerMinute {
+            calls,
+            burst: Some(burst),
+        },
+        Rate::PerHour { trials } => LimitChange::PerHour { trials },
     };
     replace(act, &old, change)
 }
@@ -110,8 +180,7 @@ pub fn edit(act: &Act<'_>, limit: &Limit, seen: &Revision) -> Result<()> {
 fn replace(act: &Act<'_>, old: &Limit, change: LimitChange) -> Result<()> {
     let new = Limit {
         name: old.name.clone(),
-        per_minute: change.per_minute,
-        burst: change.burst.unwrap_or(old.burst),
+        rate: change.applied_to(old.rate)?,
     };
     rules::check(&new)?;
     store::set(act.tx, &new, act.now)?;

@@ -1,19 +1,31 @@
 //! Valid values of rate limits.
 
-use super::Limit;
+use super::{Limit, Rate};
 use crate::error::{Error, Result};
 
 const RATE_MAX: u32 = 1_000_000;
+/// Most new trials per hour: the limiter looks at each of them.
+const TRIALS_MAX: u32 = 10_000;
 
-/// Checks the range of both numbers.
+/// Checks the range of the numbers.
 pub(super) fn check(limit: &Limit) -> Result<()> {
-    if limit.per_minute > RATE_MAX {
+    let (calls, burst) = match limit.rate {
+        Rate::PerMinute { calls, burst } => (calls, burst),
+        Rate::PerHour { trials } if trials <= TRIALS_MAX => return Ok(()),
+        Rate::PerHour { .. } => {
+            return Err(Error::invalid(
+                "per-hour",
+                format!("must be 0..{TRIALS_MAX}"),
+            ));
+        }
+    };
+    if calls > RATE_MAX {
         return Err(Error::invalid(
             "per-minute",
             format!("must be 0..{RATE_MAX}"),
         ));
     }
-    if !(1..=RATE_MAX).contains(&limit.burst) {
+    if !(1..=RATE_MAX).contains(&burst) {
         return Err(Error::invalid("burst", format!("must be 1..{RATE_MAX}")));
     }
     Ok(())

@@ -208,7 +208,7 @@ impl CurrentLogin {
 pub fn require_reauthentication(act: &Act<'_>) -> Result<()> {
     let accepted = match act.actor {
         Actor::Administrator { proved_at, .. } => recently_authenticated(*proved_at, act.now),
-        Actor::Site { .. } => false,
+        Actor::Site { .. } | Actor::Program => false,
         Actor::Setup { .. } | Actor::CommandLine { .. } | Actor::Server { .. } | Actor::Demo => {
             true
         }

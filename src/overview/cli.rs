@@ -80,9 +80,10 @@ fn license_facts(details: &LicenseReport) -> Vec<Vec<String>> {
         fact("license key", license.key.formatted()),
         fact(
             "customer",
-            license
-                .customer_id
-                .map_or_else(String::new, |id| format!("{} ({id})", license.customer)),
+            license.customer_id.map_or_else(
+                || licenses::cli::customer_cell(""),
+                |id| format!("{} ({id})", license.customer),
+            ),
         ),
         fact("kind", license.kind.as_str().to_owned()),
         fact("state", license.state.as_str().to_owned()),

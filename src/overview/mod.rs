@@ -87,7 +87,7 @@ pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Resul
         limit: PAST_MAX,
     };
     let mut entries = Vec::new();
-    for module in ["licenses", "devices", "handshake"] {
+    for module in ["licenses", "devices", "handshake", "trials"] {
         entries.extend(audit::entries_about(
             reader,
             module,

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::clock::Now;
 use crate::error::{Error, Fault, Result};
 use crate::security::client_address::ClientAddress;
-use crate::security::rate_limit::LookupResult;
+use crate::security::rate_limit::{HourlyQuota, LookupResult};
 use crate::text;
 use crate::version::Version;
 use crate::web::connection::RequestContext;
@@ -64,6 +64,7 @@ async fn program(request: &Request<'_>) -> Result<Program> {
     let rules = CallRules {
         calls: shared.limits.client,
         failures: shared.limits.client_failures,
+        trials_per_hour: shared.limits.trials_per_hour,
     };
     let rate_limit = RateLimitContext::attach(request, app.limiter.clone(), rules, now.tick);
     let key = presented_key(request);
@@ -113,6 +114,11 @@ impl Program {
         F: Future<Output = Result<LookupResult>>,
     {
         self.rate_limit.admit(named, look_up).await
+    }
+
+    /// Limits how many new trials start at the address of the request.
+    pub fn new_trials(&self) -> HourlyQuota {
+        self.rate_limit.new_trials()
     }
 
     /// The `Idempotency-Key`, if the request has one. Only the calls that support it check it.

@@ -16,7 +16,7 @@ pub use program_settings::{
     ProductsInUse, ProgramSettings, ProgramSettingsCache, SharedSettings, VersionInfo, snapshot,
 };
 pub use rules::{Refusal, SessionPolicy, VersionsFile};
-pub use settings::{ProductSettings, product_settings, set};
+pub use settings::{ProductSettings, TrialPlan, product_settings, set};
 
 use std::collections::BTreeMap;
 

@@ -199,7 +199,7 @@ pub(super) fn set_column(config: &mut ProductSettings, key: &str, value: &str) -
         _ => {
             return Err(Error::Usage(format!(
                 "there is no setting {key:?}; the settings are client_name, api_key, heartbeat_interval, session_timeout, \
-                 current_version, minimum_version, session_policy, offline_days"
+                 current_version, minimum_version, session_policy, offline_days, trial_plan"
             )));
         }
     }

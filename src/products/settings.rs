@@ -10,10 +10,15 @@ use crate::audit::{Act, Change};
 use crate::db::Reader;
 use crate::error::{Error, Result};
 use crate::id::{PlanId, ProductId};
+use crate::licenses::Kind;
+use crate::plans::{self, Plan};
 use crate::product_state;
 use crate::revision::Revision;
 use crate::security::secret::Secret;
 use crate::version::Version;
+
+/// The setting that names the plan of trials without a key.
+pub(super) const TRIAL_PLAN: &str = "trial_plan";
 
 /// A row of `client_configs`.
 #[derive(Clone, Debug)]
@@ -37,7 +42,16 @@ pub struct ProductSettings {
     /// Days for which a program may run without reaching the server; 0 to 90.
     pub offline_days: u32,
     /// The plan of trials without a key; `None` if the product offers none.
-    pub trial_plan: Option<PlanId>,
+    pub trial_plan: Option<TrialPlan>,
+}
+
+/// The plan by which a product issues trials to programs that have no key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrialPlan {
+    /// The id.
+    pub id: PlanId,
+    /// Its name in commands and forms.
+    pub code: String,
 }
 
 impl ProductSettings {
@@ -71,7 +85,11 @@ pub fn set(
     let old = product_settings(act.tx, product)?;
     let mut new = old.clone();
     for (key, value) in changes {
-        rules::set_column(&mut new, key, value)?;
+        if key == TRIAL_PLAN {
+            new.trial_plan = trial_plan(act.tx, &old, value)?;
+        } else {
+            rules::set_column(&mut new, key, value)?;
+        }
     }
     rules::check(&new)?;
     api_keys::check_usable_for(act.tx, product, &new.api_key)?;
@@ -87,6 +105,31 @@ pub fn set(
     Ok(new)
 }
 
+/// The trial plan with the code `code`; `None` if it is empty. The one that is set already may be named again, whatever
+/// became of it.
+fn trial_plan(reader: &Reader<'_>, old: &ProductSettings, code: &str) -> Result<Option<TrialPlan>> {
+    if code.is_empty() {
+        return Ok(None);
+    }
+    let present = old.trial_plan.as_ref().filter(|plan| plan.code == code);
+    if let Some(present) = present {
+        return Ok(Some(present.clone()));
+    }
+    let found = match plans::get(reader, old.product, code) {
+        Err(Error::NotFound { .. }) => None,
+        found => Some(found?),
+    };
+    let offers_trials = |plan: &Plan| plan.terms.kind == Kind::Trial && plan.archived_at.is_none();
+    let plan = found.filter(offers_trials).ok_or_else(|| {
+        let problem = "must be the code of a plan of kind trial that is not archived; empty: none";
+        Error::invalid(TRIAL_PLAN, problem)
+    })?;
+    Ok(Some(TrialPlan {
+        id: plan.id,
+        code: plan.code,
+    }))
+}
+
 fn facts(config: &ProductSettings) -> Value {
     json!({
         "client_name": config.client_name,
@@ -96,6 +139,7 @@ fn facts(config: &ProductSettings) -> Value {
         "minimum_version": config.minimum_version,
         "session_policy": config.session_policy,
         "offline_days": config.offline_days,
+        "trial_plan": config.trial_plan.as_ref().map(|plan| &plan.code),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, named_params};
 
-use super::{Product, ProductSettings, SessionPolicy};
+use super::{Product, ProductSettings, SessionPolicy, TrialPlan};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, unknown_value};
 use crate::error::Result;
@@ -81,7 +81,7 @@ fn save(tx: &Tx<'_>, sql: &'static str, config: &ProductSettings, now: UnixMs) -
         ":minimum_version": config.minimum_version,
         ":session_policy": config.session_policy.as_str(),
         ":offline_days": config.offline_days,
-        ":trial_plan_id": config.trial_plan,
+        ":trial_plan_id": config.trial_plan.as_ref().map(|plan| plan.id),
         ":now_ms": now,
     };
     tx.run(sql, params).map(drop)
@@ -109,6 +109,12 @@ fn config(row: &Row<'_>) -> rusqlite::Result<ProductSettings> {
         session_policy: SessionPolicy::parse(row.get_ref("session_policy")?.as_str()?)
             .ok_or_else(|| unknown_value("session policy"))?,
         offline_days: row.get("offline_days")?,
-        trial_plan: row.get("trial_plan_id")?,
+        trial_plan: match row.get("trial_plan_id")? {
+            None => None,
+            Some(id) => Some(TrialPlan {
+                id,
+                code: row.get("trial_plan")?,
+            }),
+        },
     })
 }

@@ -23,6 +23,9 @@ const REMEMBERED: Duration = Duration::from_hours(24);
 /// one, so the last one in the queue waits less than a second.
 const CONCURRENT_LOOKUPS: usize = 2;
 
+/// The span of an [`HourlyQuota`].
+const HOUR: Duration = Duration::from_hours(1);
+
 /// Minimum time between two evictions from a full table.
 const EVICTION_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -58,6 +61,8 @@ pub enum Group {
     LicenseStarts,
     /// Device activations, per license.
     LicenseActivations,
+    /// New trials without a key, per address.
+    Trials,
     /// Handshake requests of sites, per address.
     Site,
     /// Login attempts, per address.
@@ -90,6 +95,8 @@ enum KeyedBy {
     Caller,
     /// A license.
     License,
+    /// One of the trials that an address may start within an hour.
+    Trial,
     /// The account or browser of a login.
     Login,
 }
@@ -110,6 +117,7 @@ impl Group {
             Self::UnknownSessions | Self::LicenseStarts | Self::LicenseActivations => {
                 KeyedBy::License
             }
+            Self::Trials => KeyedBy::Trial,
             Self::LoginKnownBrowser
             | Self::LoginName
             | Self::TotpCode
@@ -152,6 +160,12 @@ impl Source {
         Self(folded.fold(0, |sum, byte| (sum << 8) | u64::from(*byte)))
     }
 
+    /// One of several places of a source, each with a bucket of its own.
+    fn place(self, number: u32) -> Self {
+        let (source, number) = (self.0.to_be_bytes(), number.to_be_bytes());
+        Self::from_identifier(&[source.as_slice(), &number].concat())
+    }
+
     /// The network of an address: /16 for IPv4, /48 for IPv6.
     const fn network(self) -> Self {
         Self(self.0 & !0xFFFF)
@@ -183,6 +197,7 @@ pub struct Limiter {
     addresses: Mutex<Buckets>,
     callers: Mutex<Buckets>,
     licenses: Mutex<Buckets>,
+    trials: Mutex<Buckets>,
     logins: Mutex<Buckets>,
     /// Callers that hold a device slot.
     remembered: Mutex<Remembered>,
@@ -210,6 +225,7 @@ impl Default for Limiter {
             addresses: Mutex::default(),
             callers: Mutex::default(),
             licenses: Mutex::default(),
+            trials: Mutex::default(),
             logins: Mutex::default(),
             remembered: Mutex::default(),
             lookups: Semaphore::new(CONCURRENT_LOOKUPS),
@@ -230,6 +246,7 @@ impl Limiter {
             KeyedBy::Address => &self.addresses,
             KeyedBy::Caller => &self.callers,
             KeyedBy::License => &self.licenses,
+            KeyedBy::Trial => &self.trials,
             KeyedBy::Login => &self.logins,
         };
         buckets.lock().unwrap_or_else(PoisonError::into_inner)
@@ -258,6 +275,37 @@ impl Limiter {
         match buckets.key(group, source, now) {
             Some(key) => buckets.take(key, rule, count, now),
             None => Ok(()),
+        }
+    }
+
+    /// Takes one of `count` places, each of which is free again after `span`: never more than `count` within any `span`,
+    /// which a bucket that refills all the time would allow. `count` 0 for no limit.
+    ///
+    /// # Errors
+    /// The seconds until a place is free, at least 1.
+    fn take_place(
+        &self,
+        (group, source): (Group, Source),
+        (count, span): (u32, Duration),
+        now: Tick,
+    ) -> Result<(), u32> {
+        let mut buckets = self.buckets(group);
+        let mut wait = span;
+        for number in 0..count {
+            let Some(key) = buckets.key(group, source.place(number), now) else {
+                return Ok(());
+            };
+            let free_at = buckets.full_at.get(&key).copied().unwrap_or(now);
+            if free_at <= now {
+                buckets.full_at.insert(key, Tick(now.0 + span));
+                return Ok(());
+            }
+            wait = wait.min(free_at.since(now));
+        }
+        if count == 0 {
+            Ok(())
+        } else {
+            Err(seconds(wait))
         }
     }
 
@@ -373,7 +421,7 @@ impl Buckets {
         }
         match group.keyed_by() {
             KeyedBy::Caller | KeyedBy::License => None,
-            KeyedBy::Login => Some(Key::Shared(group)),
+            KeyedBy::Login | KeyedBy::Trial => Some(Key::Shared(group)),
             KeyedBy::Address => {
                 let network = Key::Network(group, source.network());
                 let shared = Key::Shared(group);
@@ -443,6 +491,38 @@ impl Quota {
         };
         let license = Source::from_identifier(&license.to_be_bytes());
         let taken = self.limiter.take(group, license, rule, now);
+        taken.map_err(rate_limited)
+    }
+}
+
+/// Limits how many of `group` one source may have within an hour.
+#[derive(Clone, Debug)]
+pub struct HourlyQuota {
+    limiter: Arc<Limiter>,
+    source: Source,
+    group: Group,
+    /// 0 for no limit.
+    count: u32,
+}
+
+impl HourlyQuota {
+    /// At most `count` of `group` an hour from `source`, counted in `limiter`; 0 for no limit.
+    pub fn new(limiter: Arc<Limiter>, (group, source): (Group, Source), count: u32) -> Self {
+        Self {
+            limiter,
+            source,
+            group,
+            count,
+        }
+    }
+
+    /// Counts one.
+    ///
+    /// # Errors
+    /// `rate_limited`, with the seconds to wait.
+    pub fn take(&self, now: Tick) -> Result<(), Refused> {
+        let (whose, rule) = ((self.group, self.source), (self.count, HOUR));
+        let taken = self.limiter.take_place(whose, rule, now);
         taken.map_err(rate_limited)
     }
 }

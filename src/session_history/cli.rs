@@ -105,7 +105,7 @@ pub fn table_row(session: &SessionDetails) -> Vec<String> {
     vec![
         session.id.to_string(),
         session.license_key.formatted(),
-        session.customer.clone(),
+        licenses::cli::customer_cell(&session.customer),
         session.machine_id.clone(),
         session.address.clone(),
         session.version.to_string(),

@@ -284,6 +284,9 @@ fn device_for(
             };
             devices::take_slot(tx, license, &slot_request)
         }
-        None => Err(devices::Refusal::NotActivated.into()),
+        None => {
+            devices::check_binding(tx, &license, &claim.hardware_id)?;
+            Err(devices::Refusal::NotActivated.into())
+        }
     }
 }

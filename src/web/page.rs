@@ -37,7 +37,8 @@ impl Default for Pages {
     }
 }
 
-/// All embedded templates, with the filters and functions for `language`.
+/// All embedded templates, with the filters and functions for `language`; the filter `customer` says in words that a
+/// license has no customer.
 fn parse_templates(language: Language) -> Result<Tera> {
     // The default language is not used here: every text is looked up in `language`.
     let catalog = Catalog::load(Language::De)?;
@@ -52,6 +53,14 @@ fn parse_templates(language: Language) -> Result<Tera> {
     tera.add_raw_templates(templates)
         .doing("parse a template")?;
     formatting::register(&mut tera, language);
+    let no_customer = catalog.phrase(language, "trials.no_customer", &Map::new());
+    tera.register_filter(
+        "customer",
+        move |name: &Value, _: &HashMap<String, Value>| {
+            let name = name.as_str().filter(|name| !name.is_empty());
+            Ok(name.or(no_customer.as_deref()).unwrap_or_default().into())
+        },
+    );
     tera.register_function("boxes", boxes);
     tera.register_function("t", move |args: &HashMap<String, Value>| {
         translate(&catalog, language, args)

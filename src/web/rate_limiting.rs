@@ -22,7 +22,9 @@ use crate::clock::Tick;
 use crate::error::{Error, Refused, Result};
 use crate::id::ProductId;
 use crate::security::client_address::ClientAddress;
-use crate::security::rate_limit::{Group, Limiter, LookupResult, Rule, Source, rate_limited};
+use crate::security::rate_limit::{
+    Group, HourlyQuota, Limiter, LookupResult, Rule, Source, rate_limited,
+};
 
 /// The quota of one device or session: twice as many calls as a heartbeat every second.
 const OWN_QUOTA: Rule = Rule {
@@ -56,6 +58,18 @@ pub struct NamedCaller {
 }
 
 impl NamedCaller {
+    /// A device that asks for its trial of a product, and names no license.
+    pub fn trial(product: ProductId, hardware_id: &str) -> Self {
+        let product = product.0.to_be_bytes();
+        let parts = [b"trial ", &product[..], hardware_id.as_bytes()];
+        Self {
+            caller: Source::from_identifier(&parts.concat()),
+            license: None,
+            is_known: false,
+            is_session: false,
+        }
+    }
+
     /// The device `hardware_id` of a license. The product of the program is part of the identity, so that a program of
     /// another product learns nothing about a key from the limits.
     pub fn device(product: ProductId, license_key: &[u8], hardware_id: &str) -> Self {
@@ -104,6 +118,8 @@ pub struct CallRules {
     pub calls: Rule,
     /// For failed attempts.
     pub failures: Rule,
+    /// For new trials: how many within an hour; 0 for no limit.
+    pub trials_per_hour: u32,
 }
 
 /// The rate limits that apply to one call of the client API.
@@ -269,6 +285,12 @@ impl RateLimitContext {
             .limiter
             .take(Group::Device, named.caller, OWN_QUOTA, self.now);
         own_call.or_else(|_| self.charge(self.rules.calls.half()))
+    }
+
+    /// Limits how many new trials start at the source of the call.
+    pub fn new_trials(&self) -> HourlyQuota {
+        let whose = (Group::Trials, self.source);
+        HourlyQuota::new(self.limiter.clone(), whose, self.rules.trials_per_hour)
     }
 
     /// Whether the call names a device or session that can exist.

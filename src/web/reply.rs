@@ -281,6 +281,7 @@ mod tests {
             "license_expired",
             "device_not_activated",
             "version_too_old",
+            "trial_not_offered",
             "license_not_found",
             "session_not_found",
             "device_limit_reached",

@@ -1,6 +1,6 @@
--- The settings of a product. By the primary key.
+-- The settings of a product, with the code of its trial plan. By the primary keys.
 -- :product_id integer
-select product_id, client_name, api_key, heartbeat_interval, session_timeout, current_version, minimum_version,
-       session_policy, offline_days, trial_plan_id
-from client_configs
-where product_id = :product_id;
+select c.product_id, c.client_name, c.api_key, c.heartbeat_interval, c.session_timeout, c.current_version,
+       c.minimum_version, c.session_policy, c.offline_days, c.trial_plan_id, p.code as trial_plan
+from client_configs c left join plans p on p.plan_id = c.trial_plan_id
+where c.product_id = :product_id;

@@ -132,6 +132,7 @@ fn values(view: &View<'_>, page_data: &IntegratePage) -> Result<Map<String, Valu
         "url": endpoint.url, "api_key": api_key, "license_key": license_key, "version": version,
         "product": page_data.config.client_name,
         "ca": parameters.authority, "keys": keys,
+        "trials": page_data.config.trial_plan.is_some(),
     });
     let chosen = page_data.chosen.as_ref().map(|license| license.id);
     Ok(object_members(json!({

@@ -8,14 +8,15 @@ mod list;
 mod state;
 
 use rocket::Route;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::LicenseRow;
+use super::{License, LicenseRow};
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Db;
 use crate::error::{Error, Resource, Result};
 use crate::id::LicenseId;
+use crate::panel::PanelRequest;
 
 /// Licenses per page: each row draws up to 20 slots, and a page should stay below 30 kB.
 pub const PAGE: u32 = 20;
@@ -73,6 +74,14 @@ async fn suggested_customers(db: &Db) -> Result<Vec<String>> {
         .read(move |reader| customers::latest(reader, SUGGESTED))
         .await?;
     Ok(latest.iter().map(customers::Customer::label).collect())
+}
+
+/// The name of the customer of `license`, for a sentence; without one, words that say so.
+pub fn customer_name(request: &PanelRequest<'_>, license: &License) -> Result<String> {
+    match license.customer_id {
+        Some(_) => Ok(license.customer.clone()),
+        None => request.text("trials.no_customer", &Map::new()),
+    }
 }
 
 /// One license, for a page about it.

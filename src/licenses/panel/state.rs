@@ -18,7 +18,8 @@ const CONFIRM: &str = "parts/confirm.html.tera";
 /// The confirmation page before a license is suspended or revoked.
 fn confirmation(request: &PanelRequest<'_>, row: &LicenseRow, action: &str) -> Result<Value> {
     let mut members = Map::new();
-    members.insert("customer".to_owned(), row.license.customer.clone().into());
+    let customer = super::customer_name(request, &row.license)?;
+    members.insert("customer".to_owned(), customer.into());
     members.insert("key".to_owned(), row.license.key.formatted().into());
     let text = |key: &str| request.text(&format!("licenses.{key}"), &members);
     let mut why = vec![text(&format!("why_{action}"))?];

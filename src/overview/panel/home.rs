@@ -17,8 +17,9 @@ use crate::overview::{
 };
 use crate::panel::Support;
 use crate::tls::Certificates;
+use crate::trials;
 use crate::web::chart::{self, Point};
-use crate::web::html::{HtmlReply, path_with_query};
+use crate::web::html::{HtmlReply, object_members, path_with_query};
 
 const DAY_MS: i64 = 86_400_000;
 const HOUR: Duration = Duration::from_hours(1);
@@ -67,14 +68,23 @@ async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
         memory: in_memory(app),
         host,
     };
-    let mut dashboard = app
+    let product = request.product;
+    let (mut dashboard, trials) = app
         .db
-        .read(move |reader| overview::dashboard(reader, &server, period, now))
+        .read(move |reader| {
+            let dashboard = overview::dashboard(reader, &server, period, now)?;
+            Ok((
+                dashboard,
+                trials::panel::summary(reader, product, now.wall)?,
+            ))
+        })
         .await?;
     if !request.may(Role::Owner) {
         dashboard.notices.retain(|notice| !notice.for_owners);
     }
-    let values = home_values(&dashboard, period);
+    let mut values = object_members(home_values(&dashboard, period));
+    values.insert("trials".to_owned(), trials.into());
+    let values = Value::Object(values);
     request.page("overview/home.html.tera", values).await
 }
 

@@ -219,5 +219,6 @@ fn to_json(config: &ProductSettings) -> Map<String, Value> {
         "minimum_version": config.minimum_version,
         "session_policy": config.session_policy,
         "offline_days": config.offline_days,
+        "trial_plan": config.trial_plan.as_ref().map(|plan| &plan.code),
     }))
 }

@@ -20,6 +20,7 @@ fn client(config: &ProductSettings) -> Value {
         "session_timeout": config.session_timeout,
         "session_policy": config.session_policy,
         "offline_days": config.offline_days,
+        "trial_plan": config.trial_plan.as_ref().map_or("", |plan| plan.code.as_str()),
     });
     json!({ "seen": config.revision(), "form": form::empty_form(values) })
 }

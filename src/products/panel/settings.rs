@@ -18,9 +18,11 @@ use crate::db::{Db, Reader};
 use crate::error::{Error, Result};
 use crate::flags::{self, Flag};
 use crate::id::ProductId;
-use crate::limits::{self, Limit};
+use crate::licenses::Kind;
+use crate::limits::{self, Limit, Rate};
 use crate::overview::{self, Monitor};
 use crate::panel::{Admin, PanelRequest, Support};
+use crate::plans::{self, Plan};
 use crate::products::{self, ProductSettings, SessionPolicy, SettingsChange};
 use crate::revision::Revision;
 use crate::web::form::{self, Fields, Form};
@@ -46,6 +48,8 @@ struct SettingsPage {
     retired: Vec<RetiredKey>,
     flags: Vec<Flag>,
     limits: Vec<Limit>,
+    /// The plans by which trials can be issued.
+    trial_plans: Vec<Plan>,
     monitor: Monitor,
 }
 
@@ -58,6 +62,7 @@ impl SettingsPage {
             retired: api_keys::retired(reader, product, now)?,
             flags: flags::list(reader, product)?,
             limits: limits::list(reader)?,
+            trial_plans: trial_plans(reader, product)?,
             monitor: overview::monitor(reader, now, NEWEST)?,
         })
     }
@@ -72,9 +77,10 @@ impl SettingsPage {
     fn values(&self, request: &PanelRequest<'_>) -> Value {
         let key = request.may(Role::Admin).then(|| self.key());
         let flags: Vec<Value> = self.flags.iter().map(flag).collect();
-        let limits: Vec<Value> = self.limits.iter().map(limit).collect();
+        let limits: Vec<Value> = self.shown_limits().map(limit).collect();
         json!({
             "client": client(&self.config),
+            "trial_plans": self.trial_plans(),
             "policies": SessionPolicy::ALL,
             "too_high": self.config.minimum_version > self.config.current_version,
             "no_release": self.no_release,
@@ -88,6 +94,27 @@ impl SettingsPage {
         })
     }
 
+    /// The plans that the field for trials offers, with the present one. Without any, the field is not shown.
+    fn trial_plans(&self) -> Vec<Value> {
+        let offered = self.trial_plans.iter();
+        let mut plans: Vec<Value> = offered
+            .map(|plan| json!({ "code": plan.code, "name": plan.terms.name }))
+            .collect();
+        if let Some(present) = &self.config.trial_plan
+            && !self.trial_plans.iter().any(|plan| plan.id == present.id)
+        {
+            plans.push(json!({ "code": present.code, "name": present.code }));
+        }
+        plans
+    }
+
+    /// The limits; that of new trials only for a shop that has a plan for them.
+    fn shown_limits(&self) -> impl Iterator<Item = &Limit> {
+        let has_trials = !self.trial_plans().is_empty();
+        let limits = self.limits.iter();
+        limits.filter(move |limit| has_trials || limit.name != limits::TRIALS)
+    }
+
     fn key(&self) -> Value {
         let retired = self.retired.iter();
         let retired: Vec<Value> = retired
@@ -96,6 +123,13 @@ impl SettingsPage {
         let key = &self.config.api_key;
         json!({ "whole": key.reveal(), "masked": masked(key), "retired": retired })
     }
+}
+
+/// The plans by which a product can issue trials.
+fn trial_plans(reader: &Reader<'_>, product: ProductId) -> Result<Vec<Plan>> {
+    let mut plans = plans::for_sale(reader, product)?;
+    plans.retain(|plan| plan.terms.kind == Kind::Trial);
+    Ok(plans)
 }
 
 fn flag(flag: &Flag) -> Value {
@@ -109,8 +143,18 @@ fn flag(flag: &Flag) -> Value {
 }
 
 fn limit(limit: &Limit) -> Value {
-    let values = json!({ "per_minute": limit.per_minute, "burst": limit.burst });
-    json!({ "name": limit.name, "seen": limit.revision(), "form": form::empty_form(values) })
+    let (values, unit) = match limit.rate {
+        Rate::PerMinute { calls, burst } => {
+            (json!({ "per_minute": calls, "burst": burst }), "minute")
+        }
+        Rate::PerHour { trials } => (json!({ "per_hour": trials }), "hour"),
+    };
+    json!({
+        "name": limit.name,
+        "unit": unit,
+        "seen": limit.revision(),
+        "form": form::empty_form(values),
+    })
 }
 
 fn running(monitor: &Monitor) -> Value {
@@ -159,15 +203,32 @@ fn part_id(form: &Fields) -> Result<&'static str> {
 /// The change that a form asks for.
 fn change(form: &Fields) -> Result<SettingsChange> {
     Ok(match form.text("part") {
-        "client" => SettingsChange::Client(typed(form, &COLUMNS)),
+        "client" => {
+            let mut columns = typed(form, &COLUMNS);
+            // The page has this field only if there is a plan for trials.
+            if form.has("trial_plan") {
+                columns.extend(typed(form, &["trial_plan"]));
+            }
+            SettingsChange::Client(columns)
+        }
         "first" => SettingsChange::Client(typed(form, &FIRST_COLUMNS)),
         "new_flag" => SettingsChange::NewFlag(flag_of(form)?),
         "flag" => SettingsChange::Flag(flag_of(form)?),
         _ => SettingsChange::Limit(Limit {
             name: form.text("name").to_owned(),
-            per_minute: form.number("per_minute")?,
-            burst: form.number("burst")?,
+            rate: rate_of(form)?,
         }),
+    })
+}
+
+fn rate_of(form: &Fields) -> Result<Rate> {
+    if form.has("per_hour") {
+        let trials = form.number("per_hour")?;
+        return Ok(Rate::PerHour { trials });
+    }
+    Ok(Rate::PerMinute {
+        calls: form.number("per_minute")?,
+        burst: form.number("burst")?,
     })
 }
 

@@ -1,0 +1,221 @@
+//! Trials without a key: a program asks for a license of its product's trial plan. The license is bound to the device,
+//! which gets the same one for ever, and belongs to no customer until somebody buys it.
+
+pub mod client;
+pub mod panel;
+mod rules;
+mod store;
+
+pub use rules::Refusal;
+
+use serde_json::{Value, json};
+
+use crate::audit::{Act, Change};
+use crate::clock::{Now, UnixMs};
+use crate::db::{Reader, Tx};
+use crate::devices::{self, ClientIdentity, SlotRequest};
+use crate::error::{Error, Result};
+use crate::id::{LicenseId, ProductId};
+use crate::idempotency::{self, IdempotentOperation, RequestKey, RunOnce, StoredResponse};
+use crate::licenses::{self, Buyer, Kind, License, Order};
+use crate::plans;
+use crate::products;
+use crate::security::rate_limit::{HourlyQuota, LookupResult, Quota};
+
+/// A program's request for the trial of its device.
+#[derive(Clone, Debug)]
+pub struct TrialRequest {
+    /// The product of the program, which its API key tells.
+    pub product: ProductId,
+    /// Device and version, as the program sent them; the license key of a trial is not known yet.
+    pub claim: ClientIdentity,
+    /// The `Idempotency-Key` header, if sent; see [`start_once`].
+    pub idempotency_key: Option<String>,
+    /// Limits how many new trials start at one address.
+    pub new_trials: HourlyQuota,
+    /// Limits how often devices take slots of the license.
+    pub quota: Quota,
+    /// When the request arrived.
+    pub now: Now,
+}
+
+/// The trial of a device, as it is after a request.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The license.
+    pub license: License,
+    /// Why the device cannot use it now: the code of a refusal; `None` if it can.
+    pub obstacle: Option<&'static str>,
+    /// When the device took its slot; `None` if it holds none.
+    pub activated_at: Option<UnixMs>,
+    /// How many slots of the license are taken.
+    pub device_count: u32,
+}
+
+/// What [`start_once`] responds.
+#[derive(Clone, Debug)]
+pub struct TrialOutcome {
+    /// Whether the trial started, now or with the request that this one repeats.
+    pub created: bool,
+    /// The JSON body.
+    pub body: String,
+}
+
+/// Starts the trial of a device, or finds the one that it has: also one that ended, was revoked or was bought. A device
+/// that gave back its slot takes it again if the license can be used. `respond` writes the response; a request that
+/// repeats this one while the device holds its slot gets the same response.
+///
+/// # Errors
+/// For a device without a trial, [`Refusal::NotOffered`] and `rate_limited` if too many start at its address; for every
+/// device, `rate_limited` if it takes its slot too often.
+pub fn start_once(
+    act: &Act<'_>,
+    request: &TrialRequest,
+    respond: impl FnOnce(&Trial) -> Result<String>,
+) -> Result<TrialOutcome> {
+    let (license, created) = find_or_start(act, request)?;
+    let request_key = request.idempotency_key.as_deref().map(|key| RequestKey {
+        license_id: license.id,
+        hardware_id: &request.claim.hardware_id,
+        operation: IdempotentOperation::Trial,
+        key,
+        at: request.now.wall,
+    });
+    let holds_slot = devices::find(act.tx, license.id, &request.claim.hardware_id)?.is_some();
+    let take_slot = || {
+        let body = respond(&with_slot(act.tx, request, license)?)?;
+        let stored = created.then(|| StoredResponse {
+            body: body.clone(),
+            session_id: None,
+        });
+        Ok((TrialOutcome { created, body }, stored))
+    };
+    let outcome = idempotency::run_once(act.tx, request_key.as_ref(), |_| holds_slot, take_slot)?;
+    Ok(match outcome {
+        RunOnce::Ran(outcome) => outcome,
+        RunOnce::Repeated(stored) => TrialOutcome {
+            created: true,
+            body: stored.body,
+        },
+    })
+}
+
+/// The license of the device's trial, and whether it was issued now.
+fn find_or_start(act: &Act<'_>, request: &TrialRequest) -> Result<(License, bool)> {
+    let product = request.product;
+    let digest = devices::fingerprint_digest(product, &request.claim.hardware_id);
+    if let Some(id) = store::license_of_device(act.tx, product, &digest)? {
+        return Ok((licenses::find(act.tx, id)?, false));
+    }
+    let order = order(act, product)?.ok_or(Refusal::NotOffered)?;
+    request.new_trials.take(request.now.tick)?;
+    let license = licenses::issue_trial(act, &order)?;
+    store::insert(act.tx, &license, &digest, act.now)?;
+    act.note(&Change {
+        action: "trials.start",
+        subject: &license.id.to_string(),
+        before: Value::Null,
+        after: json!({ "plan": license.plan, "device_limit": license.device_limit }),
+    })?;
+    Ok((license, true))
+}
+
+/// What a trial of the product is issued by; `None` if it offers none.
+fn order(act: &Act<'_>, product: ProductId) -> Result<Option<Order>> {
+    let settings = products::product_settings(act.tx, product)?;
+    let Some(trial_plan) = settings.trial_plan else {
+        return Ok(None);
+    };
+    let plan = plans::by_id(act.tx, trial_plan.id)?;
+    // A plan that was changed to another kind sells licenses, which belong to a customer.
+    let offers_trials = plan.terms.kind == Kind::Trial && plan.archived_at.is_none();
+    Ok(offers_trials.then(|| plans::order(&plan, act.now)))
+}
+
+/// Gives the device the slot of its trial, if it does not hold it and the license can be used.
+fn with_slot(tx: &Tx<'_>, request: &TrialRequest, license: License) -> Result<Trial> {
+    let (claim, now) = (&request.claim, request.now);
+    let held = devices::find(tx, license.id, &claim.hardware_id)?;
+    let refusal = licenses::check_usable(&license, now.wall).err();
+    let device_count = devices::count(tx, license.id)?;
+    let is_full = device_count >= license.device_limit;
+    let trial = |license, obstacle, activated_at| Trial {
+        license,
+        obstacle,
+        activated_at,
+        device_count,
+    };
+    Ok(match (refusal, held) {
+        (Some(refusal), held) => {
+            let activated_at = held.map(|device| device.activated_at);
+            trial(license, Some(refusal.code()), activated_at)
+        }
+        (None, Some(device)) => {
+            devices::refresh(tx, device.id, claim, now.wall)?;
+            trial(license, None, Some(device.activated_at))
+        }
+        // Only of a license that was bought: until then no other device takes a slot.
+        (None, None) if is_full => trial(license, Some(rules::LIMIT_REACHED), None),
+        (None, None) => {
+            let quota = &request.quota;
+            let (license, _) = devices::take_slot(tx, license, &SlotRequest { claim, quota, now })?;
+            Trial {
+                device_count: device_count + 1,
+                ..trial(license, None, Some(now.wall))
+            }
+        }
+    })
+}
+
+/// Looks up whether a device has a trial, so that its request is served although its address is over a limit.
+pub fn look_up_caller(
+    reader: &Reader<'_>,
+    product: ProductId,
+    hardware_id: &str,
+) -> Result<LookupResult> {
+    let digest = devices::fingerprint_digest(product, hardware_id);
+    let found = store::license_of_device(reader, product, &digest)?;
+    Ok(found.map_or(LookupResult::Unknown, |_| LookupResult::Own))
+}
+
+/// Sells the license of a trial to `buyer`: as a license of the plan with the code `plan`, whose term begins, or else as
+/// it is.
+///
+/// # Errors
+/// [`Refusal::AlreadySold`] if it has a customer, and the errors of [`licenses::assign`], [`plans::get`] and [`plans::Plan::check_for_sale`]; nothing is
+/// changed then.
+pub fn sell(act: &Act<'_>, id: LicenseId, buyer: &Buyer, plan: Option<&str>) -> Result<License> {
+    let license = licenses::find(act.tx, id)?;
+    if license.customer_id.is_some() {
+        return Err(Refusal::AlreadySold.into());
+    }
+    let order = plan.map(|code| {
+        let plan = plans::get(act.tx, license.product, code)?;
+        plan.check_for_sale()?;
+        Ok::<_, Error>(plans::order(&plan, act.now))
+    });
+    licenses::assign(act, id, buyer, order.transpose()?.as_ref())
+}
+
+/// The trials that started on one day (UTC).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrialDay {
+    /// Its first moment.
+    pub day: UnixMs,
+    /// How many started.
+    pub started: u32,
+    /// How many of those have a customer now.
+    pub bought: u32,
+}
+
+/// How many trials of a product started on each day since `since`, and how many of them were bought; the latest day
+/// first, without the days on which none started.
+pub fn by_day(reader: &Reader<'_>, product: ProductId, since: UnixMs) -> Result<Vec<TrialDay>> {
+    store::by_day(reader, product, since)
+}
+
+/// Whether a product offers trials, or ever had one.
+pub fn were_offered(reader: &Reader<'_>, product: ProductId) -> Result<bool> {
+    let settings = products::product_settings(reader, product)?;
+    Ok(settings.trial_plan.is_some() || store::any(reader, product)?)
+}

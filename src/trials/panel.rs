@@ -1,0 +1,122 @@
+//! Handlers for the admin panel: selling the license of a trial, from its page.
+
+use std::time::Duration;
+
+use rocket::{Route, get, post, routes};
+use serde_json::{Map, Value, json};
+
+use super::TrialDay;
+use crate::app::App;
+use crate::audit::Act;
+use crate::clock::UnixMs;
+use crate::customers::{self, Customer};
+use crate::db::{Db, Reader};
+use crate::error::{Error, Resource, Result};
+use crate::id::{LicenseId, ProductId};
+use crate::licenses::{self, Buyer, Kind};
+use crate::panel::Admin;
+use crate::plans::{self, Plan};
+use crate::web::form::{self, Form};
+use crate::web::html::{Html, HtmlReply, object_members};
+
+const LICENSES: &str = "/lizenzserver/licenses";
+const SELL: &str = "trials/sell.html.tera";
+/// The days that the overview shows.
+const SUMMARY: Duration = Duration::from_hours(30 * 24);
+const DAY: Duration = Duration::from_hours(24);
+/// Customers suggested in the form.
+const SUGGESTED: u32 = 200;
+
+/// What the form shows besides its fields: the license, the latest customers, and the plans of its product that end a
+/// trial.
+async fn page_values(db: &Db, id: LicenseId, now: UnixMs) -> Result<Map<String, Value>> {
+    let (row, latest, plans) = db
+        .read(move |reader| {
+            let row = licenses::find_row(reader, id, now)?;
+            let plans = plans::for_sale(reader, row.license.product)?;
+            Ok((row, customers::latest(reader, SUGGESTED)?, plans))
+        })
+        .await?;
+    let names: Vec<String> = latest.iter().map(Customer::label).collect();
+    let full = |plan: &&Plan| plan.terms.kind == Kind::Full;
+    let plans: Vec<Value> = plans
+        .iter()
+        .filter(full)
+        .map(|plan| json!({ "code": plan.code, "name": plan.terms.name }))
+        .collect();
+    Ok(object_members(json!({
+        "license": licenses::panel::row_json(&row, now),
+        "offered": names,
+        "plans": plans,
+    })))
+}
+
+/// The form that gives the license of a trial a customer.
+#[get("/licenses/<id>/sell")]
+async fn sell_form(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+    let mut values = page_values(&app.db, LicenseId(id), request.now.wall).await?;
+    values.insert("form".to_owned(), form::empty_form(json!({})));
+    request.page(SELL, Value::Object(values)).await
+}
+
+/// Gives the license of a trial a customer, and makes it a license of the plan that the form names.
+#[post("/licenses/<id>/sell", data = "<form>")]
+async fn sell(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
+    let (actor, now) = (request.actor(), request.now.wall);
+    let customer = form.text("customer").to_owned();
+    let buyer = if form.has("new_customer") {
+        Buyer::new_named(customer)
+    } else {
+        Buyer::Named(customer)
+    };
+    let plan = form.non_empty("plan").map(str::to_owned);
+    let values = page_values(&app.db, LicenseId(id), now).await?;
+    let sold = app
+        .db
+        .write("trials.sell", move |tx| {
+            let act = Act::new(tx, &actor, now);
+            super::sell(&act, LicenseId(id), &buyer, plan.as_deref())
+        })
+        .await;
+    let error = match sold {
+        Ok(_) => return Html::redirect(format!("{LICENSES}/{id}?done=sold")),
+        Err(Error::NotFound { what, .. }) => not_found_field(what),
+        Err(error) => error.with_field_names(&[("name", "customer")]),
+    };
+    request
+        .render_with_errors(SELL, form.rejected("trials", error), Value::Object(values))
+        .await
+}
+
+/// The error of the field that names what was not found.
+fn not_found_field(what: Resource) -> Error {
+    match what {
+        Resource::Plan => Error::invalid("plan", "is unknown"),
+        _ => Error::invalid("customer", "is unknown"),
+    }
+}
+
+/// The trials of a product by day, for the overview; `None` for a product that never offered any.
+pub fn summary(reader: &Reader<'_>, product: ProductId, now: UnixMs) -> Result<Option<Value>> {
+    if !super::were_offered(reader, product)? {
+        return Ok(None);
+    }
+    let days = super::by_day(reader, product, now.minus(SUMMARY))?;
+    let total = |count: fn(&TrialDay) -> u32| days.iter().map(count).sum::<u32>();
+    let (started, bought) = (total(|day| day.started), total(|day| day.bought));
+    let rows = days
+        .iter()
+        .map(|day| json!({ "day": day.day, "started": day.started, "bought": day.bought }));
+    let rows: Vec<Value> = rows.collect();
+    Ok(Some(json!({
+        "days": SUMMARY.as_secs() / DAY.as_secs(),
+        "rows": rows,
+        "started": started,
+        "bought": bought,
+    })))
+}
+
+/// The routes of this module in the panel.
+pub fn routes() -> Vec<Route> {
+    routes![sell_form, sell]
+}

@@ -1,0 +1,59 @@
+//! SQL calls for trials.
+
+use rusqlite::named_params;
+
+use super::TrialDay;
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx};
+use crate::error::Result;
+use crate::id::{LicenseId, ProductId};
+use crate::licenses::License;
+use crate::sql;
+
+/// The license of the trial that a device started.
+pub(super) fn license_of_device(
+    reader: &Reader<'_>,
+    product: ProductId,
+    fingerprint_digest: &[u8; 32],
+) -> Result<Option<LicenseId>> {
+    let params = named_params! {
+        ":product_id": product,
+        ":fingerprint_digest": fingerprint_digest,
+    };
+    reader.maybe(sql!("trials/of_device"), params, |row| row.get(0))
+}
+
+pub(super) fn insert(
+    tx: &Tx<'_>,
+    license: &License,
+    fingerprint_digest: &[u8; 32],
+    now: UnixMs,
+) -> Result<()> {
+    let params = named_params! {
+        ":license_id": license.id,
+        ":product_id": license.product,
+        ":fingerprint_digest": fingerprint_digest,
+        ":now_ms": now,
+    };
+    tx.run(sql!("trials/insert"), params).map(drop)
+}
+
+pub(super) fn by_day(
+    reader: &Reader<'_>,
+    product: ProductId,
+    since: UnixMs,
+) -> Result<Vec<TrialDay>> {
+    let params = named_params! { ":product_id": product, ":since_ms": since };
+    reader.list(sql!("trials/by_day"), params, |row| {
+        Ok(TrialDay {
+            day: row.get("day_ms")?,
+            started: row.get("started")?,
+            bought: row.get("bought")?,
+        })
+    })
+}
+
+pub(super) fn any(reader: &Reader<'_>, product: ProductId) -> Result<bool> {
+    let params = named_params! { ":product_id": product };
+    reader.one(sql!("trials/any"), params, |row| row.get(0))
+}
