@@ -157,6 +157,7 @@ mod tls {
     mod acme;
     mod certificates;
 }
+mod trials;
 mod web {
     mod bodies;
     mod page_sizes;

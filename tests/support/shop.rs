@@ -24,6 +24,8 @@ pub const ADMIN: &str = "eve";
 pub struct Shop {
     /// A license with devices and a session.
     pub license: i64,
+    /// A license that can be sold, if a test has a trial; otherwise `license`.
+    pub trial: i64,
     pub key: String,
     pub token: String,
     /// The session of this license.
@@ -106,6 +108,7 @@ pub fn add_sample_data(server: &Server, word: &str) -> Shop {
     };
     Shop {
         license: 1,
+        trial: 1,
         session: id(&own_session.unwrap()["id"]),
         device: 1,
         customer: 1,
@@ -147,6 +150,7 @@ impl Shop {
         let mut before = "";
         for named in route.split('/').skip(1) {
             let part = match (before, named) {
+                ("licenses", "<id>") if route.ends_with("/sell") => self.trial.to_string(),
                 ("licenses", "<id>") => self.license.to_string(),
                 ("issued", "<first>") | ("logins", "<id>") => "1".to_owned(),
                 ("<first>", "<last>") => "2".to_owned(),

@@ -48,6 +48,31 @@ fn sources_and_groups_do_not_share_a_bucket() {
 }
 
 #[test]
+fn a_source_has_so_many_an_hour_and_each_comes_back_an_hour_later() {
+    let limiter = Arc::new(Limiter::default());
+    let quota = |last| {
+        let whose = (Group::Trials, source(last));
+        HourlyQuota::new(limiter.clone(), whose, 3)
+    };
+    let wait = |refused: Refused| refused.members["retry_after"].as_u64().unwrap();
+    let take = |last, now| quota(last).take(at(now)).map_err(wait);
+    assert_eq!([take(1, 0), take(1, 600), take(1, 601)], [Ok(()); 3]);
+    assert_eq!(take(1, 602), Err(2998));
+    assert_eq!(take(2, 602), Ok(()), "another source");
+    assert_eq!(take(1, 3599), Err(1));
+    assert_eq!([take(1, 3600), take(1, 3600)], [Ok(()), Err(600)]);
+    assert_eq!(
+        [take(1, 4200), take(1, 4201), take(1, 4202)],
+        [Ok(()), Ok(()), Err(2998)]
+    );
+    // A lower limit counts what was taken before, as far as it has places for it; without a limit nothing is counted.
+    let fewer = HourlyQuota::new(limiter.clone(), (Group::Trials, source(1)), 1);
+    assert_eq!(fewer.take(at(4203)).map_err(wait), Err(2997));
+    let unlimited = HourlyQuota::new(limiter.clone(), (Group::Trials, source(3)), 0);
+    assert!((0..100).all(|_| unlimited.take(at(0)).is_ok()));
+}
+
+#[test]
 fn an_ipv6_network_is_one_source() {
     let one: IpAddr = "2001:db8:1:2:3::1".parse().unwrap();
     let same: IpAddr = "2001:db8:1:2:ffff::9".parse().unwrap();

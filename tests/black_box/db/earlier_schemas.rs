@@ -14,6 +14,8 @@ const RENAMED: &[(&str, &str, &str)] = &[
     ("idempotent_answers", "deed", "operation"),
     ("client_configs", "config_id", "product_id"),
 ];
+/// Tables to which a later migration adds rows, after the earlier ones.
+const LONGER: &[&str] = &["rate_limits"];
 /// Lines of `check` that depend on the machine or on the age of the fixture.
 const VARYING: &[&str] = &["clock", "disk space", "backup"];
 
@@ -85,7 +87,10 @@ fn expect_migrated(mut server: Server, known: &Known) {
     for (table, old_rows) in &before {
         let new_rows = &after[table];
         assert!(!old_rows.is_empty(), "the fixture has no row in {table}");
-        assert_eq!(new_rows.len(), old_rows.len(), "{table}");
+        if !LONGER.contains(&table.as_str()) {
+            assert_eq!(new_rows.len(), old_rows.len(), "{table}");
+        }
+        assert!(new_rows.len() >= old_rows.len(), "{table}");
         for (old, new) in old_rows.iter().zip(new_rows) {
             for (column, value) in old {
                 let renamed = RENAMED

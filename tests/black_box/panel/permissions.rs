@@ -8,6 +8,7 @@ use crate::browser::{Browser, HOME, PASSWORD};
 use crate::database;
 use crate::shop::{self, Shop};
 use crate::support::{Response, Server};
+use crate::trials;
 
 /// The least role that a route requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,6 +173,8 @@ pub const ROWS: &[Row] = &[
         Admin,
         &[("until", "2099-12-31")],
     ),
+    ("GET /licenses/<id>/sell", Admin, &[]),
+    ("POST /licenses/<id>/sell", Admin, &[("customer", "1")]),
     ("GET /licenses/<id>/devices/<device>/release", Support, &[]),
     ("POST /licenses/<id>/devices/<device>/release", Support, &[]),
     ("GET /sites", Support, &[]),
@@ -542,7 +545,8 @@ fn every_route_serves_sufficient_roles_only() {
     }
     // No session may time out meanwhile, because that would change the database.
     server.json(&["config", "set", "session_timeout=86400"]);
-    let shop = shop::add_sample_data(&server, "");
+    let mut shop = shop::add_sample_data(&server, "");
+    shop.trial = trials::start(&server);
     let mut admins = Vec::new();
     for (name, role) in ROLES {
         let mut browser = server.logged_in_browser(name);
