@@ -15,7 +15,7 @@ use crate::error::{Doing, Error, Result};
 use crate::overview::{
     self, Dashboard, HostFacts, InMemory, Notice, Period, RunningServer, Sample,
 };
-use crate::panel::Support;
+use crate::panel::{PanelRequest, Support};
 use crate::tls::Certificates;
 use crate::trials;
 use crate::web::chart::{self, Point};
@@ -68,24 +68,24 @@ async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
         memory: in_memory(app),
         host,
     };
-    let product = request.product;
-    let (mut dashboard, trials) = app
+    let mut dashboard = app
         .db
-        .read(move |reader| {
-            let dashboard = overview::dashboard(reader, &server, period, now)?;
-            Ok((
-                dashboard,
-                trials::panel::summary(reader, product, now.wall)?,
-            ))
-        })
+        .read(move |reader| overview::dashboard(reader, &server, period, now))
         .await?;
     if !request.may(Role::Owner) {
         dashboard.notices.retain(|notice| !notice.for_owners);
     }
     let mut values = object_members(home_values(&dashboard, period));
-    values.insert("trials".to_owned(), trials.into());
+    values.insert("trials".to_owned(), json!(trials(&request, &app.db).await?));
     let values = Value::Object(values);
     request.page("overview/home.html.tera", values).await
+}
+
+/// The trials of the product by day; `None` if it never offered any.
+async fn trials(request: &PanelRequest<'_>, db: &Db) -> Result<Option<Value>> {
+    let (product, now) = (request.product, request.now.wall);
+    db.read(move |reader| trials::panel::summary(reader, product, now))
+        .await
 }
 
 /// The period that the query names; a day by default.
