@@ -11,6 +11,7 @@ use crate::inspect::{end_reasons, running};
 use crate::integrate::panel::{copied, download_certificate, is_installed};
 use crate::setup::started;
 use crate::support::{Server, eventually};
+use crate::trials;
 
 /// The body of the example's function `work`, which tests replace.
 const WORK: &str = "stop.wait(3)";
@@ -106,6 +107,43 @@ fn stored_file(server: &Server, name: &str) -> std::path::PathBuf {
     let folders: Vec<_> = folders.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(folders.len(), 1, "{folders:?}");
     folders[0].join(name)
+}
+
+#[test]
+fn the_example_runs_on_the_trial_of_its_device_while_its_user_has_no_key() {
+    if !is_installed("python3") {
+        return;
+    }
+    let server = started(&[], &[trials::PLAN, trials::OFFER]);
+    let mut panel = server.logged_in_browser("admin");
+    download_certificate(&server, &mut panel);
+    let text = copied(&panel.get("/integrate").text, "program").replace(WORK, "stop.wait(0)");
+    let lines = text.lines().map(|line| {
+        if line.starts_with("LICENSE_KEY = ") {
+            "LICENSE_KEY = \"\""
+        } else {
+            line
+        }
+    });
+    save(&server, &lines.collect::<Vec<_>>().join("\n"));
+    for _ in 0..2 {
+        let (status, out, error) = run(&server, &["program.py"]);
+        assert_eq!((status, error.as_str()), (Some(0), ""), "{out}");
+        assert!(out.contains("normal"), "{out}");
+    }
+    let licenses = &server.json(&["license", "list"])["licenses"];
+    assert_eq!(licenses.as_array().unwrap().len(), 1, "{licenses}");
+    assert!(licenses[0]["customer_id"].is_null());
+    let key = std::fs::read_to_string(stored_file(&server, "trial")).unwrap();
+    assert_eq!(licenses[0]["license_key"], json!(key));
+    // Once the trial was stopped, the program explains why it does not start.
+    server.json(&["license", "suspend", &key]);
+    let (status, _, error) = run(&server, &["program.py"]);
+    assert_eq!(status, Some(1));
+    assert!(
+        error.contains("gesperrt") || error.contains("suspended"),
+        "{error}"
+    );
 }
 
 #[test]
