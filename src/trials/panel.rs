@@ -9,13 +9,12 @@ use super::TrialDay;
 use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
-use crate::customers::{self, Customer};
 use crate::db::{Db, Reader};
-use crate::error::{Error, Resource, Result};
+use crate::error::Result;
 use crate::id::{LicenseId, ProductId};
 use crate::licenses::{self, Buyer, Kind};
 use crate::panel::Admin;
-use crate::plans::{self, Plan};
+use crate::plans;
 use crate::web::form::{self, Form};
 use crate::web::html::{Html, HtmlReply, object_members};
 
@@ -24,29 +23,18 @@ const SELL: &str = "trials/sell.html.tera";
 /// The days that the overview shows.
 const SUMMARY: Duration = Duration::from_hours(30 * 24);
 const DAY: Duration = Duration::from_hours(24);
-/// Customers suggested in the form.
-const SUGGESTED: u32 = 200;
 
 /// What the form shows besides its fields: the license, the latest customers, and the plans of its product that end a
 /// trial.
 async fn page_values(db: &Db, id: LicenseId, now: UnixMs) -> Result<Map<String, Value>> {
-    let (row, latest, plans) = db
-        .read(move |reader| {
-            let row = licenses::find_row(reader, id, now)?;
-            let plans = plans::for_sale(reader, row.license.product)?;
-            Ok((row, customers::latest(reader, SUGGESTED)?, plans))
-        })
+    let row = db
+        .read(move |reader| licenses::find_row(reader, id, now))
         .await?;
-    let names: Vec<String> = latest.iter().map(Customer::label).collect();
-    let full = |plan: &&Plan| plan.terms.kind == Kind::Full;
-    let plans: Vec<Value> = plans
-        .iter()
-        .filter(full)
-        .map(|plan| json!({ "code": plan.code, "name": plan.terms.name }))
-        .collect();
+    let mut plans = plans::panel::offered(db, row.license.product, None).await?;
+    plans.retain(|plan| plan.get("kind").and_then(Value::as_str) == Some(Kind::Full.as_str()));
     Ok(object_members(json!({
         "license": licenses::panel::row_json(&row, now),
-        "offered": names,
+        "offered": licenses::panel::suggested_customers(db).await?,
         "plans": plans,
     })))
 }
@@ -78,22 +66,17 @@ async fn sell(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
             super::sell(&act, LicenseId(id), &buyer, plan.as_deref())
         })
         .await;
-    let error = match sold {
-        Ok(_) => return Html::redirect(format!("{LICENSES}/{id}?done=sold")),
-        Err(Error::NotFound { what, .. }) => not_found_field(what),
-        Err(error) => error.with_field_names(&[("name", "customer")]),
+    let Err(error) = sold else {
+        return Html::redirect(format!("{LICENSES}/{id}?done=sold"));
     };
+    let error = licenses::panel::as_field(error).with_field_names(&[("name", "customer")]);
     request
-        .render_with_errors(SELL, form.rejected("trials", error), Value::Object(values))
+        .render_with_errors(
+            SELL,
+            form.rejected("licenses", error),
+            Value::Object(values),
+        )
         .await
-}
-
-/// The error of the field that names what was not found.
-fn not_found_field(what: Resource) -> Error {
-    match what {
-        Resource::Plan => Error::invalid("plan", "is unknown"),
-        _ => Error::invalid("customer", "is unknown"),
-    }
 }
 
 /// The trials of a product by day, for the overview; `None` for a product that never offered any.

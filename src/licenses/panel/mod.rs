@@ -54,7 +54,7 @@ pub fn row_json(row: &LicenseRow, now: UnixMs) -> Value {
 }
 
 /// A customer or plan that a form names and that does not exist, as an invalid field.
-fn as_field(error: Error) -> Error {
+pub fn as_field(error: Error) -> Error {
     match error {
         Error::NotFound {
             what: Resource::Customer,
@@ -69,7 +69,7 @@ fn as_field(error: Error) -> Error {
 }
 
 /// The customers suggested in forms.
-async fn suggested_customers(db: &Db) -> Result<Vec<String>> {
+pub async fn suggested_customers(db: &Db) -> Result<Vec<String>> {
     let latest = db
         .read(move |reader| customers::latest(reader, SUGGESTED))
         .await?;

@@ -301,7 +301,8 @@ fn a_sold_trial_keeps_its_key_and_is_what_its_plan_sells() {
     let path = format!("/licenses/{id}/sell");
     let form = panel.get(&path);
     assert!(
-        form.text.contains("<option value=\"pro\">Pro</option>"),
+        form.text
+            .contains("<option value=\"pro\">Pro (pro)</option>"),
         "{}",
         form.text
     );
