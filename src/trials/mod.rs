@@ -136,7 +136,8 @@ fn order(act: &Act<'_>, product: ProductId) -> Result<Option<Order>> {
 fn with_slot(tx: &Tx<'_>, request: &TrialRequest, license: License) -> Result<Trial> {
     let (claim, now) = (&request.claim, request.now);
     let held = devices::find(tx, license.id, &claim.hardware_id)?;
-    let refusal = licenses::check_usable(&license, now.wall).err();
+    // A call that arrived before the one that started the trial may come after it.
+    let refusal = licenses::check_usable(&license, now.wall.max(license.created_at)).err();
     let device_count = devices::count(tx, license.id)?;
     let is_full = device_count >= license.device_limit;
     let trial = |license, obstacle, activated_at| Trial {

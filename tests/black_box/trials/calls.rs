@@ -272,8 +272,9 @@ fn a_call_is_judged_as_an_activation_is() {
     );
     server.json(&["config", "set", "minimum_version=2.0.0"]);
     eventually("the minimum", || {
-        trial(&client, "desktop").status_and_code() == (403, "version_too_old")
+        trial(&client, "laptop").status_and_code() == (403, "version_too_old")
     });
+    assert_eq!(trial(&client, "desktop").code(), "version_too_old");
     assert_eq!(database::count(&server, "trials"), 1);
 }
 

@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use super::{device, offering, trial};
+use super::{device, offering, refused, trial};
 use crate::database;
-use crate::inspect::error_of;
 use crate::setup::{ONE_A_MINUTE, started};
 use crate::support::eventually;
 use crate::timing::run_together;
@@ -118,7 +117,7 @@ fn the_limit_is_listed_and_changed_per_hour() {
         ),
         (&["limit", "set", "trials"], "--per-minute"),
     ] {
-        let error = error_of(&server, arguments);
+        let error = refused(&server, arguments);
         assert!(error.contains(text), "{arguments:?}: {error}");
     }
 }

@@ -52,3 +52,10 @@ pub fn start(server: &Server) -> i64 {
 fn shown(server: &Server, key: &str) -> Value {
     server.json(&["license", "show", key])
 }
+
+/// What a command that fails prints to standard error.
+fn refused(server: &Server, arguments: &[&str]) -> String {
+    let output = server.cli(arguments);
+    assert!(!output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{OFFER, PLAN, offering, shown, trial};
+use super::{OFFER, PLAN, offering, refused, shown, trial};
 use crate::browser::Browser;
 use crate::database;
 use crate::setup::started;
@@ -178,7 +178,7 @@ fn a_command_sets_the_trial_plan_to_a_plan_for_trials_only() {
     let server = started(&[], &[PRO, PLAN]);
     assert_eq!(server.json(&["config", "show"])["trial_plan"], Value::Null);
     for wrong in ["trial_plan=pro", "trial_plan=unknown", "trial_plan=TRY"] {
-        let error = crate::inspect::error_of(&server, &["config", "set", wrong]);
+        let error = refused(&server, &["config", "set", wrong]);
         assert!(
             error.contains("trial_plan") && error.contains("kind trial"),
             "{error}"
@@ -193,14 +193,14 @@ fn a_command_sets_the_trial_plan_to_a_plan_for_trials_only() {
             .after
             .contains(r#""trial_plan":"try""#)
     );
-    let error = crate::inspect::error_of(&server, &["plan", "archive", "try"]);
+    let error = refused(&server, &["plan", "archive", "try"]);
     assert!(error.contains("try") || error.contains("trial"), "{error}");
     assert_eq!(
         server.json(&["config", "set", "trial_plan="])["trial_plan"],
         Value::Null
     );
     server.json(&["plan", "archive", "try"]);
-    let error = crate::inspect::error_of(&server, OFFER);
+    let error = refused(&server, OFFER);
     assert!(error.contains("not archived"), "{error}");
 }
 
@@ -247,10 +247,7 @@ fn a_license_without_a_customer_reads_well_everywhere() {
     let mut panel = server.logged_in_browser("admin");
     let csv = panel.get("/licenses.csv").text;
     let row = csv.lines().find(|line| line.contains(&key)).unwrap();
-    assert!(
-        row.contains(";\"\";\"\";") || row.contains(";;;") || row.contains(",,,"),
-        "{row}"
-    );
+    assert!(row.contains(r#"","","","trial","#), "{row}");
     let part: String = key.chars().take(8).collect();
     for search in [key.as_str(), &part] {
         let listed = server.json(&["license", "list", "--search", search]);
