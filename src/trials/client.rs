@@ -67,7 +67,7 @@ impl FromFields for TrialFields {
 /// Applies the rate limits to a request that names a device and no license.
 async fn apply_rate_limits(program: &Program, hardware_id: &str, db: &Db) -> Result<()> {
     let product = program.settings.config.product;
-    let named = NamedCaller::trial(product.0, hardware_id);
+    let named = NamedCaller::trial(product, hardware_id);
     let hardware_id = hardware_id.to_owned();
     let look_up = || db.read(move |reader| super::look_up_caller(reader, product, &hardware_id));
     program.admit(Some(named), look_up).await

@@ -103,6 +103,10 @@ pub fn start_once(
 /// The license of the device's trial, and whether it was issued now.
 fn find_or_start(act: &Act<'_>, request: &TrialRequest) -> Result<(License, bool)> {
     let product = request.product;
+    // A call that was admitted just before the product was archived.
+    if products::get(act.tx, product)?.archived_at.is_some() {
+        return Err(Refusal::NotOffered.into());
+    }
     let digest = devices::fingerprint_digest(product, &request.claim.hardware_id);
     if let Some(id) = store::license_of_device(act.tx, product, &digest)? {
         return Ok((licenses::find(act.tx, id)?, false));
