@@ -302,20 +302,6 @@ pub fn expire_license_on(server: &Server, domain: &str) {
     );
 }
 
-/// Removes what tells the devices of trials from others, as the erasure of a person does.
-pub fn erase_fingerprints_of_trials(server: &Server) {
-    change(server, "update trials set fingerprint_digest = null");
-}
-
-/// Lets the trial of a license have started so many days ago.
-pub fn start_trial_days_ago(server: &Server, license: i64, days: i64) {
-    let sql = "update trials set started_at_ms = started_at_ms - 86400000 *";
-    change(
-        server,
-        &format!("{sql} {days} where license_id = {license}"),
-    );
-}
-
 /// When the transfer of the only license ends.
 pub fn transfer_until_ms(server: &Server) -> i64 {
     value(&server.database(), "select transfer_until_ms from licenses")
