@@ -73,7 +73,7 @@ async fn metrics(_guard: Watcher, at: RequestTime, app: &App) -> Result<RawText<
     let now = at.0.wall;
     let running = app
         .db
-        .read(move |reader| sessions::count(reader, LivenessCutoff::while_served(now)))
+        .read(move |reader| sessions::count(reader, LivenessCutoff::while_served(now), None))
         .await?;
     let (logins, refusals): (Vec<_>, Vec<_>) = app
         .refusals

@@ -120,10 +120,12 @@ pub struct BoundPosition {
     pub id: LicenseId,
 }
 
-/// A page of the licenses that are bound to a domain and whose domains or customer contain `search`, ordered by domain
-/// and id. The list is read forward only: for [`Cursor::Before`], the result is the first page.
+/// A page of the licenses of one product or of all that are bound to a domain and whose domains or customer contain
+/// `search`, ordered by domain and id. The list is read forward only: for [`Cursor::Before`], the result is the first
+/// page.
 pub fn bound_licenses(
     reader: &Reader<'_>,
+    product: Option<ProductId>,
     search: &str,
     request: &PageRequest<BoundPosition>,
 ) -> Result<Page<BoundLicense>> {
@@ -131,18 +133,26 @@ pub fn bound_licenses(
         Cursor::After(position) => Some(position),
         Cursor::First | Cursor::Before(_) => None,
     };
-    let rows = store::bound_licenses(reader, search, after, request.rows_to_read())?;
+    let filter = store::BoundFilter { product, search };
+    let rows = store::bound_licenses(reader, &filter, after, request.rows_to_read())?;
     Ok(request.page(with_licenses(reader, rows)?))
 }
 
-/// Licenses with a transfer in progress, the earliest end of a grace period first.
-pub fn transfers_in_progress(reader: &Reader<'_>, limit: u32) -> Result<Vec<BoundLicense>> {
-    with_licenses(reader, store::transfers_in_progress(reader, limit)?)
+/// Licenses of one product or of all with a transfer in progress, the earliest end of a grace period first.
+pub fn transfers_in_progress(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    limit: u32,
+) -> Result<Vec<BoundLicense>> {
+    with_licenses(
+        reader,
+        store::transfers_in_progress(reader, product, limit)?,
+    )
 }
 
-/// The number of licenses that are bound to a domain.
-pub fn count_bound(reader: &Reader<'_>) -> Result<u32> {
-    store::count_bound(reader)
+/// The number of licenses of one product or of all that are bound to a domain.
+pub fn count_bound(reader: &Reader<'_>, product: Option<ProductId>) -> Result<u32> {
+    store::count_bound(reader, product)
 }
 
 /// Adds the license to each row.

@@ -40,14 +40,19 @@ pub fn binding_json(binding: &DomainBinding, last_handshake_at: Option<UnixMs>) 
     })
 }
 
-/// A row of the list of bound licenses, for templates.
-pub fn bound_license_json(bound: &BoundLicense, now: UnixMs) -> Value {
+/// A row of the list of bound licenses, for templates, with the name of its product if there are several.
+pub fn bound_license_json(request: &PanelRequest<'_>, bound: &BoundLicense) -> Value {
     let License {
-        id, key, customer, ..
+        id,
+        key,
+        customer,
+        product,
+        ..
     } = &bound.license;
     json!({
         "license": { "id": id, "key": key, "customer": customer },
-        "stopped": licenses::check_usable(&bound.license, now).is_err(),
+        "product": request.product_name(*product),
+        "stopped": licenses::check_usable(&bound.license, request.now.wall).is_err(),
         "site": binding_json(&bound.binding, bound.last_handshake_at),
     })
 }

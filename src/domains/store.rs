@@ -72,14 +72,24 @@ fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<BindingRow> {
 /// Maximum length of a search text, in characters; the rest is cut off.
 const SEARCH_LEN_MAX: usize = 100;
 
+/// Which bound licenses to list.
+pub(super) struct BoundFilter<'a> {
+    /// Of this product only.
+    pub(super) product: Option<ProductId>,
+    /// A part of a domain, customer or company; empty for any.
+    pub(super) search: &'a str,
+}
+
 pub(super) fn bound_licenses(
     reader: &Reader<'_>,
-    search: &str,
+    filter: &BoundFilter<'_>,
     after: Option<&BoundPosition>,
     limit: u32,
 ) -> Result<Vec<BindingRow>> {
-    let search: String = search.trim().chars().take(SEARCH_LEN_MAX).collect();
+    let search = filter.search.trim().chars();
+    let search: String = search.take(SEARCH_LEN_MAX).collect();
     let params = named_params! {
+        ":product_id": filter.product,
         ":search": Domain::search_term(&search),
         ":after_domain": after.map_or("", |position| &position.domain),
         ":after_id": after.map_or(LicenseId(0), |position| position.id),
@@ -88,13 +98,18 @@ pub(super) fn bound_licenses(
     reader.list(sql!("domains/bound_licenses"), params, row_of)
 }
 
-pub(super) fn transfers_in_progress(reader: &Reader<'_>, limit: u32) -> Result<Vec<BindingRow>> {
-    let params = named_params! { ":limit": limit };
+pub(super) fn transfers_in_progress(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    limit: u32,
+) -> Result<Vec<BindingRow>> {
+    let params = named_params! { ":product_id": product, ":limit": limit };
     reader.list(sql!("domains/transfers_in_progress"), params, row_of)
 }
 
-pub(super) fn count_bound(reader: &Reader<'_>) -> Result<u32> {
-    reader.one(sql!("domains/count_bound"), [], |row| row.get(0))
+pub(super) fn count_bound(reader: &Reader<'_>, product: Option<ProductId>) -> Result<u32> {
+    let params = named_params! { ":product_id": product };
+    reader.one(sql!("domains/count_bound"), params, |row| row.get(0))
 }
 
 pub(super) fn ended_transfers(reader: &Reader<'_>, now: UnixMs) -> Result<Vec<LicenseId>> {

@@ -87,13 +87,13 @@ async fn list(request: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlRep
         from: Cursor::after(from),
         limit: PAGE_SIZE,
     };
-    let term = search.clone();
+    let (term, product) = (search.clone(), request.chosen());
     let (page, transfers, latest) = app
         .db
         .read(move |reader| {
             Ok((
-                domains::bound_licenses(reader, &term, &page_request)?,
-                domains::transfers_in_progress(reader, TRANSFERS_SHOWN)?,
+                domains::bound_licenses(reader, product, &term, &page_request)?,
+                domains::transfers_in_progress(reader, product, TRANSFERS_SHOWN)?,
                 super::log_entries(reader, None, &PageRequest::first(LOG_ENTRIES_SHOWN))?,
             ))
         })
@@ -103,12 +103,12 @@ async fn list(request: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlRep
         let domain = domain.map_or("", |domain| domain.as_str());
         [domain.to_owned(), bound.license.id.to_string()]
     });
-    let now = request.now.wall;
+    let row = |bound: &BoundLicense| bound_license_json(&request, bound);
     let transfers = transfers.iter().filter(|_| is_start_page);
     let latest = latest.rows.iter().filter(|_| is_start_page);
     let values = json!({
-        "rows": page.rows.iter().map(|bound| bound_license_json(bound, now)).collect::<Vec<_>>(),
-        "transfers": transfers.map(|bound| bound_license_json(bound, now)).collect::<Vec<_>>(),
+        "rows": page.rows.iter().map(row).collect::<Vec<_>>(),
+        "transfers": transfers.map(row).collect::<Vec<_>>(),
         "latest": latest.map(log_entry_json).collect::<Vec<_>>(),
         "q": search,
         "older": links.older,

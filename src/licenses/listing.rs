@@ -43,6 +43,8 @@ pub struct LicenseQuery {
     pub search: String,
     /// The state of the licenses.
     pub filter: LicenseFilter,
+    /// Of this product only.
+    pub product: Option<ProductId>,
     /// Of this customer only.
     pub customer_id: Option<CustomerId>,
     /// First and last id, both included: the licenses of one order.
@@ -136,7 +138,7 @@ pub fn of_plan(reader: &Reader<'_>, plan: PlanId, range: &PlanRange) -> Result<V
     store::of_plan(reader, plan, range)
 }
 
-/// How many licenses match each filter, among those of the search and customer of `query`.
+/// How many licenses match each filter, among those of the search, product and customer of `query`.
 pub fn count_by_filter(
     reader: &Reader<'_>,
     query: &LicenseQuery,
@@ -145,7 +147,7 @@ pub fn count_by_filter(
     store::count_by_filter(reader, query, now)
 }
 
-/// How many licenses there are.
-pub fn count(reader: &Reader<'_>) -> Result<u32> {
-    store::count(reader)
+/// How many licenses there are, of one product or of all.
+pub fn count(reader: &Reader<'_>, product: Option<ProductId>) -> Result<u32> {
+    store::count(reader, product)
 }

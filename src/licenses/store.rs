@@ -71,8 +71,9 @@ pub(super) fn by_key_of_any_product(
     reader.maybe(sql!("licenses/by_key_of_any_product"), params, license)
 }
 
-pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
-    reader.one(sql!("licenses/count"), [], |row| row.get(0))
+pub(super) fn count(reader: &Reader<'_>, product: Option<ProductId>) -> Result<u32> {
+    let params = named_params! { ":product_id": product };
+    reader.one(sql!("licenses/count"), params, |row| row.get(0))
 }
 
 pub(super) fn list(reader: &Reader<'_>, query: LicenseSearch<'_>) -> Result<Vec<License>> {
@@ -105,6 +106,7 @@ macro_rules! page_params {
         named_params! {
             ":low": $range.low,
             ":high": $range.high,
+            ":product_id": $query.product,
             ":customer_id": $query.customer_id,
             ":filter": $query.filter.as_str(),
             ":search": $search,
@@ -154,6 +156,7 @@ pub(super) fn count_by_filter(
 ) -> Result<LicenseCounts> {
     let (search, key_part) = search_params(&query.search);
     let params = named_params! {
+        ":product_id": query.product,
         ":customer_id": query.customer_id,
         ":search": search,
         ":key_part": key_part,

@@ -8,7 +8,7 @@ mod store;
 mod usage;
 
 pub use rules::{NamedProduct, Notice};
-pub use usage::{Period, Sample, UsageCache};
+pub use usage::{Period, Sample, UsageCache, UsageQuery};
 
 use std::sync::Arc;
 
@@ -141,12 +141,17 @@ pub struct Monitor {
     pub newest: Vec<SessionDetails>,
 }
 
-/// The number of running sessions, and the newest `limit` of them.
-pub fn monitor(reader: &Reader<'_>, now: UnixMs, limit: u32) -> Result<Monitor> {
-    let cutoff = LivenessCutoff::while_served(now);
+/// The number of running sessions of a product, and the newest `limit` of them.
+pub fn monitor(
+    reader: &Reader<'_>,
+    product: ProductId,
+    now: UnixMs,
+    limit: u32,
+) -> Result<Monitor> {
+    let (product, cutoff) = (Some(product), LivenessCutoff::while_served(now));
     Ok(Monitor {
-        count: sessions::count(reader, cutoff)?,
-        newest: sessions::running(reader, cutoff, None, limit)?,
+        count: sessions::count(reader, cutoff, product)?,
+        newest: sessions::running(reader, cutoff, product, limit)?,
     })
 }
 
@@ -285,14 +290,18 @@ pub struct Dashboard {
     pub notices: Vec<Notice>,
 }
 
-/// Reads the contents of the panel's start page. `period` is that of the chart.
+/// Reads the contents of the panel's start page. `usage` is that of the chart. Refusals are counted for all products.
 pub fn dashboard(
     reader: &Reader<'_>,
     RunningServer { memory, host }: &RunningServer,
-    period: Period,
+    usage: UsageQuery,
     now: Now,
 ) -> Result<Dashboard> {
-    let licenses = licenses::count_by_filter(reader, &licenses::LicenseQuery::default(), now.wall)?;
+    let every = licenses::LicenseQuery {
+        product: usage.product,
+        ..licenses::LicenseQuery::default()
+    };
+    let licenses = licenses::count_by_filter(reader, &every, now.wall)?;
     let counted = refused_today(reader, &memory.refusals, now.wall)?;
     let (failed, refused): (Vec<_>, Vec<_>) = counted
         .into_iter()
@@ -304,7 +313,7 @@ pub fn dashboard(
         expiring: licenses.expiring,
         refused: rules::refused(&refused),
         failed_logins: failed.iter().map(|(_, count)| count).sum(),
-        products: product_facts(reader)?,
+        products: product_facts(reader, usage.product)?,
         owners_without_totp: u32::try_from(owners_without_totp.count()).unwrap_or(u32::MAX),
         backup_overdue: host.backup_overdue,
         damaged: host.damaged,
@@ -313,7 +322,7 @@ pub fn dashboard(
         only_here: host.only_here,
         certificate_days: host.certificate_days,
     };
-    let levels = memory.usage.get(reader, &memory.live, period, now)?;
+    let levels = memory.usage.get(reader, &memory.live, usage, now)?;
     Ok(Dashboard {
         live: levels.last().map_or(0, |level| level.running),
         licenses,
@@ -323,11 +332,16 @@ pub fn dashboard(
     })
 }
 
-/// What notices say of the products in use. They are named if there are several.
-fn product_facts(reader: &Reader<'_>) -> Result<Vec<rules::ProductFacts>> {
+/// What notices say of the chosen product or of all, if they are in use. They are named if there are several.
+fn product_facts(
+    reader: &Reader<'_>,
+    chosen: Option<ProductId>,
+) -> Result<Vec<rules::ProductFacts>> {
     let in_use = products::in_use(reader)?;
     let are_several = in_use.len() > 1;
-    let facts = in_use.into_iter().map(|product| {
+    let in_use = in_use.into_iter();
+    let shown = in_use.filter(|product| chosen.is_none_or(|chosen| chosen == product.id));
+    let facts = shown.map(|product| {
         let config = products::product_settings(reader, product.id)?;
         Ok(rules::ProductFacts {
             minimum_above_current: config.minimum_version > config.current_version,

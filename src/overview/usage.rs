@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::clock::{Now, Tick, UnixMs};
 use crate::db::Reader;
 use crate::error::Result;
+use crate::id::ProductId;
 use crate::live_sessions::LiveSessions;
 use crate::session_history::{self, FoldedRow};
 use crate::sessions;
@@ -45,6 +46,15 @@ impl Period {
     }
 }
 
+/// Whose sessions are counted, and for which period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UsageQuery {
+    /// Of this product only.
+    pub product: Option<ProductId>,
+    /// The period.
+    pub period: Period,
+}
+
 /// How many sessions ran at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -54,40 +64,48 @@ pub struct Sample {
     pub running: u32,
 }
 
-/// The session counts of each period, cached for a minute: a month of a busy shop has a million starts and ends.
+/// The session counts of each product and period, cached for a minute: a month of a busy shop has a million starts and
+/// ends.
 #[derive(Debug, Default)]
 pub struct UsageCache(Mutex<CachedSeries>);
 
 /// When each series was computed, and its samples.
-type CachedSeries = HashMap<Period, (Tick, Arc<Vec<Sample>>)>;
+type CachedSeries = HashMap<UsageQuery, (Tick, Arc<Vec<Sample>>)>;
 
 /// How long a series is cached.
 const CACHE_TTL: Duration = Duration::from_mins(1);
+/// Series in the cache at most: some 3 kB each.
+const CACHED_MAX: usize = 100;
 
 impl UsageCache {
-    /// How many sessions ran during `period`, in order of time; the last sample is now. Downtime of the server is not
+    /// How many sessions ran during a period, in order of time; the last sample is now. Downtime of the server is not
     /// marked: no session starts or ends in it.
     pub fn get(
         &self,
         reader: &Reader<'_>,
         live: &LiveSessions,
-        period: Period,
+        query: UsageQuery,
         now: Now,
     ) -> Result<Vec<Sample>> {
-        let cached = self.entries().get(&period).cloned();
-        let cached = cached.filter(|(computed, _)| now.tick.since(*computed) < CACHE_TTL);
+        let is_fresh = |computed: Tick| now.tick.since(computed) < CACHE_TTL;
+        let cached = self.entries().get(&query).cloned();
+        let cached = cached.filter(|(computed, _)| is_fresh(*computed));
         let series = if let Some((_, series)) = cached {
             series
         } else {
-            let series = Arc::new(concurrency_series(reader, live, period, now)?);
-            self.entries().insert(period, (now.tick, series.clone()));
+            let series = Arc::new(concurrency_series(reader, live, query, now)?);
+            let mut entries = self.entries();
+            entries.retain(|_, (computed, _)| is_fresh(*computed));
+            if entries.len() < CACHED_MAX {
+                entries.insert(query, (now.tick, series.clone()));
+            }
             series
         };
         let past = series.iter().filter(|sample| sample.at < now.wall);
         let mut samples: Vec<Sample> = past.copied().collect();
         samples.push(Sample {
             at: now.wall,
-            running: sessions::live_count(reader, live, now)?,
+            running: sessions::live_count(reader, query.product, live, now)?,
         });
         Ok(samples)
     }
@@ -102,11 +120,11 @@ impl UsageCache {
 fn concurrency_series(
     reader: &Reader<'_>,
     live: &LiveSessions,
-    period: Period,
+    UsageQuery { product, period }: UsageQuery,
     now: Now,
 ) -> Result<Vec<Sample>> {
     let times = sample_times(period.days(), period.step(), now.wall);
-    let spans = sessions::spans(reader, live, now)?;
+    let spans = sessions::spans(reader, product, live, now)?;
     let mut starts: Vec<UnixMs> = spans.iter().map(|span| span.started_at).collect();
     // Timed out, but the sweep has not moved them to the history yet.
     let mut ends: Vec<UnixMs> = spans.iter().filter_map(|span| span.timed_out_at).collect();
@@ -117,14 +135,14 @@ fn concurrency_series(
     for (after, until) in times.iter().zip(times.iter().skip(1)) {
         let (after, until) = (*after, *until);
         changes.push(CountChange {
-            started: session_history::started_between(reader, after, until)?
+            started: session_history::started_between(reader, product, after, until)?
                 + between(&starts, after, until),
-            ended: session_history::ended_between(reader, after, until)?
+            ended: session_history::ended_between(reader, product, after, until)?
                 + between(&ends, after, until),
         });
     }
     let folded = match times.first() {
-        Some(first) => session_history::folded_since(reader, *first)?,
+        Some(first) => session_history::folded_since(reader, product, *first)?,
         None => Vec::new(),
     };
     let counts = concurrent(running, &changes).into_iter();

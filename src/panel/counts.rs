@@ -19,13 +19,18 @@ pub(super) struct Counts {
     sites: u32,
 }
 
-/// Counts for the panel's navigation.
-pub(super) fn counts(reader: &Reader<'_>, product: ProductId, now: UnixMs) -> Result<Counts> {
+/// Counts for the panel's navigation: of the `chosen` product, or of all; those of releases always of `product`.
+pub(super) fn counts(
+    reader: &Reader<'_>,
+    chosen: Option<ProductId>,
+    product: ProductId,
+    now: UnixMs,
+) -> Result<Counts> {
     Ok(Counts {
-        licenses: licenses::count(reader)?,
+        licenses: licenses::count(reader, chosen)?,
         customers: customers::count(reader)?,
         releases: releases::count(reader, product)?,
-        sessions: sessions::count(reader, LivenessCutoff::while_served(now))?,
-        sites: domains::count_bound(reader)?,
+        sessions: sessions::count(reader, LivenessCutoff::while_served(now), chosen)?,
+        sites: domains::count_bound(reader, chosen)?,
     })
 }

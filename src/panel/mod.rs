@@ -1,6 +1,7 @@
 //! The frame of every page of the panel, and the request guards that the `panel.rs` of every module uses. A guard stands
 //! for a role: the arguments of a route say who may call it.
 
+mod choice;
 mod counts;
 mod rules;
 mod set_up;
@@ -15,6 +16,7 @@ use rocket::{Orbit, Rocket, Route};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use choice::ProductChoice;
 use rules::Required;
 
 use crate::admins::{self, Admin as Account, Role};
@@ -27,6 +29,7 @@ use crate::error::{Error, Resource, Result};
 use crate::i18n::Catalog;
 use crate::id::ProductId;
 use crate::logins::{self, CurrentLogin, Session, SessionLifetime};
+use crate::products::{self, Product};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::RATE_LIMITED;
 use crate::security::secret;
@@ -63,8 +66,9 @@ pub struct PanelRequest<'r> {
     done: Option<String>,
     /// The theme that this browser chose: `light`, `dark`, or empty for that of the system.
     pub theme: &'static str,
-    /// The product that the page is about.
+    /// The product that the page is about, if it is about one: the chosen product, or the first that is not archived.
     pub product: ProductId,
+    choice: ProductChoice,
     /// The parts of the server.
     pub app: &'r App,
     rocket: &'r Rocket<Orbit>,
@@ -137,7 +141,7 @@ async fn panel_request<'r>(
     let RequestTime(now) = RequestTime::of(request);
     let token = login_token_of(request).ok_or(Refusal::NotLoggedIn)?;
     let csrf_token = csrf_token_of(&token);
-    let (admin, session) = find_login(&app.db, token, lifetime, now).await?;
+    let (admin, session, products) = find_login(&app.db, token, lifetime, now).await?;
     if let Some(language) = admin.language {
         guards::set_language(request, language);
     }
@@ -149,6 +153,7 @@ async fn panel_request<'r>(
     }
     form::expect_csrf_token(request, &csrf_token);
     let ResponseLanguage(language) = ResponseLanguage::of(request);
+    let choice = ProductChoice::of(request, products)?;
     Ok(PanelRequest {
         ends_s: logins::ends_in_s(&session, lifetime, now.wall),
         admin,
@@ -161,7 +166,8 @@ async fn panel_request<'r>(
         path: request.uri().path().to_string(),
         done: done_of(request),
         theme: html::theme(request),
-        product: ProductId::FIRST,
+        product: choice.product(),
+        choice,
         app,
         rocket: request.rocket(),
     })
@@ -173,17 +179,18 @@ fn login_token_of(request: &Request<'_>) -> Option<String> {
     cookie.map(|cookie| cookie.value().to_owned())
 }
 
-/// The login with this token, and its administrator.
+/// The login with this token and its administrator, and the products of the shop.
 async fn find_login(
     db: &Db,
     token: String,
     lifetime: SessionLifetime,
     now: Now,
-) -> Result<(Account, Session)> {
+) -> Result<(Account, Session, Vec<Product>)> {
     let found = db
         .read(move |reader| {
             let found = logins::find(reader, &token, lifetime, now.wall)?;
-            let account = |(id, session)| Ok((admins::get(reader, id)?, session));
+            let account =
+                |(id, session)| Ok((admins::get(reader, id)?, session, products::list(reader)?));
             found.map(account).transpose()
         })
         .await?;
@@ -236,6 +243,22 @@ impl PanelRequest<'_> {
         }
     }
 
+    /// The product that is chosen; `None` if the page is about all products.
+    pub const fn chosen(&self) -> Option<ProductId> {
+        self.choice.chosen()
+    }
+
+    /// The name of a product, to be shown beside what belongs to it; `None` in a shop with one product.
+    pub fn product_name(&self, id: ProductId) -> Option<String> {
+        self.choice.name_of(id)
+    }
+
+    /// `path` as an address that chooses the product `id`; `path` itself in a shop with one product. Other addresses
+    /// keep the product that is chosen already.
+    pub fn address_of(&self, path: &str, id: ProductId) -> String {
+        self.choice.address_of(path, id)
+    }
+
     /// Requires that a password or second factor was accepted within the last five minutes, for irreversible actions.
     /// The refusal redirects to the page that asks for it, and from there back to this one.
     ///
@@ -280,11 +303,11 @@ impl PanelRequest<'_> {
     pub async fn page_with(&self, status: Status, name: &str, values: Value) -> HtmlReply {
         let mut all = self.common();
         // Not only for the frame: pages may show the counts, too, and any page may be requested as a fragment.
-        let (product, now) = (self.product, self.now.wall);
+        let (chosen, product, now) = (self.chosen(), self.product, self.now.wall);
         let counts = self
             .app
             .db
-            .read(move |reader| counts::counts(reader, product, now))
+            .read(move |reader| counts::counts(reader, chosen, product, now))
             .await?;
         all.insert("counts".to_owned(), json!(counts));
         all.extend(html::object_members(values));
@@ -331,6 +354,7 @@ impl PanelRequest<'_> {
     fn common(&self) -> Map<String, Value> {
         let section = self.path.strip_prefix(HOME).unwrap_or_default();
         let section = section.trim_start_matches('/').split('/').next();
+        let archived = self.choice.is_archived() && rules::is_about_one_product(&self.path);
         html::object_members(json!({
             "lang": self.language.tag(),
             "theme": self.theme,
@@ -338,10 +362,12 @@ impl PanelRequest<'_> {
             "path": self.path,
             "section": section,
             "done": self.done,
+            "products": self.choice.switcher(&self.path),
             "proof": self.csrf_token,
             "ends_s": self.ends_s,
             "current_admin": self.admin,
-            "may_change": self.may(Role::Admin),
+            "archived": archived,
+            "may_change": self.may(Role::Admin) && !archived,
             "is_owner": self.may(Role::Owner),
             "now": self.now.wall,
         }))

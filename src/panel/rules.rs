@@ -1,5 +1,6 @@
 //! Rules for requests of the panel: which login a page requires.
 
+use super::HOME;
 use crate::admins::{Admin, Role};
 use crate::config::Panel as PanelSettings;
 use crate::error::{Error, RefusalKind, Refused};
@@ -40,6 +41,43 @@ pub(super) fn check_access(
         Ok(())
     } else {
         Err(Refusal::Forbidden)
+    }
+}
+
+/// The pages that are about one product: with several products and none chosen, they are about the first that is not
+/// archived. Every other page is about all products then.
+const OF_ONE_PRODUCT: [&str; 2] = ["/integrate", "/licenses/new"];
+/// The sections whose pages are all about one product.
+const SECTIONS_OF_ONE_PRODUCT: [&str; 4] = ["config", "plans", "releases", "setup"];
+/// The pages below a section, besides its first one, that exist for every product.
+const OF_EVERY_PRODUCT: [&str; 7] = [
+    "/integrate/site",
+    "/licenses/new",
+    "/plans/new",
+    "/products/new",
+    "/releases/new",
+    "/sessions/history",
+    "/sites/handshakes",
+];
+
+/// Whether the page at `path` is about one product.
+pub(super) fn is_about_one_product(path: &str) -> bool {
+    let page = path.strip_prefix(HOME).unwrap_or(path);
+    let section = page.split('/').nth(1);
+    OF_ONE_PRODUCT.contains(&page)
+        || section.is_some_and(|section| SECTIONS_OF_ONE_PRODUCT.contains(&section))
+}
+
+/// The page that the product switcher leads to from the one at `path`: the same one, or the list that it belongs to if
+/// another product has no such page.
+pub(super) fn page_for_another_product(path: &str) -> String {
+    let page = path.strip_prefix(HOME).unwrap_or(path);
+    if OF_EVERY_PRODUCT.contains(&page) {
+        return format!("{HOME}{page}");
+    }
+    match page.split('/').nth(1) {
+        None | Some("" | "setup" | "prove" | "login") => HOME.to_owned(),
+        Some(section) => format!("{HOME}/{section}"),
     }
 }
 
@@ -136,6 +174,57 @@ mod tests {
                 expected,
                 "{stage:?} {required:?}"
             );
+        }
+    }
+
+    #[test]
+    fn every_page_is_about_one_product_or_about_all() {
+        for (path, about_one, page) in [
+            ("/lizenzserver", false, "/lizenzserver"),
+            ("/lizenzserver/licenses/7", false, "/lizenzserver/licenses"),
+            (
+                "/lizenzserver/licenses/new",
+                true,
+                "/lizenzserver/licenses/new",
+            ),
+            (
+                "/lizenzserver/licenses/newer",
+                false,
+                "/lizenzserver/licenses",
+            ),
+            ("/lizenzserver/config", true, "/lizenzserver/config"),
+            (
+                "/lizenzserver/config/flags/a/remove",
+                true,
+                "/lizenzserver/config",
+            ),
+            ("/lizenzserver/configure", false, "/lizenzserver/configure"),
+            (
+                "/lizenzserver/releases/1.2.0/edit",
+                true,
+                "/lizenzserver/releases",
+            ),
+            (
+                "/lizenzserver/sessions/history",
+                false,
+                "/lizenzserver/sessions/history",
+            ),
+            (
+                "/lizenzserver/sessions/7/terminate",
+                false,
+                "/lizenzserver/sessions",
+            ),
+            ("/lizenzserver/integrate", true, "/lizenzserver/integrate"),
+            (
+                "/lizenzserver/integrate/site",
+                false,
+                "/lizenzserver/integrate/site",
+            ),
+            ("/lizenzserver/setup/license", true, "/lizenzserver"),
+            ("/lizenzserver/prove", false, "/lizenzserver"),
+        ] {
+            assert_eq!(is_about_one_product(path), about_one, "{path}");
+            assert_eq!(page_for_another_product(path), page, "{path}");
         }
     }
 

@@ -102,7 +102,8 @@ async fn create_owner(
 /// The page for the first license; redirects to the list once a license exists.
 #[get("/setup/license")]
 async fn license_page(request: Admin<'_>, app: &App) -> HtmlReply {
-    if app.db.read(licenses::count).await? > 0 {
+    let count = app.db.read(|reader| licenses::count(reader, None));
+    if count.await? > 0 {
         return Html::redirect("/lizenzserver/licenses");
     }
     let values = json!({ "form": form::empty_form(json!({ "devices": 2 })) });

@@ -106,6 +106,17 @@ pub fn archive(act: &Act<'_>, id: ProductId) -> Result<Product> {
     Ok(after)
 }
 
+/// As [`archive`], if the administrator typed the slug of the product.
+///
+/// # Errors
+/// [`Error::Invalid`] for another slug, and the errors of [`archive`].
+pub fn archive_confirmed(act: &Act<'_>, id: ProductId, typed: &str) -> Result<Product> {
+    if text::clean_input(typed) != get(act.tx, id)?.slug {
+        return Err(Error::invalid("typed", "is not the product's slug"));
+    }
+    archive(act, id)
+}
+
 fn facts(product: &Product) -> Value {
     json!({
         "slug": product.slug,

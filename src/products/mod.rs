@@ -11,7 +11,7 @@ mod settings;
 pub mod site;
 mod store;
 
-pub use change::{NewProduct, add, archive, rename};
+pub use change::{NewProduct, add, archive, archive_confirmed, rename};
 pub use program_settings::{
     ProductsInUse, ProgramSettings, ProgramSettingsCache, SharedSettings, VersionInfo, snapshot,
 };
@@ -28,6 +28,7 @@ use crate::error::{Error, Resource, Result};
 use crate::flags::{self, Flag};
 use crate::id::ProductId;
 use crate::limits::{self, Limit};
+use crate::paging::{Cursor, Page, PageRequest};
 use crate::product_state;
 use crate::releases;
 use crate::revision::Revision;
@@ -55,6 +56,16 @@ pub struct Product {
 /// Every product, archived ones too, the first one first.
 pub fn list(reader: &Reader<'_>) -> Result<Vec<Product>> {
     store::list(reader)
+}
+
+/// A page of the products, archived ones too, the first one first. The list is read forward only: for
+/// [`Cursor::Before`], the result is the first page.
+pub fn page(reader: &Reader<'_>, request: &PageRequest<ProductId>) -> Result<Page<Product>> {
+    let mut products = store::list(reader)?;
+    if let Cursor::After(id) = request.from {
+        products.retain(|product| product.id > id);
+    }
+    Ok(request.page(products))
 }
 
 /// The product with this id, archived or not.

@@ -144,10 +144,11 @@ fn facts(config: &ProductSettings) -> Value {
 }
 
 /// Notes that an administrator has reviewed the settings. Until then the name is a default; the slug follows the first
-/// name that somebody chose, and stays.
+/// name that somebody chose, and stays. It also stays once there is a second product: addresses and commands name it.
 pub(super) fn review(act: &Act<'_>, settings: &ProductSettings) -> Result<()> {
     let product = settings.product;
-    if !store::reviewed(act.tx, product)? {
+    let is_alone = store::list(act.tx)?.len() == 1;
+    if is_alone && !store::reviewed(act.tx, product)? {
         let slug = super::unused_slug(act.tx, &settings.client_name, Some(product))?;
         store::set_slug(act.tx, product, &slug)?;
     }

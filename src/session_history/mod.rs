@@ -157,6 +157,8 @@ pub struct HistoryFilter {
     pub customer: String,
     /// How it ended; `None` for any reason.
     pub reason: Option<EndReason>,
+    /// Of this product only.
+    pub product: Option<ProductId>,
     /// Ended at this moment or later.
     pub since: UnixMs,
     /// Ended at this moment or earlier.
@@ -221,19 +223,35 @@ pub struct FoldedRow {
     pub ran_ms: i64,
 }
 
-/// The folded rows whose last session ended after `after`.
-pub fn folded_since(reader: &Reader<'_>, after: UnixMs) -> Result<Vec<FoldedRow>> {
-    store::folded_since(reader, after)
+/// The folded rows of one product or of all whose last session ended after `after`.
+pub fn folded_since(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    after: UnixMs,
+) -> Result<Vec<FoldedRow>> {
+    store::folded_since(reader, product, after)
 }
 
-/// How many of the ended sessions started after `after`, up to and including `until`, without the folded ones.
-pub fn started_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
-    store::started_between(reader, after, until)
+/// How many of the ended sessions of one product or of all started after `after`, up to and including `until`, without
+/// the folded ones.
+pub fn started_between(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    after: UnixMs,
+    until: UnixMs,
+) -> Result<u32> {
+    store::started_between(reader, product, after, until)
 }
 
-/// How many sessions ended after `after`, up to and including `until`, without the folded ones.
-pub fn ended_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
-    store::ended_between(reader, after, until)
+/// How many sessions of one product or of all ended after `after`, up to and including `until`, without the folded
+/// ones.
+pub fn ended_between(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    after: UnixMs,
+    until: UnixMs,
+) -> Result<u32> {
+    store::ended_between(reader, product, after, until)
 }
 
 /// Removes sessions that ended more than `retention` ago from the history, and stored responses that have expired.

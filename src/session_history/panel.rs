@@ -15,7 +15,8 @@ use crate::error::Error;
 use crate::id::SessionId;
 use crate::licenses;
 use crate::paging::{Cursor, PageRequest};
-use crate::panel::Support;
+use crate::panel::{PanelRequest, Support};
+use crate::products::Slugs;
 use crate::web::csv::Csv;
 use crate::web::html::{self, HtmlReply, path_with_query};
 use crate::web::pager::Pager;
@@ -43,9 +44,10 @@ const SPANS: &[(&str, Option<u32>)] = &[
     ("all", None),
 ];
 
-/// A session, as values for a template.
-pub fn session_json(session: &SessionDetails) -> Map<String, Value> {
+/// A session, as values for a template, with the name of its product if there are several.
+pub fn session_json(request: &PanelRequest<'_>, session: &SessionDetails) -> Map<String, Value> {
     html::object_members(json!({
+        "product": request.product_name(session.product),
         "id": session.id,
         "license_id": session.license_id,
         "key": session.license_key,
@@ -60,8 +62,8 @@ pub fn session_json(session: &SessionDetails) -> Map<String, Value> {
 }
 
 /// An ended session, as a value for a template.
-pub fn ended_json(ended: &EndedSession) -> Value {
-    let mut members = session_json(&ended.session);
+pub fn ended_json(request: &PanelRequest<'_>, ended: &EndedSession) -> Value {
+    let mut members = session_json(request, &ended.session);
     members.insert("ended_at".to_owned(), json!(ended.ended_at));
     members.insert("reason".to_owned(), json!(ended.reason));
     members.insert("sessions".to_owned(), json!(ended.session_count));
@@ -129,11 +131,11 @@ impl HistoryParams<'_> {
         }
     }
 
-    /// The filter at `now`.
+    /// The filter of `request`.
     ///
     /// # Errors
     /// [`Error::Invalid`] if a value cannot be read, such as a day that does not exist.
-    fn filter(&self, now: UnixMs) -> Result<HistoryFilter, Error> {
+    fn filter(&self, request: &PanelRequest<'_>) -> Result<HistoryFilter, Error> {
         let is_span = |word: &str| SPANS.iter().any(|(known, _)| *known == word).then_some(());
         query::parsed("span", self.span, is_span)?;
         let key = trimmed(self.license);
@@ -144,7 +146,7 @@ impl HistoryParams<'_> {
         let span = SPANS.iter().find(|(word, _)| *word == self.span());
         let (_, days) = span.copied().unwrap_or(DEFAULT_SPAN);
         let since = match (from, to) {
-            (None, None) => days.map_or(UnixMs(0), |days| now.minus(DAY * days)),
+            (None, None) => days.map_or(UnixMs(0), |days| request.now.wall.minus(DAY * days)),
             (None, Some(_)) => UnixMs(0),
             (Some(from), _) => from,
         };
@@ -152,6 +154,7 @@ impl HistoryParams<'_> {
         Ok(HistoryFilter {
             key: key.to_owned(),
             customer: trimmed(self.customer).to_owned(),
+            product: request.chosen(),
             reason: query::parsed("reason", self.reason, EndReason::parse)?,
             since,
             until,
@@ -163,7 +166,7 @@ impl HistoryParams<'_> {
 #[get("/sessions/history?<params..>")]
 async fn history(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
     let mut values = values_without_rows(&params);
-    let filter = match params.filter(request.now.wall) {
+    let filter = match params.filter(&request) {
         Ok(filter) => filter,
         Err(Error::Invalid {
             field: field @ ("from" | "to"),
@@ -191,7 +194,7 @@ async fn history(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> 
     });
     let csv_link = path_with_query(&format!("{HISTORY}.csv"), &params.filter_params());
     values.extend(html::object_members(json!({
-        "rows": page.rows.iter().map(ended_json).collect::<Vec<_>>(),
+        "rows": page.rows.iter().map(|ended| ended_json(&request, ended)).collect::<Vec<_>>(),
         "newer": links.newer,
         "older": links.older,
         "csv_link": csv_link,
@@ -216,7 +219,8 @@ fn values_without_rows(params: &HistoryParams<'_>) -> Map<String, Value> {
 /// reads.
 #[get("/sessions/history.csv?<params..>")]
 async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
-    let filter = Arc::new(params.filter(request.now.wall)?);
+    let filter = Arc::new(params.filter(&request)?);
+    let slugs = app.db.read(Slugs::read).await?;
     let header = [
         "id",
         "license_key",
@@ -230,8 +234,9 @@ async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App)
         "ended_at",
         "end_reason",
         "sessions",
+        "product",
     ];
-    let mut csv = Csv::new(&header, request.language)?;
+    let mut csv = Csv::new(slugs.table_head(&header), request.language)?;
     let mut from = Cursor::First;
     loop {
         let filter = filter.clone();
@@ -245,7 +250,9 @@ async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App)
             .await?;
         let mut fits = true;
         for ended in &page.rows {
-            fits = csv.row_up_to(CSV_ROWS_MAX, &csv_cells(ended))?;
+            let cells = csv_cells(ended, &slugs);
+            let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+            fits = csv.row_up_to(CSV_ROWS_MAX, slugs.table_head(&cells))?;
         }
         match page.next_edge().filter(|_| fits) {
             Some(last) => from = Cursor::After(last.position()),
@@ -255,7 +262,7 @@ async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App)
     Ok(csv.into_file("sessions")?)
 }
 
-fn csv_cells(ended: &EndedSession) -> [String; 12] {
+fn csv_cells(ended: &EndedSession, slugs: &Slugs) -> [String; 13] {
     let session = &ended.session;
     [
         session.id.to_string(),
@@ -270,6 +277,7 @@ fn csv_cells(ended: &EndedSession) -> [String; 12] {
         ended.ended_at.rfc3339(),
         ended.reason.as_str().to_owned(),
         ended.session_count.to_string(),
+        slugs.of(session.product).to_owned(),
     ]
 }
 

@@ -10,7 +10,7 @@ use super::{
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, unknown_value};
 use crate::error::Result;
-use crate::id::{LicenseId, SessionId, SessionToken};
+use crate::id::{LicenseId, ProductId, SessionId, SessionToken};
 use crate::licenses::{LicenseKey, key_part};
 use crate::sql;
 
@@ -153,11 +153,12 @@ pub(super) fn after(
 ) -> Result<Vec<EndedSession>> {
     let key_part = key_part(&filter.key);
     let Position { at, id } = position.min(filter.upper_bound());
-    let (customer, from) = (&filter.customer, filter.since);
+    let (product, customer, from) = (filter.product, &filter.customer, filter.since);
     match filter.reason {
         Some(reason) => {
             let params = named_params! {
-                ":key_part": key_part, ":customer": customer, ":reason": reason.as_str(),
+                ":product_id": product, ":key_part": key_part, ":customer": customer,
+                ":reason": reason.as_str(),
                 ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
             };
             reader.list(
@@ -166,7 +167,7 @@ pub(super) fn after(
                 ended_session,
             )
         }
-        None if key_part.is_empty() && customer.is_empty() => {
+        None if product.is_none() && key_part.is_empty() && customer.is_empty() => {
             let params = named_params! {
                 ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
             };
@@ -174,7 +175,7 @@ pub(super) fn after(
         }
         None => {
             let params = named_params! {
-                ":key_part": key_part, ":customer": customer,
+                ":product_id": product, ":key_part": key_part, ":customer": customer,
                 ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
             };
             reader.list(sql!("session_history/search_older"), params, ended_session)
@@ -191,11 +192,12 @@ pub(super) fn before(
 ) -> Result<Vec<EndedSession>> {
     let key_part = key_part(&filter.key);
     let Position { at, id } = position.max(filter.lower_bound());
-    let (customer, until) = (&filter.customer, filter.until);
+    let (product, customer, until) = (filter.product, &filter.customer, filter.until);
     match filter.reason {
         Some(reason) => {
             let params = named_params! {
-                ":key_part": key_part, ":customer": customer, ":reason": reason.as_str(),
+                ":product_id": product, ":key_part": key_part, ":customer": customer,
+                ":reason": reason.as_str(),
                 ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
             };
             reader.list(
@@ -204,7 +206,7 @@ pub(super) fn before(
                 ended_session,
             )
         }
-        None if key_part.is_empty() && customer.is_empty() => {
+        None if product.is_none() && key_part.is_empty() && customer.is_empty() => {
             let params = named_params! {
                 ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
             };
@@ -212,7 +214,7 @@ pub(super) fn before(
         }
         None => {
             let params = named_params! {
-                ":key_part": key_part, ":customer": customer,
+                ":product_id": product, ":key_part": key_part, ":customer": customer,
                 ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
             };
             reader.list(sql!("session_history/search_newer"), params, ended_session)
@@ -220,17 +222,26 @@ pub(super) fn before(
     }
 }
 
-/// How many of the ended sessions started after `after`, up to and including `until`, without the folded ones.
-pub(super) fn started_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
-    let params = named_params! { ":after_ms": after, ":until_ms": until };
+pub(super) fn started_between(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    after: UnixMs,
+    until: UnixMs,
+) -> Result<u32> {
+    let params = named_params! {
+        ":product_id": product, ":after_ms": after, ":until_ms": until,
+    };
     reader.one(sql!("session_history/started_between"), params, |row| {
         row.get(0)
     })
 }
 
-/// The folded rows whose last session ended after `after`.
-pub(super) fn folded_since(reader: &Reader<'_>, after: UnixMs) -> Result<Vec<FoldedRow>> {
-    let params = named_params! { ":after_ms": after };
+pub(super) fn folded_since(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    after: UnixMs,
+) -> Result<Vec<FoldedRow>> {
+    let params = named_params! { ":product_id": product, ":after_ms": after };
     reader.list(sql!("session_history/folded_since"), params, |row| {
         Ok(FoldedRow {
             started_at: row.get("started_at_ms")?,
@@ -240,9 +251,15 @@ pub(super) fn folded_since(reader: &Reader<'_>, after: UnixMs) -> Result<Vec<Fol
     })
 }
 
-/// How many sessions ended after `after`, up to and including `until`, without the folded ones.
-pub(super) fn ended_between(reader: &Reader<'_>, after: UnixMs, until: UnixMs) -> Result<u32> {
-    let params = named_params! { ":after_ms": after, ":until_ms": until };
+pub(super) fn ended_between(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    after: UnixMs,
+    until: UnixMs,
+) -> Result<u32> {
+    let params = named_params! {
+        ":product_id": product, ":after_ms": after, ":until_ms": until,
+    };
     reader.one(sql!("session_history/ended_between"), params, |row| {
         row.get(0)
     })

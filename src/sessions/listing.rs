@@ -57,9 +57,13 @@ pub fn running_on(
     store::running_on(reader, cutoff, license_id)
 }
 
-/// How many sessions run, judged by the heartbeats in the database alone.
-pub fn count(reader: &Reader<'_>, cutoff: LivenessCutoff) -> Result<u32> {
-    store::count(reader, cutoff)
+/// How many sessions of one product or of all run, judged by the heartbeats in the database alone.
+pub fn count(
+    reader: &Reader<'_>,
+    cutoff: LivenessCutoff,
+    product: Option<ProductId>,
+) -> Result<u32> {
+    store::count(reader, cutoff, product)
 }
 
 /// The order of a list of running sessions.
@@ -126,8 +130,8 @@ pub struct ListQuery {
     pub order: Order,
     /// The page of the list.
     pub page: PageRequest<Position>,
-    /// The interval at which programs send heartbeats, in seconds.
-    pub heartbeat_interval: u32,
+    /// Of this product only.
+    pub product: Option<ProductId>,
 }
 
 /// A running session in a list.
@@ -178,9 +182,14 @@ fn read_rows(
     let (limit, mut batch) = (query.page.limit as usize, query.page.rows_to_read());
     let mut rows = Vec::new();
     loop {
-        let found = store::page(reader, &query.search, list_start, batch)?;
+        let found = store::page(reader, query, list_start, batch)?;
         let was_last_batch = found.len() < batch as usize;
-        for (mut session, stored) in found {
+        for store::RunningRow {
+            mut session,
+            stored,
+            heartbeat_interval,
+        } in found
+        {
             let position = Position {
                 at: stored.last_heartbeat_at,
                 id: session.id,
@@ -191,7 +200,7 @@ fn read_rows(
                 continue;
             }
             session.last_heartbeat_at = last_heartbeat.arrived_at;
-            let late = rules::is_late(last_heartbeat.tick, query.heartbeat_interval, now.tick);
+            let late = rules::is_late(last_heartbeat.tick, heartbeat_interval, now.tick);
             rows.push(ListRow {
                 session,
                 position,
@@ -205,9 +214,14 @@ fn read_rows(
     }
 }
 
-/// How many sessions run, judged by the heartbeats in memory.
-pub fn live_count(reader: &Reader<'_>, live: &LiveSessions, now: Now) -> Result<u32> {
-    let stored = store::heartbeats(reader)?;
+/// How many sessions of one product or of all run, judged by the heartbeats in memory.
+pub fn live_count(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    live: &LiveSessions,
+    now: Now,
+) -> Result<u32> {
+    let stored = store::heartbeats(reader, product)?;
     let running = stored
         .iter()
         .filter(|stored| !live.last_heartbeat(stored).timed_out(now.tick));
@@ -228,9 +242,15 @@ pub struct SessionSpan {
     pub timed_out_at: Option<UnixMs>,
 }
 
-/// The spans of all sessions that are not in the history yet, judged by the heartbeats in memory.
-pub fn spans(reader: &Reader<'_>, live: &LiveSessions, now: Now) -> Result<Vec<SessionSpan>> {
-    let stored = store::heartbeats(reader)?;
+/// The spans of the sessions of one product or of all that are not in the history yet, judged by the heartbeats in
+/// memory.
+pub fn spans(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    live: &LiveSessions,
+    now: Now,
+) -> Result<Vec<SessionSpan>> {
+    let stored = store::heartbeats(reader, product)?;
     let span = |stored: &StoredHeartbeat| {
         let last_heartbeat = live.last_heartbeat(stored);
         SessionSpan {

@@ -9,7 +9,7 @@ use crate::audit::Act;
 use crate::error::{Error, Resource};
 use crate::id::SessionId;
 use crate::paging::{Cursor, Page, PageRequest};
-use crate::panel::{Admin, Support};
+use crate::panel::{Admin, PanelRequest, Support};
 use crate::session_history::panel::{ended_json, parse_position, position_text, session_json};
 use crate::session_history::{self, EndReason, Position};
 use crate::web::form::Form;
@@ -40,7 +40,6 @@ struct SessionsQuery<'r> {
 /// A page of the running sessions.
 #[get("/sessions?<params..>")]
 async fn list(request: Support<'_>, params: SessionsQuery<'_>, app: &App) -> HtmlReply {
-    let settings = app.program_settings.get(&app.db, request.product).await?;
     let list_query = ListQuery {
         search: params.q.unwrap_or_default().trim().to_owned(),
         order: query::parsed("order", params.order, Order::parse)?.unwrap_or(DEFAULT_ORDER),
@@ -48,17 +47,18 @@ async fn list(request: Support<'_>, params: SessionsQuery<'_>, app: &App) -> Htm
             from: PAGER.cursor(params.after, params.before, parse_position)?,
             limit: PAGE_SIZE,
         },
-        heartbeat_interval: settings.config.heartbeat_interval,
+        product: request.chosen(),
     };
     let (live, now, query) = (app.live_sessions.clone(), request.now, list_query.clone());
     let (page, count) = app
         .db
         .read(move |reader| {
             let page = super::page(reader, &live, &query, now)?;
-            Ok((page, super::live_count(reader, &live, now)?))
+            let count = super::live_count(reader, query.product, &live, now)?;
+            Ok((page, count))
         })
         .await?;
-    let mut values = list_values(&list_query, &page);
+    let mut values = list_values(&request, &list_query, &page);
     values.insert("running".to_owned(), count.into());
     values.insert("part".to_owned(), params.part.into());
     let values = Value::Object(values);
@@ -69,7 +69,11 @@ async fn list(request: Support<'_>, params: SessionsQuery<'_>, app: &App) -> Htm
 }
 
 /// A page of the list, as values for the template.
-fn list_values(list_query: &ListQuery, page: &Page<ListRow>) -> Map<String, Value> {
+fn list_values(
+    request: &PanelRequest<'_>,
+    list_query: &ListQuery,
+    page: &Page<ListRow>,
+) -> Map<String, Value> {
     let order = Some(list_query.order)
         .filter(|order| *order != DEFAULT_ORDER)
         .map(Order::as_str)
@@ -87,7 +91,7 @@ fn list_values(list_query: &ListQuery, page: &Page<ListRow>) -> Map<String, Valu
     });
     let links = PAGER.links(&filter, page, |row| [position_text(row.position)]);
     html::object_members(json!({
-        "rows": page.rows.iter().map(row_json).collect::<Vec<_>>(),
+        "rows": page.rows.iter().map(|row| row_json(request, row)).collect::<Vec<_>>(),
         "q": list_query.search,
         "order": order,
         "refresh_path": path_with_query(LIST, &refresh),
@@ -127,8 +131,8 @@ fn column_header(
     (name.to_owned(), json!({ "sort": sort, "href": href }))
 }
 
-fn row_json(row: &ListRow) -> Value {
-    let mut members = session_json(&row.session);
+fn row_json(request: &PanelRequest<'_>, row: &ListRow) -> Value {
+    let mut members = session_json(request, &row.session);
     members.insert("late".to_owned(), row.late.into());
     Value::Object(members)
 }
@@ -136,7 +140,6 @@ fn row_json(row: &ListRow) -> Value {
 /// The page that asks for confirmation before a session is ended, or tells that it has ended already.
 #[get("/sessions/<id>/terminate")]
 async fn confirm_terminate(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
-    let settings = app.program_settings.get(&app.db, request.product).await?;
     let id = SessionId(id);
     let (running, ended) = app
         .db
@@ -147,12 +150,14 @@ async fn confirm_terminate(request: Admin<'_>, id: i64, app: &App) -> HtmlReply 
             ))
         })
         .await?;
-    if running.is_none() && ended.is_none() {
-        return Err(Error::not_found(Resource::Session, id).into());
-    }
+    let session = running
+        .as_ref()
+        .or(ended.as_ref().map(|ended| &ended.session));
+    let session = session.ok_or_else(|| Error::not_found(Resource::Session, id))?;
+    let settings = app.program_settings.get(&app.db, session.product).await?;
     let values = json!({
-        "session": running.as_ref().map(session_json),
-        "ended": ended.as_ref().map(ended_json),
+        "session": running.as_ref().map(|session| session_json(&request, session)),
+        "ended": ended.as_ref().map(|ended| ended_json(&request, ended)),
         "interval": settings.config.heartbeat_interval,
     });
     request.page("sessions/terminate.html.tera", values).await

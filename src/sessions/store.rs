@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, named_params};
 
-use super::{LivenessCutoff, Order, StoredSession};
+use super::{ListQuery, LivenessCutoff, Order, StoredSession};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
@@ -140,19 +140,37 @@ pub(super) struct ListStart {
     pub(super) after: Position,
 }
 
+/// A row of a list of running sessions.
+pub(super) struct RunningRow {
+    pub(super) session: SessionDetails,
+    pub(super) stored: StoredHeartbeat,
+    /// The seconds between two heartbeats of its product's programs.
+    pub(super) heartbeat_interval: u32,
+}
+
 /// Up to `limit` sessions from `ListStart`, including those that have timed out and await the sweep.
 pub(super) fn page(
     reader: &Reader<'_>,
-    search: &str,
+    query: &ListQuery,
     ListStart { order, after }: ListStart,
     limit: u32,
-) -> Result<Vec<(SessionDetails, StoredHeartbeat)>> {
+) -> Result<Vec<RunningRow>> {
+    let ListQuery {
+        product, search, ..
+    } = query;
     let key_part = key_part(search);
-    let row = |row: &Row<'_>| Ok((SessionDetails::try_from(row)?, stored_heartbeat(row)?));
+    let row = |row: &Row<'_>| {
+        Ok(RunningRow {
+            session: SessionDetails::try_from(row)?,
+            stored: stored_heartbeat(row)?,
+            heartbeat_interval: row.get("heartbeat_interval")?,
+        })
+    };
     match order {
         Order::Newest | Order::Oldest => {
             let params = named_params! {
-                ":search": search, ":key_part": key_part, ":id": after.id, ":limit": limit,
+                ":product_id": product, ":search": search, ":key_part": key_part, ":id": after.id,
+                ":limit": limit,
             };
             let sql = if order == Order::Newest {
                 sql!("sessions/page_newest")
@@ -163,8 +181,8 @@ pub(super) fn page(
         }
         Order::LatestHeartbeat | Order::EarliestHeartbeat => {
             let params = named_params! {
-                ":search": search, ":key_part": key_part, ":at_ms": after.at, ":id": after.id,
-                ":limit": limit,
+                ":product_id": product, ":search": search, ":key_part": key_part,
+                ":at_ms": after.at, ":id": after.id, ":limit": limit,
             };
             let sql = if order == Order::LatestHeartbeat {
                 sql!("sessions/page_heard")
@@ -176,8 +194,12 @@ pub(super) fn page(
     }
 }
 
-pub(super) fn heartbeats(reader: &Reader<'_>) -> Result<Vec<StoredHeartbeat>> {
-    reader.list(sql!("sessions/heartbeats"), [], stored_heartbeat)
+pub(super) fn heartbeats(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+) -> Result<Vec<StoredHeartbeat>> {
+    let params = named_params! { ":product_id": product };
+    reader.list(sql!("sessions/heartbeats"), params, stored_heartbeat)
 }
 
 pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<SessionDetails>> {
@@ -185,8 +207,12 @@ pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option
     reader.maybe(sql!("sessions/running_by_id"), params, |row| row.try_into())
 }
 
-pub(super) fn count(reader: &Reader<'_>, cutoff: LivenessCutoff) -> Result<u32> {
-    let params = named_params! { ":now_ms": cutoff.runs_past };
+pub(super) fn count(
+    reader: &Reader<'_>,
+    cutoff: LivenessCutoff,
+    product: Option<ProductId>,
+) -> Result<u32> {
+    let params = named_params! { ":product_id": product, ":now_ms": cutoff.runs_past };
     reader.one(sql!("sessions/count"), params, |row| row.get(0))
 }
 

@@ -10,6 +10,7 @@ use super::cookies;
 use super::guards::ResponseLanguage;
 use super::not_served::NotServed;
 use super::page::Pages;
+use super::product_param;
 use super::reply;
 use super::stash::take_stashed;
 use crate::error::{Error, RefusalKind, Refused};
@@ -73,21 +74,27 @@ impl<'r> Responder<'r, 'static> for Html {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let mut response = Response::build();
         match self {
-            Self::Page { status, text } => response
-                .status(status)
-                .header(ContentType::HTML)
-                .header(Header::new(
-                    "Content-Security-Policy",
-                    CONTENT_SECURITY_POLICY,
-                ))
-                // With the front's `no-referrer`, browsers would send `Origin: null` with the forms of this page
-                // (Fetch, 3.2).
-                .header(Header::new("Referrer-Policy", "same-origin"))
-                .sized_body(text.len(), std::io::Cursor::new(text)),
-            Self::Fragment(text) => return fragment(request, text),
-            Self::Redirect(path) => response
-                .status(Status::SeeOther)
-                .header(Header::new("Location", path)),
+            Self::Page { status, text } => {
+                let text = product_param::in_html(request, text);
+                response
+                    .status(status)
+                    .header(ContentType::HTML)
+                    .header(Header::new(
+                        "Content-Security-Policy",
+                        CONTENT_SECURITY_POLICY,
+                    ))
+                    // With the front's `no-referrer`, browsers would send `Origin: null` with the forms of this page
+                    // (Fetch, 3.2).
+                    .header(Header::new("Referrer-Policy", "same-origin"))
+                    .sized_body(text.len(), std::io::Cursor::new(text))
+            }
+            Self::Fragment(text) => {
+                return fragment(request, product_param::in_html(request, text));
+            }
+            Self::Redirect(path) => response.status(Status::SeeOther).header(Header::new(
+                "Location",
+                product_param::in_path(request, path),
+            )),
             Self::File { name, kind, bytes } => response
                 .header(*kind)
                 .header(Header::new(
@@ -202,7 +209,7 @@ fn redirect_to_remedy(request: &Request<'_>, code: &str) -> Option<response::Res
         ALREADY_LOGGED_IN => "/lizenzserver".to_owned(),
         REAUTHENTICATION_REQUIRED => {
             // The action's own path shows its form; after re-authentication, the browser returns there.
-            let next = request.uri().path().to_string();
+            let next = product_param::in_path(request, request.uri().path().to_string());
             path_with_query("/lizenzserver/prove", &[("next", &next)])
         }
         _ => return None,

@@ -13,6 +13,7 @@ pub mod html;
 pub mod not_served;
 pub mod page;
 pub mod pager;
+pub mod product_param;
 pub mod query;
 pub mod rate_limiting;
 pub mod reply;

@@ -9,7 +9,7 @@ use proptest::test_runner::{TestCaseError, TestRunner};
 
 use license_server::clock::UnixMs;
 use license_server::id::SessionToken;
-use license_server::overview::{Period, UsageCache};
+use license_server::overview::{Period, UsageCache, UsageQuery};
 use license_server::session_history::TOKEN_RETENTION;
 
 use crate::in_process::{DAY_MS, InProcess, token_of};
@@ -132,8 +132,12 @@ fn folding_keeps_the_first_the_last_and_the_count_of_each_day_and_end_reason() {
 
 /// The number of active sessions at each hour of the last week.
 fn concurrent_sessions(server: &InProcess) -> Vec<u32> {
+    let query = UsageQuery {
+        product: None,
+        period: Period::Week,
+    };
     let levels = server.db().read_blocking(|reader| {
-        UsageCache::default().get(reader, &server.live, Period::Week, server.now())
+        UsageCache::default().get(reader, &server.live, query, server.now())
     });
     levels.unwrap().iter().map(|level| level.running).collect()
 }

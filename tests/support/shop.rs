@@ -39,6 +39,8 @@ pub struct Shop {
     pub admin: i64,
     /// The file name of a backup.
     pub backup: String,
+    /// The slug of a product.
+    pub product: String,
 }
 
 /// Adds the sample data to a running server; every text contains `word`.
@@ -115,6 +117,7 @@ pub fn add_sample_data(server: &Server, word: &str) -> Shop {
         customer_without_license: 4,
         admin: add_admin(server),
         backup,
+        product: "my-program".to_owned(),
         key,
         token,
     }
@@ -165,6 +168,7 @@ impl Shop {
                 ("releases", "<version>") => RELEASE.to_owned(),
                 ("flags", "<name>") => FLAG.to_owned(),
                 ("plans", "<code>") => PLAN.to_owned(),
+                ("products", "<slug>") => self.product.clone(),
                 (_, named) if named.starts_with('<') => return None,
                 (_, named) => named.to_owned(),
             };

@@ -1,2 +1,5 @@
--- The number of licenses that are bound to a domain. By license_domain alone.
-select count(*) from licenses where domain is not null;
+-- The number of licenses that are bound to a domain. By license_domain.
+-- :product_id integer (null: any)
+select count(*)
+from licenses
+where domain is not null and (:product_id is null or product_id = :product_id);

@@ -1,6 +1,6 @@
 -- A page of licenses from :low on, the oldest first: the way back to newer pages.
--- :low, :high integer (license_id, both included), :customer_id integer (null: any), :filter text (a word of
--- rules::Filter), :search text (folded; empty: any), :key_part text (the same as part of a key), :now_ms, :soon_ms
+-- :low, :high integer (license_id, both included), :product_id, :customer_id integer (null: any), :filter text (a word
+-- of rules::Filter), :search text (folded; empty: any), :key_part text (the same as part of a key), :now_ms, :soon_ms
 -- integer (Unix ms), :limit integer
 select l.license_id, l.license_key, l.product_id, l.plan, l.customer_id, l.customer, l.kind, l.state, l.device_limit,
        l.valid_from_ms, l.valid_until_ms, l.pending_days, l.features, l.updates_until_ms, l.domain, l.note,
@@ -11,6 +11,7 @@ select l.license_id, l.license_key, l.product_id, l.plan, l.customer_id, l.custo
           and s.runs_until_ms > :now_ms) as session_id
 from license_details l
 where l.license_id between :low and :high
+  and (:product_id is null or l.product_id = :product_id)
   and (:customer_id is null or l.customer_id = :customer_id)
   and case :filter
       when 'all' then 1

@@ -1,7 +1,7 @@
 -- How many licenses match each filter, and how many of their device slots are taken.
--- :customer_id integer (null: any), :search text (folded; empty: any), :key_part text (the same as part of a key),
--- :now_ms, :soon_ms integer (Unix ms)
--- scan ok: all licenses are counted, once per page of the list
+-- :product_id, :customer_id integer (null: any), :search text (folded; empty: any), :key_part text (the same as part of a
+-- key), :now_ms, :soon_ms integer (Unix ms)
+-- scan ok: all licenses are counted, once per page of the list; those of one product by license_product
 select count(*) as every,
        coalesce(sum(usable and l.valid_from_ms <= :now_ms), 0) as active,
        coalesce(sum(l.state = 'active' and coalesce(l.valid_until_ms between :now_ms and :soon_ms, 0)), 0) as expiring,
@@ -13,7 +13,8 @@ select count(*) as every,
 from (select license_id, license_key, customer_id, customer, company, state, device_limit, valid_from_ms, valid_until_ms,
              domain, note, state = 'active' and coalesce(valid_until_ms >= :now_ms, 1) as usable,
              (select count(*) from devices d where d.license_id = license_details.license_id) as taken
-      from license_details) l
+      from license_details
+      where product_id in (select product_id from products where :product_id is null or product_id = :product_id)) l
 where (:customer_id is null or l.customer_id = :customer_id)
   and (:search = ''
        or (:key_part <> '' and instr(l.license_key, :key_part) > 0)

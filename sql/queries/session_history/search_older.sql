@@ -1,8 +1,8 @@
--- Ended sessions of the licenses whose key or customer matches that follow a position of the list, the latest end
--- first. To avoid reading whole histories, only the session nearest to the position is looked up for each license at
+-- Ended sessions of the licenses whose product, key or customer matches that follow a position of the list, the latest
+-- end first. To avoid reading whole histories, only the session nearest to the position is looked up for each license at
 -- first. All sessions of the page belong to the :limit licenses with the nearest ones, so only those are read further.
 -- Each lookup is served by session_history_license.
--- :key_part text (upper case, no hyphens; empty: any), :customer text (empty: any),
+-- :product_id integer (null: any), :key_part text (upper case, no hyphens; empty: any), :customer text (empty: any),
 -- :from_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at the position), :limit integer
 -- scan ok: of the licenses and customers, for a search for part of a text; never of the history
 with nearest as (
@@ -13,7 +13,8 @@ with nearest as (
         order by h.ended_at_ms desc, h.session_id desc
         limit 1) as session_id
     from licenses l
-    where (:key_part = '' or instr(l.license_key, :key_part) > 0)
+    where l.product_id in (select product_id from products where :product_id is null or product_id = :product_id)
+      and (:key_part = '' or instr(l.license_key, :key_part) > 0)
       and (:customer = '' or l.customer_id in (
           select c.customer_id from customers c
           where instr(folded(c.name || ' ' || c.company), folded(:customer)) > 0))

@@ -24,6 +24,7 @@ use crate::signing_keys::{self, Published};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, object_members};
 
+const PAGE: &str = "/lizenzserver/integrate";
 /// How many licenses can be chosen on the page: the newest. The page of any other license links here.
 const CHOICES: u32 = 20;
 
@@ -79,20 +80,18 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    /// The values of the template.
-    async fn values(&self, chosen: Option<LicenseId>) -> Result<Map<String, Value>> {
+    async fn read(&self, chosen: Option<LicenseId>) -> Result<IntegratePage> {
         let (product, now) = (self.request.product, self.request.now.wall);
         let read = self
             .app
             .db
             .read(move |reader| IntegratePage::read(reader, product, chosen, now));
-        let page_data = read.await?;
-        values(self, &page_data)
+        read.await
     }
 
     async fn show(&self, form: &Fields, result: Result<DryRun>) -> HtmlReply {
         let chosen = form.number::<i64>("license").ok().map(LicenseId);
-        let mut values = self.values(chosen).await?;
+        let mut values = values(self, &self.read(chosen).await?)?;
         let page = "integrate/page.html.tera";
         match result {
             Ok(dry_run) => {
@@ -157,7 +156,14 @@ async fn page(request: Support<'_>, license: Option<i64>, app: &App) -> HtmlRepl
         request: &request,
         app,
     };
-    let values = view.values(license.map(LicenseId)).await?;
+    let page_data = view.read(license.map(LicenseId)).await?;
+    let chosen = page_data.chosen.as_ref();
+    if let Some(other) = chosen.filter(|license| license.product != request.product) {
+        // Its program has the API key of that product.
+        let path = format!("{PAGE}?license={}", other.id);
+        return Html::redirect(request.address_of(&path, other.product));
+    }
+    let values = values(&view, &page_data)?;
     request
         .page("integrate/page.html.tera", Value::Object(values))
         .await

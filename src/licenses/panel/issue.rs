@@ -47,6 +47,7 @@ async fn issue_form(request: Admin<'_>, customer: Option<i64>, app: &App) -> Htm
     let page = json!({
         "offered": suggested_customers(&app.db).await?,
         "plans": plans,
+        "product": request.product_name(request.product),
         "form": form::empty_form(values),
     });
     request.page(ISSUE, page).await
@@ -108,6 +109,7 @@ pub(super) async fn issue(request: Admin<'_>, form: Form, app: &App) -> HtmlRepl
     let values = json!({
         "offered": suggested_customers(&app.db).await?,
         "plans": plans::panel::offered(&app.db, request.product, None).await?,
+        "product": request.product_name(request.product),
     });
     request
         .render_with_errors(ISSUE, form.rejected("licenses", error), values)

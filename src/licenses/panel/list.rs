@@ -3,15 +3,16 @@
 use rocket::{FromForm, Route, get, routes};
 use serde_json::{Value, json};
 
-use super::{CSV, LIST, PAGE, range, row_json};
+use super::{CSV, LIST, PAGE, range, row_with_product};
 use crate::app::App;
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::error::Result;
-use crate::id::{CustomerId, LicenseId};
+use crate::id::{CustomerId, LicenseId, ProductId};
 use crate::licenses::{self, LicenseCounts, LicenseFilter, LicenseQuery, LicenseRow};
 use crate::paging::{Cursor, PageRequest};
 use crate::panel::Support;
+use crate::products::Slugs;
 use crate::web::csv::Csv;
 use crate::web::html::{HtmlReply, path_with_query};
 use crate::web::pager::Pager;
@@ -41,7 +42,7 @@ struct ListParams<'r> {
 impl ListParams<'_> {
     /// # Errors
     /// [`Error::Invalid`] if a parameter cannot be read.
-    fn query(&self) -> Result<LicenseQuery> {
+    fn query(&self, product: Option<ProductId>) -> Result<LicenseQuery> {
         let first = query::number("first", self.first)?;
         let last = query::number("last", self.last)?;
         let filter = query::parsed("state", self.state, LicenseFilter::parse)?;
@@ -49,6 +50,7 @@ impl ListParams<'_> {
         Ok(LicenseQuery {
             search: self.q.unwrap_or_default().trim().to_owned(),
             filter: filter.unwrap_or_default(),
+            product,
             customer_id: customer.map(CustomerId),
             range: first.zip(last).map(range),
         })
@@ -91,7 +93,8 @@ impl ListParams<'_> {
 /// A page of licenses.
 #[get("/licenses?<params..>")]
 async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
-    let (query, from, now) = (params.query()?, params.cursor()?, request.now.wall);
+    let query = params.query(request.chosen())?;
+    let (from, now) = (params.cursor()?, request.now.wall);
     let filter = query.filter;
     let (page, tally, customer) = app
         .db
@@ -108,7 +111,7 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
     });
     let searched = params.q.is_some_and(|q| !q.trim().is_empty());
     let values = json!({
-        "rows": page.rows.iter().map(|row| row_json(row, now)).collect::<Vec<_>>(),
+        "rows": page.rows.iter().map(|row| row_with_product(&request, row)).collect::<Vec<_>>(),
         "q": params.q.unwrap_or_default(),
         "state": filter.as_str(),
         "of": customer,
@@ -128,16 +131,20 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
 /// The CSV export of a list.
 #[get("/licenses.csv?<params..>")]
 async fn export(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
-    let (query, now, language) = (params.query()?, request.now.wall, request.language);
+    let query = params.query(request.chosen())?;
+    let (now, language) = (request.now.wall, request.language);
     let csv = app
         .db
         .read(move |reader| {
             let page_request = PageRequest::first(EXPORT_MAX + 1);
             let page = licenses::page(reader, &query, &page_request, now)?;
             let max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
-            let mut csv = Csv::new(&CSV_COLUMNS, language)?;
+            let slugs = Slugs::read(reader)?;
+            let mut csv = Csv::new(slugs.table_head(&CSV_COLUMNS), language)?;
             for row in &page.rows {
-                csv.row_up_to(max, &cells(row))?;
+                let cells = cells(row, &slugs);
+                let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+                csv.row_up_to(max, slugs.table_head(&cells))?;
             }
             Ok(csv)
         })
@@ -145,8 +152,8 @@ async fn export(request: Support<'_>, params: ListParams<'_>, app: &App) -> Html
     Ok(csv.into_file(&format!("licenses-{}", now.day()))?)
 }
 
-/// The columns of the CSV export.
-const CSV_COLUMNS: [&str; 16] = [
+/// The columns of the CSV export, the last one only if there are several products.
+const CSV_COLUMNS: [&str; 17] = [
     "license_key",
     "customer",
     "company",
@@ -163,9 +170,10 @@ const CSV_COLUMNS: [&str; 16] = [
     "features",
     "updates_until",
     "term_days_from_first_activation",
+    "product",
 ];
 
-fn cells(row: &LicenseRow) -> [String; 16] {
+fn cells(row: &LicenseRow, slugs: &Slugs) -> [String; 17] {
     let license = &row.license;
     let date = |date: Option<UnixMs>| date.map(UnixMs::rfc3339).unwrap_or_default();
     [
@@ -188,6 +196,7 @@ fn cells(row: &LicenseRow) -> [String; 16] {
             .pending_days
             .map(|days| days.to_string())
             .unwrap_or_default(),
+        slugs.of(license.product).to_owned(),
     ]
 }
 

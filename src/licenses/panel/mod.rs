@@ -31,7 +31,17 @@ const fn range((first, last): (i64, i64)) -> (LicenseId, LicenseId) {
     (LicenseId(first), LicenseId(last))
 }
 
-/// A license as templates show it in a table.
+/// A license as templates show it in a table, with the name of its product if there are several.
+pub fn row_with_product(request: &PanelRequest<'_>, row: &LicenseRow) -> Value {
+    let mut values = row_json(row, request.now.wall);
+    if let Some(values) = values.as_object_mut() {
+        let name = request.product_name(row.license.product);
+        values.insert("product".to_owned(), json!(name));
+    }
+    values
+}
+
+/// A license as templates show it.
 pub fn row_json(row: &LicenseRow, now: UnixMs) -> Value {
     let license = &row.license;
     json!({

@@ -20,7 +20,7 @@ async fn customer(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
         .await?;
     let rows: Vec<Value> = rows
         .iter()
-        .map(|row| licenses::panel::row_json(row, now))
+        .map(|row| licenses::panel::row_with_product(&request, row))
         .collect();
     let values = json!({ "customer": customer, "created_at": customer.created_at, "rows": rows });
     request.page("customers/one.html.tera", values).await

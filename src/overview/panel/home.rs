@@ -13,7 +13,7 @@ use crate::config::{Config, TlsMode};
 use crate::db::Db;
 use crate::error::{Doing, Error, Result};
 use crate::overview::{
-    self, Dashboard, HostFacts, InMemory, Notice, Period, RunningServer, Sample,
+    self, Dashboard, HostFacts, InMemory, Notice, Period, RunningServer, Sample, UsageQuery,
 };
 use crate::panel::{PanelRequest, Support};
 use crate::tls::Certificates;
@@ -50,7 +50,11 @@ fn in_memory(app: &App) -> InMemory {
 /// The start page of the panel.
 #[get("/?<days>")]
 async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
-    let (period, now) = (period_of(days), request.now);
+    let now = request.now;
+    let usage = UsageQuery {
+        product: request.chosen(),
+        period: period_of(days),
+    };
     let (backup_overdue, backup_folder_away) = if request.may(Role::Owner) {
         backup_status(&app.backup_dir, &app.db, now.wall).await?
     } else {
@@ -70,12 +74,12 @@ async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
     };
     let mut dashboard = app
         .db
-        .read(move |reader| overview::dashboard(reader, &server, period, now))
+        .read(move |reader| overview::dashboard(reader, &server, usage, now))
         .await?;
     if !request.may(Role::Owner) {
         dashboard.notices.retain(|notice| !notice.for_owners);
     }
-    let mut values = object_members(home_values(&dashboard, period));
+    let mut values = object_members(home_values(&dashboard, usage.period));
     values.insert("trials".to_owned(), json!(trials(&request, &app.db).await?));
     let values = Value::Object(values);
     request.page("overview/home.html.tera", values).await

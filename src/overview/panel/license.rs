@@ -39,7 +39,7 @@ async fn license(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
     let key = license.key.formatted();
     let number = id.to_string();
     let values = json!({
-        "license": licenses::panel::row_json(&details.row, now),
+        "license": licenses::panel::row_with_product(&request, &details.row),
         "state": license.state,
         "valid_from": license.valid_from,
         "created_at": license.created_at,
@@ -49,6 +49,8 @@ async fn license(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
         "devices": devices.collect::<Vec<_>>(),
         "flags": flags.collect::<Vec<_>>(),
         "events": events(&details),
+        "integrate": request.address_of("/lizenzserver/integrate/site", license.product),
+        "config": request.address_of("/lizenzserver/config", license.product),
         "all_handshakes": path_with_query("/lizenzserver/sites/handshakes", &[("domain", details.binding.domain.as_ref().map_or("", Domain::as_str))]),
         "all_sessions": path_with_query("/lizenzserver/sessions/history", &[("license", part_of(&key)), ("span", "all")]),
         "all_changes": path_with_query("/lizenzserver/audit", &[("room", "licenses"), ("subject", &number)]),

@@ -1,6 +1,7 @@
-//! Handlers of the panel: the settings page, and the form of the first configuration.
+//! Handlers of the panel: the settings page, the form of the first configuration, and the products themselves.
 
 mod first;
+mod list;
 mod settings;
 
 use rocket::Route;
@@ -25,7 +26,7 @@ fn client(config: &ProductSettings) -> Value {
     json!({ "seen": config.revision(), "form": form::empty_form(values) })
 }
 
-/// The routes of the settings.
+/// The routes of the settings and the products.
 pub fn routes() -> Vec<Route> {
-    [settings::routes(), first::routes()].concat()
+    [settings::routes(), first::routes(), list::routes()].concat()
 }

@@ -63,7 +63,7 @@ impl SettingsPage {
             flags: flags::list(reader, product)?,
             limits: limits::list(reader)?,
             trial_plans: trial_plans(reader, product)?,
-            monitor: overview::monitor(reader, now, NEWEST)?,
+            monitor: overview::monitor(reader, product, now, NEWEST)?,
         })
     }
 
@@ -89,6 +89,7 @@ impl SettingsPage {
             "limits": limits,
             "running": running(&self.monitor),
             "no_flag": form::empty_form(json!({ "enabled": true, "share": 100 })),
+            "product_name": request.product_name(self.config.product),
             "faulty": "",
             "at": "",
         })
@@ -174,11 +175,11 @@ fn running(monitor: &Monitor) -> Value {
 /// polls them.
 #[get("/config?<at>&<part>")]
 async fn page(request: Support<'_>, at: Option<&str>, part: Option<&str>, app: &App) -> HtmlReply {
-    let now = request.now.wall;
+    let (product, now) = (request.product, request.now.wall);
     if part == Some("monitor") {
         let monitor = app
             .db
-            .read(move |reader| overview::monitor(reader, now, NEWEST));
+            .read(move |reader| overview::monitor(reader, product, now, NEWEST));
         let values = json!({ "running": running(&monitor.await?) });
         return request.part("products/monitor.html.tera", values);
     }

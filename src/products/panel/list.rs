@@ -1,0 +1,204 @@
+//! The products themselves: their list, a new one, renaming and archiving.
+
+use rocket::{Route, get, post, routes};
+use serde_json::{Map, Value, json};
+
+use crate::app::App;
+use crate::audit::Act;
+use crate::error::{Error, Result};
+use crate::id::ProductId;
+use crate::paging::{Cursor, PageRequest};
+use crate::panel::{Admin, PanelRequest};
+use crate::products::{self, NewProduct, Product};
+use crate::web::form::{self, Form};
+use crate::web::html::{Html, HtmlReply, path_with_query};
+use crate::web::pager::Pager;
+use crate::web::product_param::PRODUCT;
+use crate::web::query;
+
+const LIST: &str = "/lizenzserver/products";
+const NEW: &str = "products/new.html.tera";
+const RENAME: &str = "products/rename.html.tera";
+const ARCHIVE: &str = "parts/confirm.html.tera";
+/// Products on one page.
+const PAGE_SIZE: u32 = 50;
+const PAGER: Pager<1> = Pager {
+    path: LIST,
+    next: ["after"],
+    previous: [""],
+};
+
+/// A product for the templates.
+fn product_json(product: &Product) -> Value {
+    let of = |page: &str| path_with_query(page, &[(PRODUCT, &product.slug)]);
+    json!({
+        "slug": product.slug,
+        "name": product.name,
+        "archived_at": product.archived_at,
+        "created_at": product.created_at,
+        "settings": of("/lizenzserver/config"),
+        "licenses": of("/lizenzserver/licenses"),
+    })
+}
+
+/// A page of products, the first one first.
+#[get("/products?<after>")]
+async fn list(request: Admin<'_>, after: Option<&str>, app: &App) -> HtmlReply {
+    let from = query::number("after", after)?.map(ProductId);
+    let page_request = PageRequest {
+        from: Cursor::after(from),
+        limit: PAGE_SIZE,
+    };
+    let page = app
+        .db
+        .read(move |reader| products::page(reader, &page_request))
+        .await?;
+    let links = PAGER.links(&[], &page, |product: &Product| [product.id.to_string()]);
+    let values = json!({
+        "rows": page.rows.iter().map(product_json).collect::<Vec<_>>(),
+        "newer": links.newer,
+        "older": links.older,
+    });
+    request.page("products/list.html.tera", values).await
+}
+
+/// The form for a new product.
+#[get("/products/new")]
+async fn new_form(request: Admin<'_>) -> HtmlReply {
+    let values = json!({ "form": form::empty_form(json!({})) });
+    request.page(NEW, values).await
+}
+
+/// Adds a product, and shows its settings.
+#[post("/products/new", data = "<form>")]
+async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
+    let (actor, now) = (request.actor(), request.now.wall);
+    let new = NewProduct {
+        name: form.text("name").to_owned(),
+        slug: form.non_empty("slug").map(str::to_owned),
+    };
+    let added = app
+        .db
+        .write("products.add", move |tx| {
+            products::add(&Act::new(tx, &actor, now), &new)
+        })
+        .await;
+    match added {
+        Ok(added) => {
+            let settings = [(PRODUCT, &*added.slug), ("done", "product_added")];
+            Html::redirect(path_with_query("/lizenzserver/config", &settings))
+        }
+        Err(error) => {
+            request
+                .render_with_errors(NEW, form.rejected("products", error), json!({}))
+                .await
+        }
+    }
+}
+
+async fn load(slug: &str, app: &App) -> Result<Product> {
+    let slug = slug.to_owned();
+    app.db
+        .read(move |reader| products::find(reader, &slug))
+        .await
+}
+
+/// The form that renames a product.
+#[get("/products/<slug>/rename")]
+async fn rename_form(request: Admin<'_>, slug: &str, app: &App) -> HtmlReply {
+    let product = load(slug, app).await?;
+    let values = json!({
+        "product": product_json(&product),
+        "form": form::empty_form(json!({ "name": product.name })),
+    });
+    request.page(RENAME, values).await
+}
+
+/// Renames a product.
+#[post("/products/<slug>/rename", data = "<form>")]
+async fn rename(request: Admin<'_>, slug: &str, form: Form, app: &App) -> HtmlReply {
+    let (actor, now) = (request.actor(), request.now.wall);
+    let product = load(slug, app).await?;
+    let (id, name) = (product.id, form.text("name").to_owned());
+    let renamed = app
+        .db
+        .write("products.rename", move |tx| {
+            products::rename(&Act::new(tx, &actor, now), id, &name)
+        })
+        .await;
+    match renamed {
+        Ok(_) => Html::redirect(format!("{LIST}?done=saved")),
+        Err(error) => {
+            let values = json!({ "product": product_json(&product) });
+            request
+                .render_with_errors(RENAME, form.rejected("products", error), values)
+                .await
+        }
+    }
+}
+
+/// The confirmation page before a product is archived.
+fn confirmation(request: &PanelRequest<'_>, product: &Product) -> Result<Value> {
+    let mut members = Map::new();
+    members.insert("name".to_owned(), product.name.clone().into());
+    let text = |key: &str| request.text(&format!("products.{key}"), &members);
+    Ok(json!({
+        "text_section": "products",
+        "ask": text("ask_archive")?,
+        "why": [text("why_archive")?, text("why_archive_final")?],
+        "action": text("do_archive")?,
+        "back": LIST,
+        "typed": product.slug,
+    }))
+}
+
+/// Asks for confirmation before a product is archived.
+#[get("/products/<slug>/archive")]
+async fn confirm_archive(request: Admin<'_>, slug: &str, app: &App) -> HtmlReply {
+    request.require_reauthentication()?;
+    let product = load(slug, app).await?;
+    let mut values = confirmation(&request, &product)?;
+    if let Some(values) = values.as_object_mut() {
+        values.insert("form".to_owned(), form::empty_form(json!({})));
+    }
+    request.page(ARCHIVE, values).await
+}
+
+/// Archives a product, if its slug was typed.
+#[post("/products/<slug>/archive", data = "<form>")]
+async fn archive(request: Admin<'_>, slug: &str, form: Form, app: &App) -> HtmlReply {
+    request.require_reauthentication()?;
+    let (actor, now) = (request.actor(), request.now.wall);
+    let product = load(slug, app).await?;
+    let (id, typed) = (product.id, form.text("typed").to_owned());
+    let archived = app
+        .db
+        .write("products.archive", move |tx| {
+            products::archive_confirmed(&Act::new(tx, &actor, now), id, &typed)
+        })
+        .await;
+    match archived {
+        Ok(_) => Html::redirect(format!("{LIST}?done=product_archived")),
+        Err(error @ Error::Invalid { .. }) => {
+            let values = confirmation(&request, &product)?;
+            request
+                .render_with_errors(ARCHIVE, form.rejected("products", error), values)
+                .await
+        }
+        // Typing something else does not help while sessions run, for example.
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    routes![
+        list,
+        new_form,
+        add,
+        rename_form,
+        rename,
+        confirm_archive,
+        archive
+    ]
+}
