@@ -125,6 +125,7 @@ mod plans {
 mod products {
     mod apart;
     mod archived;
+    mod choice;
     mod commands;
     mod panel;
     mod separate;

@@ -239,6 +239,52 @@ fn every_page_is_accessible_and_its_texts_fit() {
 }
 
 #[test]
+fn every_list_with_several_products_is_accessible_and_its_texts_fit() {
+    let Some(axe) = axe() else { return };
+    let Some((server, chrome)) = setup::start_with_owner() else {
+        return;
+    };
+    shop::add_sample_data(&server, "");
+    let long = "Donaudampfschifffahrtsgesellschaftsverwaltung ".repeat(2);
+    server.json(&["product", "add", long.trim(), "--slug", "long"]);
+    let issue = [
+        "license",
+        "issue",
+        "--customer",
+        "1",
+        "--domain",
+        "a.example",
+        "--product",
+        "long",
+    ];
+    server.json(&issue);
+    for number in 0..28 {
+        server.json(&["product", "add", &format!("Program {number}")]);
+    }
+    server.json(&["product", "archive", "program-0"]);
+    let paths = [
+        "",
+        "/licenses",
+        "/licenses/new",
+        "/licenses/1",
+        "/sessions",
+        "/sessions/history",
+        "/sites",
+        "/config",
+        "/releases",
+        "/integrate",
+        "/products",
+        "/products/new",
+        "/products/long/rename",
+        "/products/long/archive",
+    ];
+    let paths = paths.map(str::to_owned);
+    let mut problems = String::new();
+    check_pages(&chrome, &axe, &paths, &mut problems);
+    assert!(problems.is_empty(), "{problems}");
+}
+
+#[test]
 fn the_checks_find_problems() {
     let Some(axe) = axe() else { return };
     let Some((_server, chrome)) = setup::start() else {

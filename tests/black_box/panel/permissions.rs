@@ -262,6 +262,21 @@ pub const ROWS: &[Row] = &[
     ("GET /integrate/site.php", Support, &[]),
     ("GET /integrate/site.py", Support, &[]),
     ("POST /integrate", Admin, &[("license", "3")]),
+    ("GET /products", Admin, &[]),
+    ("GET /products/new", Admin, &[]),
+    ("POST /products/new", Admin, &[("name", "Second")]),
+    ("GET /products/<slug>/rename", Admin, &[]),
+    (
+        "POST /products/<slug>/rename",
+        Admin,
+        &[("name", "The second")],
+    ),
+    ("GET /products/<slug>/archive", Admin, &[]),
+    (
+        "POST /products/<slug>/archive",
+        Admin,
+        &[("typed", "second")],
+    ),
     ("POST /logout", Support, &[]),
 ];
 /// Routes that need a value that a row cannot know, such as a one-time code; `accounts` tests them.
@@ -547,6 +562,8 @@ fn every_route_serves_sufficient_roles_only() {
     server.json(&["config", "set", "session_timeout=86400"]);
     let mut shop = shop::add_sample_data(&server, "");
     shop.trial = trials::start(&server);
+    // The one that a row adds; of the first one, programs are running.
+    shop.product = "second".to_owned();
     let mut admins = Vec::new();
     for (name, role) in ROLES {
         let mut browser = server.logged_in_browser(name);
