@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::rules::{self, Refusal};
 use super::{Product, ProductSettings, get, product_settings, settings, store};
 use crate::audit::{Act, Change};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::ProductId;
 use crate::product_state;
 use crate::text;
