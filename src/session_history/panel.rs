@@ -215,28 +215,30 @@ fn values_without_rows(params: &HistoryParams<'_>) -> Map<String, Value> {
     }))
 }
 
+/// The columns of the CSV file, the last one only if there are several products.
+const CSV_COLUMNS: [&str; 13] = [
+    "id",
+    "license_key",
+    "customer",
+    "machine_id",
+    "hardware_id",
+    "address",
+    "version",
+    "started_at",
+    "last_heartbeat_at",
+    "ended_at",
+    "end_reason",
+    "sessions",
+    "product",
+];
+
 /// All ended sessions that match the filter as a CSV file, read in batches so that a long history does not block other
 /// reads.
 #[get("/sessions/history.csv?<params..>")]
 async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
     let filter = Arc::new(params.filter(&request)?);
     let slugs = app.db.read(Slugs::read).await?;
-    let header = [
-        "id",
-        "license_key",
-        "customer",
-        "machine_id",
-        "hardware_id",
-        "address",
-        "version",
-        "started_at",
-        "last_heartbeat_at",
-        "ended_at",
-        "end_reason",
-        "sessions",
-        "product",
-    ];
-    let mut csv = Csv::new(slugs.table_head(&header), request.language)?;
+    let mut csv = Csv::new(slugs.table_head(&CSV_COLUMNS), request.language)?;
     let mut from = Cursor::First;
     loop {
         let filter = filter.clone();

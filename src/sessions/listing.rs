@@ -5,7 +5,7 @@ use crate::clock::{Now, UnixMs};
 use crate::db::Reader;
 use crate::error::Result;
 use crate::id::{LicenseId, ProductId, SessionId};
-use crate::live_sessions::{LiveSessions, StoredHeartbeat};
+use crate::live_sessions::{LastHeartbeat, LiveSessions, StoredHeartbeat};
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::session_history::{Position, SessionDetails};
 
@@ -184,33 +184,29 @@ fn read_rows(
     loop {
         let found = store::page(reader, query, list_start, batch)?;
         let was_last_batch = found.len() < batch as usize;
-        for store::RunningRow {
-            mut session,
-            stored,
-            heartbeat_interval,
-        } in found
-        {
-            let position = Position {
-                at: stored.last_heartbeat_at,
-                id: session.id,
-            };
-            list_start.after = position;
-            let last_heartbeat = live.last_heartbeat(&stored);
-            if last_heartbeat.timed_out(now.tick) || rows.len() > limit {
-                continue;
+        for row in found {
+            list_start.after = row.position();
+            let last_heartbeat = live.last_heartbeat(&row.stored);
+            if !last_heartbeat.timed_out(now.tick) && rows.len() <= limit {
+                rows.push(list_row(row, &last_heartbeat, now));
             }
-            session.last_heartbeat_at = last_heartbeat.arrived_at;
-            let late = rules::is_late(last_heartbeat.tick, heartbeat_interval, now.tick);
-            rows.push(ListRow {
-                session,
-                position,
-                late,
-            });
         }
         if was_last_batch || rows.len() > limit {
             return Ok(rows);
         }
         batch = (batch * 4).min(BATCH_MAX);
+    }
+}
+
+/// A row of the list, with the last heartbeat from memory.
+fn list_row(row: store::RunningRow, last_heartbeat: &LastHeartbeat, now: Now) -> ListRow {
+    let position = row.position();
+    let mut session = row.session;
+    session.last_heartbeat_at = last_heartbeat.arrived_at;
+    ListRow {
+        session,
+        position,
+        late: rules::is_late(last_heartbeat.tick, row.heartbeat_interval, now.tick),
     }
 }
 

@@ -148,6 +148,16 @@ pub(super) struct RunningRow {
     pub(super) heartbeat_interval: u32,
 }
 
+impl RunningRow {
+    /// Its position in the list.
+    pub(super) fn position(&self) -> Position {
+        Position {
+            at: self.stored.last_heartbeat_at,
+            id: self.session.id,
+        }
+    }
+}
+
 /// Up to `limit` sessions from `ListStart`, including those that have timed out and await the sweep.
 pub(super) fn page(
     reader: &Reader<'_>,
@@ -155,17 +165,8 @@ pub(super) fn page(
     ListStart { order, after }: ListStart,
     limit: u32,
 ) -> Result<Vec<RunningRow>> {
-    let ListQuery {
-        product, search, ..
-    } = query;
+    let (product, search) = (query.product, &query.search);
     let key_part = key_part(search);
-    let row = |row: &Row<'_>| {
-        Ok(RunningRow {
-            session: SessionDetails::try_from(row)?,
-            stored: stored_heartbeat(row)?,
-            heartbeat_interval: row.get("heartbeat_interval")?,
-        })
-    };
     match order {
         Order::Newest | Order::Oldest => {
             let params = named_params! {
@@ -177,7 +178,7 @@ pub(super) fn page(
             } else {
                 sql!("sessions/page_oldest")
             };
-            reader.list(sql, params, row)
+            reader.list(sql, params, running_row)
         }
         Order::LatestHeartbeat | Order::EarliestHeartbeat => {
             let params = named_params! {
@@ -189,7 +190,7 @@ pub(super) fn page(
             } else {
                 sql!("sessions/page_silent")
             };
-            reader.list(sql, params, row)
+            reader.list(sql, params, running_row)
         }
     }
 }
@@ -229,6 +230,14 @@ fn stored_session(row: &Row<'_>) -> rusqlite::Result<StoredSession> {
         started_at: row.get("started_at_ms")?,
         last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
         timeout_s: row.get("timeout_s")?,
+    })
+}
+
+fn running_row(row: &Row<'_>) -> rusqlite::Result<RunningRow> {
+    Ok(RunningRow {
+        session: SessionDetails::try_from(row)?,
+        stored: stored_heartbeat(row)?,
+        heartbeat_interval: row.get("heartbeat_interval")?,
     })
 }
 

@@ -13,20 +13,20 @@ const HOME: &str = "/lizenzserver";
 /// Pages for which no product can be chosen.
 const LOGIN: &str = "/lizenzserver/login";
 
-/// The slug that the response to a request keeps.
+/// The slug of the product that the response to a request keeps.
 #[derive(Default)]
-struct KeptSlug(OnceLock<String>);
+struct ChosenSlug(OnceLock<String>);
 
 /// Lets the response to `request` keep the product with this slug.
 pub fn keep(request: &Request<'_>, slug: &str) {
     // A page is about one product, so there is only one value to set.
-    let kept = request.local_cache(KeptSlug::default);
+    let kept = request.local_cache(ChosenSlug::default);
     kept.0.get_or_init(|| slug.to_owned());
 }
 
 /// `path` with the product that the response to `request` keeps.
 pub fn in_path(request: &Request<'_>, path: String) -> String {
-    match request.local_cache(KeptSlug::default).0.get() {
+    match request.local_cache(ChosenSlug::default).0.get() {
         Some(slug) => path_with(&path, slug),
         None => path,
     }
@@ -34,7 +34,7 @@ pub fn in_path(request: &Request<'_>, path: String) -> String {
 
 /// The HTML of a page or of a part of one, with the product that the response to `request` keeps in every address.
 pub fn in_html(request: &Request<'_>, html: String) -> String {
-    match request.local_cache(KeptSlug::default).0.get() {
+    match request.local_cache(ChosenSlug::default).0.get() {
         Some(slug) => html_with(&html, slug),
         None => html,
     }

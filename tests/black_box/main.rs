@@ -127,6 +127,7 @@ mod products {
     mod archived;
     mod choice;
     mod commands;
+    mod pages;
     mod panel;
     mod separate;
     mod versions;
