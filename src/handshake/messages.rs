@@ -60,6 +60,9 @@ fn license_information(license: &License, binding: &DomainBinding) -> Value {
         "valid_until": license.valid_until.map(UnixMs::rfc3339),
         "domain": binding.domain,
         "transfer": binding.transfer.as_ref().map(Transfer::to_json),
+        "plan": license.plan,
+        "features": license.features,
+        "updates_until": license.updates_until.map(UnixMs::rfc3339),
     })
 }
 
@@ -67,7 +70,6 @@ fn license_information(license: &License, binding: &DomainBinding) -> Value {
 /// newest ones as far as they fit into [`INFORMATION_LEN_MAX`]. If the releases alone do not fit, the oldest are left
 /// out.
 fn versions(settings: &ProgramSettings) -> Value {
-    let config = &settings.config;
     let mut listed = Vec::new();
     let mut remaining = INFORMATION_LEN_MAX;
     for release in &settings.released {
@@ -90,8 +92,8 @@ fn versions(settings: &ProgramSettings) -> Value {
         }
     }
     json!({
-        "current_version": config.current_version,
-        "minimum_version": config.minimum_version,
+        "current_version": settings.config.current_version,
+        "minimum_version": settings.config.minimum_version,
         "versions": listed,
     })
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::clock::UnixMs;
 use crate::error::{Doing, Result};
-use crate::licenses::License;
+use crate::licenses::{Features, License};
 use crate::products::ProgramSettings;
 use crate::security::signing::SigningKeyPair;
 
@@ -26,6 +26,12 @@ pub struct Lease {
     hardware_hash: String,
     /// Every feature flag with its value for this license.
     feature_flags: BTreeMap<String, bool>,
+    /// The code of the plan that the license was sold by, if any.
+    plan: Option<String>,
+    /// What the license allows the program to do.
+    features: Features,
+    /// When the updates of the license end, as RFC 3339; `None`: never.
+    updates_until: Option<String>,
     iat: i64,
     exp: i64,
 }
@@ -45,6 +51,9 @@ impl Lease {
             license: license.key.stored(),
             hardware_hash: hardware_id.to_owned(),
             feature_flags: settings.flags_for(license.id.0),
+            plan: license.plan.clone(),
+            features: license.features.clone(),
+            updates_until: license.updates_until.map(UnixMs::rfc3339),
             iat: unix_seconds(now),
             exp,
         })

@@ -1,6 +1,6 @@
 //! License keys in request bodies of programs and sites, and licenses in responses.
 
-use super::{KEY_TEXT_MAX, Kind, License, LicenseKey, key_part};
+use super::{Features, KEY_TEXT_MAX, Kind, License, LicenseKey, key_part};
 use crate::clock::UnixMs;
 use crate::error::Result;
 use crate::web::body::JsonFields;
@@ -31,6 +31,9 @@ pub struct LicenseTerms {
     kind: Kind,
     valid_from: String,
     valid_until: Option<String>,
+    plan: Option<String>,
+    features: Features,
+    updates_until: Option<String>,
 }
 
 impl LicenseTerms {
@@ -40,6 +43,9 @@ impl LicenseTerms {
             kind: license.kind,
             valid_from: license.valid_from.rfc3339(),
             valid_until: license.valid_until.map(UnixMs::rfc3339),
+            plan: license.plan.clone(),
+            features: license.features.clone(),
+            updates_until: license.updates_until.map(UnixMs::rfc3339),
         }
     }
 }

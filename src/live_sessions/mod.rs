@@ -92,12 +92,33 @@ pub struct LiveSession {
     pub valid_until: Option<UnixMs>,
     /// The program version that started the session.
     pub version: Version,
+    /// When the updates of its license end; `None`: never.
+    pub updates_until: Option<UnixMs>,
     /// Its last heartbeat.
     pub last_heartbeat: LastHeartbeat,
     /// The generation in which all this was checked against the database.
     pub generation: u64,
     /// Whether its last heartbeat is not in the database yet.
     pub unsaved: bool,
+}
+
+/// An accepted heartbeat, with what the response to it depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct HeartbeatAccepted {
+    /// The program version that started the session.
+    pub version: Version,
+    /// When the updates of its license end; `None`: never.
+    pub updates_until: Option<UnixMs>,
+}
+
+impl LiveSession {
+    /// A heartbeat of the session that was accepted.
+    pub const fn accepted(&self) -> HeartbeatAccepted {
+        HeartbeatAccepted {
+            version: self.version,
+            updates_until: self.updates_until,
+        }
+    }
 }
 
 /// When the last heartbeat of a session arrived, and how long the session lasts without another one.
@@ -252,16 +273,15 @@ impl LiveSessions {
         }
     }
 
-    /// Accepts a heartbeat from memory and returns the program's version. `None` if the heartbeat must be checked
-    /// against the database because the entry is missing, of another generation or does not match; the session may be
-    /// running.
+    /// Accepts a heartbeat from memory. `None` if the heartbeat must be checked against the database because the entry is
+    /// missing, of another generation or does not match; the session may be running.
     pub fn try_heartbeat(
         &self,
         credentials: &Credentials,
         now: Now,
         generation: u64,
         timeout_s: u32,
-    ) -> Option<Version> {
+    ) -> Option<HeartbeatAccepted> {
         let Credentials {
             product,
             token,
@@ -289,7 +309,7 @@ impl LiveSessions {
             live_session.unsaved = true;
             table.unsaved.push(*token);
         }
-        Some(live_session.version)
+        Some(live_session.accepted())
     }
 
     /// The last heartbeat of the session whose last heartbeat in the database is `stored`.

@@ -67,6 +67,7 @@ pub(super) struct Refused {
     pub(super) suspended: u32,
     pub(super) expired: u32,
     pub(super) too_old: u32,
+    pub(super) not_covered: u32,
     pub(super) no_slot: u32,
     pub(super) bad_api_key: u32,
 }
@@ -109,6 +110,7 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
         ("warn", "expired", refused.expired.into()),
         ("warn", "suspended", refused.suspended.into()),
         ("warn", "too_old", refused.too_old.into()),
+        ("warn", "not_covered", refused.not_covered.into()),
         ("warn", "no_slot", refused.no_slot.into()),
         ("warn", "expiring", facts.expiring.into()),
         ("info", "owners", facts.owners_without_totp.into()),
@@ -164,6 +166,7 @@ pub(super) fn refused(by_code: &[(String, u32)]) -> Refused {
         suspended: of("license_suspended"),
         expired: of("license_expired"),
         too_old: of("version_too_old"),
+        not_covered: of("version_not_covered"),
         no_slot: of("device_limit_reached"),
         bad_api_key: of("invalid_api_key"),
     }
@@ -183,7 +186,11 @@ mod tests {
 
     #[test]
     fn each_notice_appears_once_and_the_most_urgent_comes_first() {
-        let by_code = [("license_suspended".to_owned(), 3), ("other".to_owned(), 9)];
+        let by_code = [
+            ("license_suspended".to_owned(), 3),
+            ("version_not_covered".to_owned(), 4),
+            ("other".to_owned(), 9),
+        ];
         for (facts, expected) in [
             (Facts::default(), vec![]),
             (
@@ -200,7 +207,12 @@ mod tests {
                     refused: refused(&by_code),
                     ..Facts::default()
                 },
-                vec![("minimum", 1), ("suspended", 3), ("expiring", 2)],
+                vec![
+                    ("minimum", 1),
+                    ("suspended", 3),
+                    ("not_covered", 4),
+                    ("expiring", 2),
+                ],
             ),
             (
                 Facts {

@@ -13,7 +13,8 @@ mod store;
 
 pub use change::{NewProduct, add, archive, archive_confirmed, rename};
 pub use program_settings::{
-    ProductsInUse, ProgramSettings, ProgramSettingsCache, SharedSettings, VersionInfo, snapshot,
+    LicensedVersionInfo, ProductsInUse, ProgramSettings, ProgramSettingsCache, SharedSettings,
+    VersionInfo, snapshot,
 };
 pub use rules::{Refusal, SessionPolicy, VersionsFile};
 pub use settings::{ProductSettings, TrialPlan, product_settings, set};

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::rules::{Refusal, VersionsFile};
 use super::{Product, ProductSettings};
 use crate::api_keys::{self, AcceptedKeys};
+use crate::clock::UnixMs;
 use crate::db::{Db, Reader};
 use crate::error::Result;
 use crate::flags::{self, Flag};
 use crate::id::ProductId;
 use crate::limits::{self, GroupRules};
-use crate::releases::{self, Release};
+use crate::releases::{self, Release, ReleaseDates, ReleaseState};
 use crate::version::Version;
 
 /// The settings of a product at one moment.
@@ -26,6 +27,8 @@ pub struct ProgramSettings {
     pub release: Option<Release>,
     /// Every published release, newest first.
     pub released: Vec<Release>,
+    /// When every release came out, withdrawn ones too.
+    pub release_dates: ReleaseDates,
     /// The public list of versions.
     pub versions: VersionsFile,
 }
@@ -87,6 +90,25 @@ pub struct VersionInfo {
     /// Download address of the update.
     #[serde(skip)]
     pub download_url: Option<String>,
+}
+
+/// The same on a license: `update_available`, `whats_new` and `download_url` are about the newest version that the
+/// license covers.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LicensedVersionInfo {
+    /// About the newest version that the license covers.
+    #[serde(flatten)]
+    pub info: VersionInfo,
+    /// The newest version, if the license does not cover it.
+    pub renewal_version: Option<Version>,
+}
+
+/// A version that programs are informed about.
+#[derive(Clone, Copy)]
+struct Offer<'a> {
+    version: Version,
+    /// Its published release.
+    release: Option<&'a Release>,
 }
 
 /// Caches [`SharedSettings`], and [`ProgramSettings`] by product, and reads them again after a change.
@@ -207,12 +229,15 @@ fn warn_of_changed_key(reader: &Reader<'_>, product: ProductId) -> Result<()> {
 /// Reads all settings of a product from the database.
 pub fn snapshot(reader: &Reader<'_>, product: ProductId) -> Result<ProgramSettings> {
     let config = super::product_settings(reader, product)?;
-    let released = releases::all_available(reader, product)?;
+    let mut released = releases::list(reader, product)?;
+    let release_dates = ReleaseDates::of(&released);
+    released.retain(|release| release.state == ReleaseState::Released);
     Ok(ProgramSettings {
         flags: flags::list(reader, product)?,
         release: releases::available(reader, product, config.current_version)?,
         versions: VersionsFile::new(&config, &released),
         released,
+        release_dates,
         config,
     })
 }
@@ -220,15 +245,71 @@ pub fn snapshot(reader: &Reader<'_>, product: ProductId) -> Result<ProgramSettin
 impl ProgramSettings {
     /// The information about versions for a program of `version`.
     pub fn version_info(&self, version: Version) -> VersionInfo {
-        let update_available = version < self.config.current_version;
-        let offered = self.release.as_ref().filter(|_| update_available);
+        self.info_about(version, Some(self.newest()))
+    }
+
+    /// The same on a license whose updates end at `updates_until`; `None`: never.
+    pub fn version_info_for(
+        &self,
+        version: Version,
+        updates_until: Option<UnixMs>,
+    ) -> LicensedVersionInfo {
+        let current = self.config.current_version;
+        LicensedVersionInfo {
+            info: self.info_about(version, self.newest_covered(updates_until)),
+            renewal_version: self.ended_before(current, updates_until).map(|_| current),
+        }
+    }
+
+    /// Whether a license whose updates end at `updates_until` covers a newer version than this one.
+    pub fn update_available(&self, version: Version, updates_until: Option<UnixMs>) -> bool {
+        let offer = self.newest_covered(updates_until);
+        offer.is_some_and(|offer| version < offer.version)
+    }
+
+    /// When the updates of a license ended that does not cover `version`; `None` if it covers it.
+    fn ended_before(&self, version: Version, updates_until: Option<UnixMs>) -> Option<UnixMs> {
+        updates_until.filter(|until| !self.release_dates.covers(version, *until))
+    }
+
+    /// The published releases that a license covers whose updates end at `until`, newest first.
+    fn covered_releases(&self, until: UnixMs) -> impl Iterator<Item = &Release> {
+        let released = self.released.iter();
+        released.filter(move |release| release.released_at <= until)
+    }
+
+    fn newest(&self) -> Offer<'_> {
+        Offer {
+            version: self.config.current_version,
+            release: self.release.as_ref(),
+        }
+    }
+
+    /// The newest version that a license covers, never above the current one; `None` if it covers no release up to it.
+    fn newest_covered(&self, updates_until: Option<UnixMs>) -> Option<Offer<'_>> {
+        let current = self.config.current_version;
+        let Some(until) = self.ended_before(current, updates_until) else {
+            return Some(self.newest());
+        };
+        let mut releases = self.covered_releases(until);
+        let newest = releases.find(|release| release.version <= current);
+        newest.map(|release| Offer {
+            version: release.version,
+            release: Some(release),
+        })
+    }
+
+    /// The information for a program of `version`, if `newest` is the newest version for it.
+    fn info_about(&self, version: Version, newest: Option<Offer<'_>>) -> VersionInfo {
+        let update = newest.filter(|newest| version < newest.version);
+        let release = update.and_then(|update| update.release);
         VersionInfo {
             current_version: self.config.current_version,
             minimum_version: self.config.minimum_version,
-            update_available,
+            update_available: update.is_some(),
             supported: version >= self.config.minimum_version,
-            whats_new: offered.map(|release| release.notes.clone()),
-            download_url: offered.and_then(|release| release.download_url.clone()),
+            whats_new: release.map(|release| release.notes.clone()),
+            download_url: release.and_then(|release| release.download_url.clone()),
         }
     }
 
@@ -247,6 +328,28 @@ impl ProgramSettings {
                 .release
                 .as_ref()
                 .and_then(|release| release.download_url.clone()),
+        })
+    }
+
+    /// Checks that a license whose updates end at `updates_until` covers a program of `version`.
+    ///
+    /// # Errors
+    /// [`Refusal::VersionNotCovered`], which says which version to install instead.
+    pub fn check_covered(
+        &self,
+        version: Version,
+        updates_until: Option<UnixMs>,
+    ) -> Result<(), Refusal> {
+        let Some(until) = self.ended_before(version, updates_until) else {
+            return Ok(());
+        };
+        let minimum = self.config.minimum_version;
+        let mut releases = self.covered_releases(until);
+        let covered = releases.find(|release| release.version >= minimum);
+        Err(Refusal::VersionNotCovered {
+            updates_until: until,
+            covered_version: covered.map(|release| release.version),
+            download_url: covered.and_then(|release| release.download_url.clone()),
         })
     }
 

@@ -1,6 +1,7 @@
 //! Valid values of the settings, the public list of versions, and the refusals.
 
 use super::ProductSettings;
+use crate::clock::UnixMs;
 use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::releases::Release;
 use crate::security::secret::{self, Secret};
@@ -54,6 +55,15 @@ pub enum Refusal {
         /// Download address of the newest version.
         download_url: Option<String>,
     },
+    /// The program came out after the updates of the license had ended.
+    VersionNotCovered {
+        /// When they ended.
+        updates_until: UnixMs,
+        /// The newest release that the license covers and that may start.
+        covered_version: Option<Version>,
+        /// Download address of that release.
+        download_url: Option<String>,
+    },
     /// For administrators: even programs of the newest version would be refused.
     MinimumAboveCurrent {
         /// The minimum version of the change.
@@ -74,6 +84,7 @@ impl Refusal {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::VersionTooOld { .. } => "version_too_old",
+            Self::VersionNotCovered { .. } => "version_not_covered",
             Self::MinimumAboveCurrent { .. } => "minimum_above_current",
             Self::SlugTaken(_) => "slug_taken",
             Self::SessionsRunning(_) => "sessions_running",
@@ -84,7 +95,7 @@ impl Refusal {
     /// The kind of refusal.
     pub const fn kind(&self) -> RefusalKind {
         match self {
-            Self::VersionTooOld { .. } => RefusalKind::Forbidden,
+            Self::VersionTooOld { .. } | Self::VersionNotCovered { .. } => RefusalKind::Forbidden,
             Self::MinimumAboveCurrent { .. }
             | Self::SlugTaken(_)
             | Self::SessionsRunning(_)
@@ -105,6 +116,20 @@ impl From<Refusal> for Refused {
                 .with("minimum_version", minimum_version.to_string())
                 .with("current_version", current_version.to_string())
                 .with("download_url", download_url),
+            Refusal::VersionNotCovered {
+                updates_until,
+                covered_version,
+                download_url,
+            } => {
+                let refused = plain
+                    .with("updates_until", updates_until.rfc3339())
+                    .with("covered_version", covered_version.map(|it| it.to_string()))
+                    .with("download_url", download_url);
+                match covered_version {
+                    Some(_) => refused.with_text_key("version_not_covered"),
+                    None => refused,
+                }
+            }
             Refusal::MinimumAboveCurrent {
                 minimum_version,
                 current_version,

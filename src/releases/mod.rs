@@ -6,7 +6,7 @@ pub mod panel;
 mod rules;
 mod store;
 
-pub use rules::{Refusal, ReleaseStatus};
+pub use rules::{Refusal, ReleaseDates, ReleaseStatus};
 
 use serde_json::{Value, json};
 
@@ -184,13 +184,6 @@ pub fn available(
 ) -> Result<Option<Release>> {
     Ok(store::by_version(reader, product, version)?
         .filter(|release| release.state == ReleaseState::Released))
-}
-
-/// All available releases of a product, newest version first.
-pub fn all_available(reader: &Reader<'_>, product: ProductId) -> Result<Vec<Release>> {
-    let mut releases = list(reader, product)?;
-    releases.retain(|release| release.state == ReleaseState::Released);
-    Ok(releases)
 }
 
 /// All releases of a product in any state, newest version first.

@@ -1,6 +1,9 @@
 //! Validation of releases, and their status.
 
+use std::collections::BTreeMap;
+
 use super::{Release, ReleaseState};
+use crate::clock::UnixMs;
 use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::version::Version;
 
@@ -71,6 +74,37 @@ pub(super) fn status(state: ReleaseState, version: Version, current: Version) ->
     }
 }
 
+/// When each release of a product came out, withdrawn ones too: a withdrawal changes no date.
+#[derive(Clone, Debug, Default)]
+pub struct ReleaseDates(BTreeMap<Version, UnixMs>);
+
+impl ReleaseDates {
+    /// The dates of these releases.
+    pub fn of(releases: &[Release]) -> Self {
+        let dates = releases.iter();
+        Self(
+            dates
+                .map(|release| (release.version, release.released_at))
+                .collect(),
+        )
+    }
+
+    /// Whether a license covers `version` whose updates end at `until`.
+    ///
+    /// A release is covered if it came out by then. A version that is no release has no date, but it is newer than the
+    /// newest release below it: if that one is not covered, neither is the version, unless a release above it is
+    /// covered, which makes it an older version. What cannot be known counts for the customer: without a release below
+    /// it, a version is covered.
+    pub fn covers(&self, version: Version, until: UnixMs) -> bool {
+        let is_covered = |(_, released_at): (&Version, &UnixMs)| *released_at <= until;
+        if let Some(released_at) = self.0.get(&version) {
+            return *released_at <= until;
+        }
+        let below = self.0.range(..version).next_back();
+        below.is_none_or(is_covered) || self.0.range(version..).any(is_covered)
+    }
+}
+
 /// Checks the fields.
 pub(super) fn check(release: &Release) -> Result<()> {
     let channel = &release.channel;
@@ -116,7 +150,45 @@ pub(super) fn check(release: &Release) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::UnixMs;
+
+    #[test]
+    fn a_license_covers_what_came_out_until_its_updates_end() {
+        let version = |text: &str| -> Version { text.parse().unwrap() };
+        let straight = [("1.0.0", 10), ("1.1.0", 20), ("2.0.0", 30)];
+        // 1.0.1 mends the old line after 2.0.0 came out.
+        let mended = [("1.0.0", 10), ("2.0.0", 30), ("1.0.1", 40)];
+        for (releases, until, tested, expected) in [
+            // Releases are judged by their date; the moment itself is included.
+            (&straight, 20, "1.0.0", true),
+            (&straight, 20, "1.1.0", true),
+            (&straight, 19, "1.1.0", false),
+            (&straight, 20, "2.0.0", false),
+            (&straight, 9, "1.0.0", false),
+            (&mended, 30, "1.0.1", false),
+            (&mended, 30, "2.0.0", true),
+            // A version that is no release is judged by the newest one below it.
+            (&straight, 20, "1.0.5", true),
+            (&straight, 20, "1.5.0", true),
+            (&straight, 20, "2.0.1", false),
+            (&straight, 20, "9.0.0", false),
+            (&straight, 30, "9.0.0", true),
+            (&straight, 9, "1.0.1", false),
+            // Below all releases nothing is known.
+            (&straight, 9, "0.9.0", true),
+            // A covered release above it shows that it is an older version.
+            (&mended, 30, "1.0.2", true),
+            (&mended, 20, "1.0.2", false),
+            (&mended, 20, "1.0.0", true),
+        ] {
+            let dates = releases.iter();
+            let dates = dates.map(|(text, at)| (version(text), UnixMs(*at)));
+            let dates = ReleaseDates(dates.collect());
+            let found = dates.covers(version(tested), UnixMs(until));
+            assert_eq!(found, expected, "{tested} until {until} of {releases:?}");
+        }
+        let none = ReleaseDates::default();
+        assert!(none.covers(version("1.0.0"), UnixMs(0)), "without releases");
+    }
 
     #[test]
     fn the_status_depends_on_the_current_version() {

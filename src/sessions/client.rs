@@ -15,7 +15,7 @@ use crate::id::SessionToken;
 use crate::licenses::client::LicenseTerms;
 use crate::licenses::{self, LicenseKey};
 use crate::products::client::Program;
-use crate::products::{ProgramSettings, VersionInfo};
+use crate::products::{LicensedVersionInfo, ProgramSettings, VersionInfo};
 use crate::security::signing::Signer;
 use crate::session_history::EndReason;
 use crate::version::Version;
@@ -38,6 +38,7 @@ pub struct StartResponse {
     update_available: bool,
     whats_new: Option<String>,
     download_url: Option<String>,
+    renewal_version: Option<Version>,
     feature_flags: BTreeMap<String, bool>,
     license: LicenseTerms,
     lease: Option<String>,
@@ -47,6 +48,11 @@ impl StartResponse {
     /// The response to a start, with `lease` as signed.
     pub fn new(started: &Started, lease: Option<String>) -> Self {
         let settings = &started.settings;
+        let updates_until = started.license.updates_until;
+        let LicensedVersionInfo {
+            info,
+            renewal_version,
+        } = settings.version_info_for(started.version, updates_until);
         let VersionInfo {
             current_version,
             minimum_version,
@@ -54,7 +60,7 @@ impl StartResponse {
             whats_new,
             download_url,
             ..
-        } = settings.version_info(started.version);
+        } = info;
         Self {
             session_token: started.token.reveal(),
             started_at: started.started_at.rfc3339(),
@@ -65,6 +71,7 @@ impl StartResponse {
             update_available,
             whats_new,
             download_url,
+            renewal_version,
             feature_flags: settings.flags_for(started.license.id.0),
             license: LicenseTerms::of(&started.license),
             lease,
@@ -148,7 +155,7 @@ impl HeartbeatResponse {
             status: "ok",
             heartbeat_interval: settings.config.heartbeat_interval,
             session_timeout: settings.config.session_timeout,
-            update_available: accepted.version < settings.config.current_version,
+            update_available: settings.update_available(accepted.version, accepted.updates_until),
             server_time: now.wall.rfc3339(),
         }
     }

@@ -1,8 +1,8 @@
 //! Accepts heartbeats: from memory if possible, otherwise after a check against the database.
 
 use super::{
-    Credentials, Owner, Refusal, StoredSession, accept_heartbeat, live_session, move_to_history,
-    refusal_if_not_running, store,
+    Credentials, HeartbeatAccepted, Owner, Refusal, StoredSession, accept_heartbeat, live_session,
+    move_to_history, refusal_if_not_running, store,
 };
 use crate::db::{Db, Reader, Tx};
 use crate::error::{Error, Result};
@@ -10,14 +10,6 @@ use crate::licenses::{self, License};
 use crate::live_sessions::{LastHeartbeat, LiveNow};
 use crate::products::ProgramSettings;
 use crate::session_history::EndReason;
-use crate::version::Version;
-
-/// An accepted heartbeat.
-#[derive(Clone, Copy, Debug)]
-pub struct HeartbeatAccepted {
-    /// The program version that started the session.
-    pub version: Version,
-}
 
 /// Accepts a heartbeat: from memory if possible, otherwise after a check against the database.
 ///
@@ -34,8 +26,8 @@ pub async fn heartbeat(
     let from_memory = live
         .sessions
         .try_heartbeat(&credentials, now, db.generation(), timeout_s);
-    if let Some(version) = from_memory {
-        return Ok(HeartbeatAccepted { version });
+    if let Some(accepted) = from_memory {
+        return Ok(accepted);
     }
     let sessions = live.sessions.clone();
     // Most heartbeats that memory does not accept are valid nevertheless. The check needs no transaction, so it works
@@ -98,11 +90,11 @@ fn accept_read_only(
 ) -> Result<Option<HeartbeatAccepted>> {
     match check(reader, live, credentials)? {
         HeartbeatCheck::Valid(session, license) => {
-            let version = session.version;
             let last_heartbeat = LastHeartbeat::now(live.now, timeout_s);
             let live_session = live_session(reader, &session, &license, last_heartbeat);
+            let accepted = live_session.accepted();
             live.sessions.insert(session.token, live_session);
-            Ok(Some(HeartbeatAccepted { version }))
+            Ok(Some(accepted))
         }
         HeartbeatCheck::MustEnd(..) => Ok(None),
     }
@@ -117,11 +109,11 @@ fn accept_or_end(
 ) -> Result<HeartbeatOutcome> {
     match check(tx, live, credentials)? {
         HeartbeatCheck::Valid(session, license) => {
-            let version = session.version;
             let last_heartbeat = LastHeartbeat::now(live.now, timeout_s);
             let live_session = live_session(tx, &session, &license, last_heartbeat);
+            let accepted = live_session.accepted();
             accept_heartbeat(tx, live, session.token, live_session);
-            Ok(HeartbeatOutcome::Accepted(HeartbeatAccepted { version }))
+            Ok(HeartbeatOutcome::Accepted(accepted))
         }
         HeartbeatCheck::MustEnd(session, reason, refusal) => {
             move_to_history(tx, live, &session, reason)?;

@@ -11,8 +11,8 @@ mod start;
 mod store;
 mod upkeep;
 
-pub use crate::live_sessions::{Credentials, GivenKey};
-pub use heartbeat::{HeartbeatAccepted, heartbeat, heartbeat_in_tx};
+pub use crate::live_sessions::{Credentials, GivenKey, HeartbeatAccepted};
+pub use heartbeat::{heartbeat, heartbeat_in_tx};
 pub use listing::{
     ListQuery, ListRow, LivenessCutoff, Order, SessionSpan, count, live_count, page, running,
     running_by_id, running_on, spans,
@@ -110,6 +110,7 @@ fn live_session(
         license_key: license.key,
         valid_until: license.valid_until,
         version: session.version,
+        updates_until: license.updates_until,
         last_heartbeat,
         generation: reader.generation(),
         unsaved: true,

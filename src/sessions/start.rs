@@ -16,7 +16,7 @@ use crate::idempotency::{self, IdempotentOperation, RequestKey, RunOnce, StoredR
 use crate::leases::Lease;
 use crate::licenses::License;
 use crate::live_sessions::{LastHeartbeat, LiveNow, LiveSession};
-use crate::products::{ProgramSettings, ProgramSettingsCache};
+use crate::products::{self, ProgramSettings, ProgramSettingsCache};
 use crate::security::rate_limit::{Group, Quota};
 use crate::security::secret;
 use crate::session_history;
@@ -65,8 +65,8 @@ pub struct Started {
 /// Starts a session, even if the request repeats an earlier one: the `Idempotency-Key` is ignored.
 ///
 /// # Errors
-/// [`licenses::Refusal`](crate::licenses::Refusal), [`devices::Refusal`], [`Refusal::Active`], `rate_limited` if
-/// sessions start on the license too often.
+/// [`licenses::Refusal`](crate::licenses::Refusal), [`products::Refusal::VersionNotCovered`], [`devices::Refusal`],
+/// [`Refusal::Active`], `rate_limited` if sessions start on the license too often.
 pub fn start(tx: &Tx<'_>, live: LiveNow<'_>, request: &StartRequest) -> Result<Started> {
     Attempt::new(tx, live, request)?.run()
 }
@@ -113,6 +113,8 @@ struct Attempt<'a> {
     settings: Arc<ProgramSettings>,
     license: License,
     device_id: DeviceId,
+    /// Whether the license covers the program's version. A repeated start is answered nevertheless.
+    covered: Result<(), products::Refusal>,
     /// The session in the way, which may have timed out, and its last heartbeat.
     existing: Option<(StoredSession, LastHeartbeat)>,
 }
@@ -120,9 +122,18 @@ struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     fn new(tx: &'a Tx<'a>, live: LiveNow<'a>, request: &'a StartRequest) -> Result<Self> {
         let settings = request.settings.read(tx, request.product)?;
-        let key = request.claim.license_key.as_ref();
+        let claim = &request.claim;
+        let key = claim.license_key.as_ref();
         let license = devices::usable_license(tx, request.product, key, live.now.wall)?;
-        let (license, device_id) = device_for(tx, live, license, request)?;
+        let covered = settings.check_covered(claim.version, license.updates_until);
+        let held = devices::find(tx, license.id, &claim.hardware_id)?;
+        let (license, device_id) = if let Some(device) = held {
+            devices::refresh(tx, device.id, claim, live.now.wall)?;
+            (license, device.id)
+        } else {
+            covered.clone()?;
+            take_slot(tx, live, license, request)?
+        };
         let existing = store::by_license(tx, license.id)?.map(|running| {
             let stored = running.stored_heartbeat();
             let last_heartbeat = live
@@ -137,6 +148,7 @@ impl<'a> Attempt<'a> {
             settings,
             license,
             device_id,
+            covered,
             existing,
         })
     }
@@ -170,6 +182,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn run(&self) -> Result<Started> {
+        self.covered.clone()?;
         let now = self.live.now;
         let Some((running, last_heartbeat)) = &self.existing else {
             self.check_quota()?;
@@ -263,30 +276,21 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// The device that starts the session. If it holds no slot, it takes one with `auto_activate` and is refused without.
-fn device_for(
+/// Gives the device that starts the session a slot with `auto_activate`, and refuses it without.
+fn take_slot(
     tx: &Tx<'_>,
     live: LiveNow<'_>,
     license: License,
     request: &StartRequest,
 ) -> Result<(License, DeviceId)> {
-    let (claim, now) = (&request.claim, live.now);
-    match devices::find(tx, license.id, &claim.hardware_id)? {
-        Some(device) => {
-            devices::refresh(tx, device.id, claim, now.wall)?;
-            Ok((license, device.id))
-        }
-        None if request.auto_activate => {
-            let slot_request = SlotRequest {
-                claim,
-                quota: &request.quota,
-                now,
-            };
-            devices::take_slot(tx, license, &slot_request)
-        }
-        None => {
-            devices::check_binding(tx, &license, &claim.hardware_id)?;
-            Err(devices::Refusal::NotActivated.into())
-        }
+    if !request.auto_activate {
+        devices::check_binding(tx, &license, &request.claim.hardware_id)?;
+        return Err(devices::Refusal::NotActivated.into());
     }
+    let slot_request = SlotRequest {
+        claim: &request.claim,
+        quota: &request.quota,
+        now: live.now,
+    };
+    devices::take_slot(tx, license, &slot_request)
 }

@@ -11,13 +11,17 @@ use crate::app::App;
 use crate::config::Language;
 use crate::devices::ClientIdentity;
 use crate::devices::client::apply_rate_limits;
+use crate::error::Refused;
 use crate::i18n::Catalog;
 use crate::licenses::client::LicenseTerms;
-use crate::products::VersionInfo;
+use crate::products::LicensedVersionInfo;
 use crate::products::client::Program;
 use crate::web::body::Body;
 use crate::web::guards::ResponseLanguage;
 use crate::web::reply::{ApiResponse, Reply};
+
+/// The code of a verification that is not refused.
+const VALID: &str = "valid";
 
 /// Describes the result of a verification in the caller's language.
 struct ResultTexts<'r> {
@@ -26,12 +30,15 @@ struct ResultTexts<'r> {
 }
 
 impl ResultTexts<'_> {
-    /// The sentence for a result with this `code`; empty if there is no catalog.
-    fn detail(&self, code: &str, members: &Map<String, Value>) -> String {
+    /// The sentence for a verification with this result; empty if there is no catalog.
+    fn detail(&self, refusal: Option<&Refused>) -> String {
         let Some(catalog) = self.catalog else {
             return String::new();
         };
-        let (_title, detail) = catalog.problem(self.language, code, members);
+        let (_title, detail) = match refusal {
+            Some(refused) => catalog.refusal(self.language, refused),
+            None => catalog.problem(self.language, VALID, &Map::new()),
+        };
         detail
     }
 }
@@ -55,9 +62,12 @@ struct VerifyResponse {
     valid: bool,
     code: &'static str,
     detail: String,
+    /// The members that `session/start` would add to the refusal.
+    #[serde(flatten)]
+    members: Map<String, Value>,
     license: Option<LicenseResponse>,
     session_active: bool,
-    version: VersionInfo,
+    version: LicensedVersionInfo,
     #[serde(skip_serializing_if = "Option::is_none")]
     feature_flags: Option<BTreeMap<String, bool>>,
     lease: Option<String>,
@@ -93,7 +103,6 @@ async fn verify(
     apply_rate_limits(&program, claim.license_key, &claim.hardware_id, &app.db).await?;
     let (live, now) = (app.live_sessions.clone(), program.now);
     let settings = program.settings.clone();
-    let version = settings.version_info(claim.version);
     let verification = app
         .db
         .read(move |reader| super::verify(reader, live.at(now), &settings, &claim))
@@ -101,17 +110,19 @@ async fn verify(
     let lease = verification.lease.as_ref();
     let lease = lease.map(|lease| lease.signed(&app.signer.key_pair()));
     let valid = verification.refusal.is_none();
+    let detail = texts.detail(verification.refusal.as_ref());
     let (code, members) = verification.refusal.map_or_else(
-        || ("valid", Map::new()),
+        || (VALID, Map::new()),
         |refused| (refused.code, refused.members),
     );
     let response = ApiResponse::ok(&VerifyResponse {
         valid,
         code,
-        detail: texts.detail(code, &members),
+        detail,
+        members,
         license: verification.license.as_ref().map(LicenseResponse::new),
         session_active: verification.session_active,
-        version,
+        version: verification.version,
         feature_flags: verification.feature_flags,
         lease: lease.transpose()?,
     })?;

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use crate::clock::UnixMs;
 use crate::db::Reader;
-use crate::devices::{self, ClientIdentity, Device};
+use crate::devices::{self, ClientIdentity};
 use crate::error::{Refused, Result};
 use crate::leases::Lease;
 use crate::licenses::{self, License};
 use crate::live_sessions::LiveNow;
-use crate::products::ProgramSettings;
+use crate::products::{LicensedVersionInfo, ProgramSettings};
 use crate::sessions;
+use crate::version::Version;
 
 /// The result of a verification.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Verification {
     pub holds_slot: bool,
     /// Whether a session runs on the license, on any device.
     pub session_active: bool,
+    /// The information about versions.
+    pub version: LicensedVersionInfo,
     /// Every feature flag with its value for this license; `None` if the key is unknown.
     pub feature_flags: Option<BTreeMap<String, bool>>,
     /// Lets the program run offline; `None` with a refusal, and if the settings do not allow that.
@@ -42,12 +45,13 @@ pub struct VerifiedLicense {
 
 impl Verification {
     /// The result for an unknown key.
-    fn without_license(refusal: Refused) -> Self {
+    fn without_license(refusal: Refused, version: LicensedVersionInfo) -> Self {
         Self {
             refusal: Some(refusal),
             license: None,
             holds_slot: false,
             session_active: false,
+            version,
             feature_flags: None,
             lease: None,
         }
@@ -70,19 +74,24 @@ pub fn verify(
     };
     let Some(license) = found else {
         let refusal = too_old.unwrap_or_else(|| licenses::Refusal::NotFound.into());
-        return Ok(Verification::without_license(refusal));
+        let version = settings.version_info_for(claim.version, None);
+        return Ok(Verification::without_license(refusal, version));
     };
     let device = devices::find(reader, license.id, &claim.hardware_id)?;
     let device_count = devices::count(reader, license.id)?;
     if let Some(device) = &device {
         live.mark_device_seen(device.id);
     }
-    let refusal = too_old.or_else(|| refusal_for(&license, device.as_ref(), now));
+    let no_slot = device.is_none().then_some(devices::Refusal::NotActivated);
+    let refusal = too_old
+        .or_else(|| license_refusal(settings, &license, claim.version, now))
+        .or(no_slot.map(Into::into));
     let lease = Lease::of(settings, &license, &claim.hardware_id, now);
     Ok(Verification {
         lease: lease.filter(|_| refusal.is_none()),
         refusal,
         holds_slot: device.is_some(),
+        version: settings.version_info_for(claim.version, license.updates_until),
         session_active: sessions::is_running_on(reader, live, license.id)?,
         feature_flags: Some(settings.flags_for(license.id.0)),
         license: Some(VerifiedLicense {
@@ -92,13 +101,16 @@ pub fn verify(
     })
 }
 
-/// Why `license` cannot be used on `device` with any version; `None` if it can. `device` is `None` if it holds no slot.
-fn refusal_for(license: &License, device: Option<&Device>, now: UnixMs) -> Option<Refused> {
-    let unusable = licenses::check_usable(license, now).err().map(Into::into);
-    let not_activated = || {
-        device
-            .is_none()
-            .then(|| devices::Refusal::NotActivated.into())
-    };
-    unusable.or_else(not_activated)
+/// Why `license` cannot be used with `version` on any device; `None` if it can.
+fn license_refusal(
+    settings: &ProgramSettings,
+    license: &License,
+    version: Version,
+    now: UnixMs,
+) -> Option<Refused> {
+    if let Err(unusable) = licenses::check_usable(license, now) {
+        return Some(unusable.into());
+    }
+    let covered = settings.check_covered(version, license.updates_until);
+    covered.err().map(Into::into)
 }

@@ -282,6 +282,7 @@ mod tests {
             "device_not_activated",
             "version_too_old",
             "trial_not_offered",
+            "version_not_covered",
             "license_not_found",
             "session_not_found",
             "device_limit_reached",

@@ -102,6 +102,7 @@ mod licenses {
     pub mod panel;
     mod panel_lists;
     mod standing;
+    mod updates;
 }
 mod limits {
     mod addresses;

@@ -150,7 +150,7 @@ fn link_of(notice: &Notice) -> String {
         "logins" => "/lizenzserver/profile",
         "expired" => "/lizenzserver/licenses?state=expired",
         "suspended" => "/lizenzserver/licenses?state=stopped",
-        "no_slot" => "/lizenzserver/licenses",
+        "no_slot" | "not_covered" => "/lizenzserver/licenses",
         "expiring" => "/lizenzserver/licenses?state=expiring",
         "owners" => "/lizenzserver/admins",
         // The clock, the certificate and the addresses of the server.

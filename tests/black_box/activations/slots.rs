@@ -29,7 +29,8 @@ fn an_activation_takes_a_slot_once_and_updates_it_afterwards() {
     let issued = server.json(&["license", "show", &key]);
     let expected = json!({
         "activated_at": first.body["activated_at"], "device_count": 1, "device_limit": 2,
-        "license": { "kind": "full", "valid_from": issued["valid_from"], "valid_until": null },
+        "license": { "kind": "full", "valid_from": issued["valid_from"], "valid_until": null,
+                     "plan": null, "features": [], "updates_until": null },
     });
     assert_eq!((first.status, &first.body), (201, &expected));
     let again = client.call("activate", &identity(&key, "laptop"));

@@ -112,7 +112,16 @@ fn every_operation_is_delivered_to_the_domain_that_asked() {
     let names: Vec<&String> = information.as_object().unwrap().keys().collect();
     assert_eq!(
         names,
-        ["kind", "valid_from", "valid_until", "domain", "transfer"]
+        [
+            "kind",
+            "valid_from",
+            "valid_until",
+            "domain",
+            "transfer",
+            "plan",
+            "features",
+            "updates_until"
+        ]
     );
     assert_eq!(
         (&information["domain"], &information["transfer"]),

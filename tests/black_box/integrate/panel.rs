@@ -166,8 +166,11 @@ fn a_dry_run_does_not_begin_the_term_of_a_license() {
 #[test]
 fn a_dry_run_disturbs_no_program_and_its_refusals_have_a_text() {
     // With this policy, a start would take over the running session.
-    let server = started(&[], &[&["config", "set", "session_policy=replace"]]);
-    let keys = server.issue_licenses(1, 3);
+    let replace = &["config", "set", "session_policy=replace"];
+    let release = &["release", "add", "1.0.0", "--notes", ""];
+    let server = started(&[], &[replace, release]);
+    let keys = server.issue_licenses(1, 4);
+    database::set_license(&server, 4, "updates_until_ms = 1");
     let program = server.client();
     let token = program.session(&keys[0], "laptop");
     program.call("activate", &identity(&keys[1], "laptop"));
@@ -184,6 +187,11 @@ fn a_dry_run_disturbs_no_program_and_its_refusals_have_a_text() {
             "3",
             "This license is suspended",
             "Diese Lizenz ist gesperrt",
+        ),
+        (
+            "4",
+            "This license covers the versions",
+            "Diese Lizenz gilt für alle Versionen",
         ),
         (
             "",

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
+use crate::database;
 use crate::inspect::{end_reasons, running};
 use crate::integrate::panel::{copied, download_certificate, is_installed};
 use crate::setup::started;
@@ -227,6 +228,41 @@ fn the_example_starts_a_new_session_after_a_sleep_and_stops_if_refused_or_ended(
     assert_eq!((status, error.as_str()), (Some(0), ""), "{out}");
     assert!(out.ends_with("forced\n"), "{out}");
     assert_eq!(running(&server).len(), 0);
+}
+
+#[test]
+fn the_example_uses_what_was_sold_and_names_the_version_to_install() {
+    if !is_installed("python3") {
+        return;
+    }
+    let url = "https://example.org/1.0.0.zip";
+    let server = started(
+        &[],
+        &[
+            &["release", "add", "1.0.0", "--notes", "", "--url", url],
+            &["release", "add", "1.1.0", "--notes", ""],
+            &["config", "set", "current_version=1.1.0", "offline_days=7"],
+        ],
+    );
+    server.issue_license(2);
+    let until = "(select released_at_ms from releases where version = '1.0.0')";
+    let sold = format!("features = 'export pro', updates_until_ms = {until}");
+    database::set_license(&server, 1, &sold);
+    let text = program(&server, "stop.wait(0)");
+    let covered = text.replace("VERSION = \"1.1.0\"", "VERSION = \"1.0.0\"");
+    assert_ne!(covered, text);
+    save(&server, &covered);
+    let (status, out, error) = run(&server, &["program.py"]);
+    assert_eq!((status, error.as_str()), (Some(0), ""), "{out}");
+    assert!(out.contains("with export"), "{out}");
+    let lease = || std::fs::read_to_string(stored_file(&server, "lease")).unwrap();
+    assert!(lease().len() > 100, "{}", lease());
+    save(&server, &text);
+    let (status, _, error) = run(&server, &["program.py"]);
+    assert_eq!(status, Some(1), "{error}");
+    assert!(error.starts_with("Diese Lizenz gilt für"), "{error}");
+    assert!(error.contains("Version 1.0.0") && error.contains(url));
+    assert_eq!(lease(), "", "nor does this version run without the server");
 }
 
 #[test]

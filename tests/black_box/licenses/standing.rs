@@ -169,10 +169,11 @@ fn verify_reports_the_state_and_changes_nothing() {
         "valid": false, "code": "device_not_activated",
         "detail": "This device is not activated for this license.",
         "license": { "kind": "full", "valid_from": issued["valid_from"], "valid_until": null,
-                     "device_limit": 2, "device_count": 0 },
+                     "plan": null, "features": [], "updates_until": null, "device_limit": 2,
+                     "device_count": 0 },
         "session_active": false,
         "version": { "current_version": "1.2.0", "minimum_version": "0.5.0",
-                     "update_available": true, "supported": true },
+                     "update_available": true, "supported": true, "renewal_version": null },
         "feature_flags": {}, "lease": null,
     });
     assert_eq!(fresh, expected);

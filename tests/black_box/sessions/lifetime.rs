@@ -80,8 +80,9 @@ fn start_and_heartbeat_answer_with_every_field_of_the_contract() {
         "session_token": token, "started_at": start.body["started_at"],
         "heartbeat_interval": 20, "session_timeout": 50,
         "current_version": "1.0.0", "minimum_version": "0.0.0", "update_available": false,
-        "whats_new": null, "download_url": null, "feature_flags": {},
-        "license": { "kind": "full", "valid_from": issued["valid_from"], "valid_until": null },
+        "whats_new": null, "download_url": null, "renewal_version": null, "feature_flags": {},
+        "license": { "kind": "full", "valid_from": issued["valid_from"], "valid_until": null,
+                     "plan": null, "features": [], "updates_until": null },
         "lease": null,
     });
     assert_eq!(start.body, expected);

@@ -179,8 +179,10 @@ type Row<'a> = (u16, &'a str, &'a [&'a str], &'a str, Value);
 
 #[test]
 fn every_code_has_its_status_its_members_and_texts_in_both_languages() {
-    let server = started(&[NO_SWEEP], &[&["config", "set", "minimum_version=1.0.0"]]);
-    let keys = server.issue_licenses(1, 5);
+    let release = &["release", "add", "1.0.0", "--notes", ""];
+    let minimum = &["config", "set", "minimum_version=1.0.0"];
+    let server = started(&[NO_SWEEP], &[release, minimum]);
+    let keys = server.issue_licenses(1, 6);
     let client = server.client();
     let token = client.session(&keys[0], "laptop");
     let ended = client.session(&keys[1], "laptop");
@@ -191,6 +193,7 @@ fn every_code_has_its_status_its_members_and_texts_in_both_languages() {
     database::set_license(&server, 4, &later);
     let earlier = format!("valid_from_ms = 0, valid_until_ms = valid_from_ms - {day}");
     database::set_license(&server, 5, &earlier);
+    database::set_license(&server, 6, "updates_until_ms = valid_from_ms - 86400000");
     let old = with(identity(&keys[0], "laptop"), "version", "0.1.0");
     let large = with(identity(&keys[0], "laptop"), "note", "x".repeat(16 * 1024));
     let start = "session/start";
@@ -217,6 +220,13 @@ fn every_code_has_its_status_its_members_and_texts_in_both_languages() {
             &["valid_until"],
             start,
             identity(&keys[4], "laptop"),
+        ),
+        (
+            403,
+            "version_not_covered",
+            &["updates_until", "covered_version", "download_url"],
+            start,
+            identity(&keys[5], "laptop"),
         ),
         (
             403,
