@@ -28,6 +28,7 @@ mod support;
 /// Helpers that several files use.
 mod database;
 mod inspect;
+mod recording;
 mod setup;
 mod timing;
 mod wire;
@@ -162,6 +163,7 @@ mod tls {
 }
 mod trials;
 mod web {
+    mod as_before;
     mod bodies;
     mod page_sizes;
     mod refusals;
