@@ -27,7 +27,8 @@ const WARM_UP: Duration = Duration::from_millis(250);
 pub struct Target {
     pub address: SocketAddr,
     pub tls: Option<TlsConnector>,
-    pub api_key: String,
+    /// One for each product: the body at each place of a list belongs to the product at this place, over and over.
+    pub api_keys: Arc<Vec<String>>,
     pub pid: u32,
 }
 
@@ -179,7 +180,8 @@ impl Client {
             }
         };
         loop {
-            for body in &own {
+            for (place, body) in own.iter().enumerate() {
+                self.connection.choose_api_key(first + place * of);
                 match work {
                     Work::Get(path) => drop(self.send(Method::GET, path, Bytes::new()).await),
                     Work::Post(path, _) => drop(self.post(path, body.clone()).await),
@@ -233,7 +235,9 @@ impl Client {
 /// One connection.
 pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    api_key: String,
+    api_keys: Arc<Vec<String>>,
+    /// The number of the API key that is sent.
+    chosen: usize,
     background: JoinHandle<()>,
 }
 
@@ -250,9 +254,15 @@ impl Connection {
         };
         Self {
             sender,
-            api_key: target.api_key.clone(),
+            api_keys: target.api_keys.clone(),
+            chosen: 0,
             background,
         }
+    }
+
+    /// Sends the API key of the product of the body at this place from now on.
+    fn choose_api_key(&mut self, place: usize) {
+        self.chosen = place % self.api_keys.len();
     }
 
     pub async fn get(&mut self, path: &str) -> u16 {
@@ -269,7 +279,7 @@ impl Connection {
             .uri(path)
             .header(header::HOST, "localhost")
             .header(header::CONTENT_TYPE, "application/json")
-            .header("x-api-key", &self.api_key)
+            .header("x-api-key", &self.api_keys[self.chosen])
             .body(Full::new(body))
             .unwrap();
         let answer = self.sender.send_request(request).await.unwrap();

@@ -4,7 +4,8 @@
 //! per request are meaningful. No number makes the benchmark fail; compare the results with the printed goals after a
 //! change. `LICENSE_BENCH_SECONDS` lengthens each cell;
 //! `cargo bench -- heartbeat` measures only the rows with that word, and the baseline;
-//! `cargo bench -- panel` only the pages of the panel, `cargo bench -- sites` only handshakes with websites.
+//! `cargo bench -- panel` only the pages of the panel, `cargo bench -- sites` only handshakes with websites,
+//! `cargo bench -- products` only a thousand products against one.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,6 +21,7 @@ mod echo;
 mod fill;
 mod panel;
 mod process;
+mod products;
 mod report;
 mod sites;
 
@@ -64,8 +66,11 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let words = words();
     let alone = |word: &str| words.as_slice() == [word];
-    if !alone("panel") && !alone("sites") {
+    if !alone("panel") && !alone("sites") && !alone("products") {
         runtime.block_on(measure());
+    }
+    if words.is_empty() || words.contains(&"products".to_owned()) {
+        runtime.block_on(products::measure(seconds()));
     }
     if words.is_empty() || words.contains(&"sites".to_owned()) {
         runtime.block_on(sites::measure());
@@ -88,9 +93,14 @@ fn folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
-async fn measure() {
+/// Seconds per cell.
+fn seconds() -> f64 {
     let seconds = std::env::var("LICENSE_BENCH_SECONDS").ok();
-    let seconds = seconds.map_or(SECONDS, |text| text.parse().unwrap());
+    seconds.map_or(SECONDS, |text| text.parse().unwrap())
+}
+
+async fn measure() {
+    let seconds = seconds();
     let part = Duration::from_secs_f64(seconds) / ROUNDS;
 
     report::heading("small");
@@ -287,8 +297,13 @@ fn requested_rows(mut rows: Vec<Row>) -> Vec<Row> {
 
 /// Measures every row with this number of connections, in turns.
 async fn column(rows: &[Row], connections: usize, part: Duration) -> Vec<Measured> {
+    rounds(rows, connections, ROUNDS, part).await
+}
+
+/// Measures every row in so many rounds, each of which takes a part of the time.
+async fn rounds(rows: &[Row], connections: usize, count: u32, part: Duration) -> Vec<Measured> {
     let mut all: Vec<Measured> = rows.iter().map(|_| Measured::nothing()).collect();
-    for _ in 0..ROUNDS {
+    for _ in 0..count {
         for (row, measured) in rows.iter().zip(&mut all) {
             let round = drive(&row.target, &row.work, connections, Until::Passed(part)).await;
             measured.add(&round);

@@ -55,12 +55,17 @@ impl Process {
         self.started.elapsed()
     }
 
-    /// The target for load; the server must be listening.
+    /// The target for load of one product; the server must be listening.
     pub fn target(&self, api_key: &str) -> Target {
+        self.target_with(vec![api_key.to_owned()])
+    }
+
+    /// The same for load of several products.
+    pub fn target_with(&self, api_keys: Vec<String>) -> Target {
         Target {
             address: self.address(),
             tls: self.ca.as_deref().map(tls_connector),
-            api_key: api_key.to_owned(),
+            api_keys: Arc::new(api_keys),
             pid: self.child.id(),
         }
     }
