@@ -1,11 +1,13 @@
 //! The server without its handlers: the database, the active sessions and the clock. Clocks are set by hand.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use license_server::activations::{self, ActivationRequest, DeactivationRequest};
 use license_server::audit::{Act, Actor};
+use license_server::backups::{self, BackupInput, RestoreTarget};
 use license_server::clock::{Clock, ManualClock, Now, TrustedClock, UnixMs};
 use license_server::customers::{self, CustomerData};
 use license_server::db::{Db, Options, Synchronous, Tx};
@@ -42,9 +44,9 @@ pub(crate) struct InProcess {
     pub(crate) trusted_clock: TrustedClock,
     pub(crate) runtime: Runtime,
     pub(crate) started_at: UnixMs,
-    customer: license_server::id::CustomerId,
+    pub(crate) customer: license_server::id::CustomerId,
     licenses: Vec<(LicenseId, LicenseKey)>,
-    unissued_key: LicenseKey,
+    pub(crate) unissued_key: LicenseKey,
 }
 
 /// A row of `active_sessions`.
@@ -134,7 +136,7 @@ impl InProcess {
         self.trusted_clock.now()
     }
 
-    fn write<T: Send + 'static>(
+    pub(crate) fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -332,10 +334,38 @@ impl InProcess {
 
     /// Ends the server with all that it had in memory only, and starts another one after `down`.
     pub(crate) fn restart(&mut self, down: Duration) {
+        let path = self.close();
+        self.reopen(path, down);
+    }
+
+    /// Copies the database into a file of this name, as a backup does while the server runs.
+    pub(crate) fn back_up(&self, name: &str) -> PathBuf {
+        let (copy, ()) = self.db().copy(None, |_| Ok(())).unwrap();
+        let backup = self.folder.path().join(name);
+        std::io::copy(&mut copy.file(), &mut File::create(&backup).unwrap()).unwrap();
+        backup
+    }
+
+    /// Ends the server, puts a backup in the place of its database, and starts it again.
+    pub(crate) fn restore(&mut self, backup: &Path) {
+        let (path, now) = (self.close(), self.clock.wall());
+        let target = RestoreTarget {
+            database: &path,
+            data: self.folder.path(),
+            own_authority: false,
+        };
+        let input = BackupInput::open(backup).unwrap();
+        backups::restore(&input, target, &actor(), now).unwrap();
+        self.reopen(path, Duration::ZERO);
+    }
+
+    fn close(&mut self) -> PathBuf {
         let db = self.db.take().unwrap();
-        let path: PathBuf = db.path().to_owned();
         db.close(Duration::from_secs(10));
-        drop(db);
+        db.path().to_owned()
+    }
+
+    fn reopen(&mut self, path: PathBuf, down: Duration) {
         let system_date = self.clock.wall().plus(down);
         self.clock = Arc::new(ManualClock::at(system_date));
         let (db, trusted_clock, live) = open(path, &self.clock);
@@ -429,7 +459,7 @@ fn open(path: PathBuf, clock: &Arc<ManualClock>) -> (Db, TrustedClock, Arc<LiveS
     (db, trusted_clock, live)
 }
 
-fn actor() -> Actor {
+pub(crate) fn actor() -> Actor {
     Actor::command_line("tests")
 }
 

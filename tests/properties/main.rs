@@ -22,6 +22,7 @@ mod pauses;
 mod preferences;
 mod races;
 mod sessions;
+mod shop;
 mod texts;
 
 /// Rounds of a long test: `default`, or the value of `LICENSE_TEST_ROUNDS`.

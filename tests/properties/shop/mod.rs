@@ -1,0 +1,415 @@
+//! Twelve months of a shop with several products, in random order, against a plain model: who may do what with which API
+//! key, slots, terms and coverage of every license, and the proofs that the database keeps about itself.
+
+mod model;
+mod process;
+mod steps;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use license_server::id::{LicenseId, ProductId, SessionToken};
+use license_server::licenses::{self, Features, Order};
+use license_server::version::Version;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+use crate::in_process::hardware_id;
+use model::{Call, Customer, License, Product, State, Term, World, days_after};
+use process::{SentCall, Shop, StoredLicense};
+use steps::{DEVICES, FEATURES, Key, Program, Step, Terms, step};
+
+const PRODUCTS_MAX: usize = 4;
+const BACKUPS_MAX: usize = 3;
+
+/// The server and its model.
+struct Both {
+    shop: Shop,
+    world: World,
+    /// The backups, each with the world as it was.
+    backups: Vec<(PathBuf, World)>,
+    /// The number of customers and products that were ever added, for their names.
+    added: usize,
+}
+
+impl Both {
+    fn new() -> Self {
+        let shop = Shop::new();
+        let ada = Customer {
+            id: shop.process.customer,
+            name: "Ada".to_owned(),
+        };
+        let world = World {
+            products: vec![product(ProductId::FIRST, 0)],
+            customers: vec![ada],
+            licenses: Vec::new(),
+        };
+        Self {
+            shop,
+            world,
+            backups: Vec::new(),
+            added: 0,
+        }
+    }
+
+    fn name(&mut self, kind: &str) -> String {
+        self.added += 1;
+        format!("{kind} {}", self.added)
+    }
+
+    /// The call as the model and as the server get it.
+    fn call(&self, program: Program) -> (Call, SentCall) {
+        let license = program.license % (self.world.licenses.len() + 1);
+        let sold = self.world.licenses.get(license);
+        let own = sold.map_or(0, |license| license.product);
+        let key = match program.key {
+            Key::Own => self.world.products[own].key,
+            Key::Any(key) => key % self.shop.keys.len(),
+        };
+        let call = Call {
+            key,
+            license,
+            device: program.device,
+            now: self.shop.now(),
+        };
+        let sent = SentCall {
+            api_key: self.shop.keys[key].clone(),
+            license_key: sold.map_or(self.shop.process.unissued_key, |license| license.key),
+            device: program.device,
+            version: Version::new(1, u64::try_from(program.release).unwrap(), 0),
+        };
+        (call, sent)
+    }
+
+    /// The token of the session that was started last on the license of a call; else one that was never issued.
+    fn token(&self, call: Call) -> SessionToken {
+        let license = self.world.licenses.get(call.license);
+        let session = license.and_then(|license| license.session);
+        session.map_or(SessionToken::from_bytes([7; 16]), |session| session.token)
+    }
+
+    fn run(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match *step {
+            Step::Activate(program) => {
+                let (call, sent) = self.call(program);
+                prop_assert_eq!(self.shop.activate(&sent), self.world.activate(call));
+            }
+            Step::Deactivate(program) => {
+                let (call, sent) = self.call(program);
+                prop_assert_eq!(self.shop.deactivate(&sent), self.world.deactivate(call));
+            }
+            Step::Start(program) => {
+                let (call, sent) = self.call(program);
+                let started = self.shop.start(&sent);
+                let expected = self.world.start(call, program.release);
+                prop_assert_eq!(started.clone().map(drop), expected);
+                if let Ok(token) = started {
+                    self.world.started(call, token);
+                }
+            }
+            Step::Heartbeat(program) => {
+                let (call, sent) = self.call(program);
+                let heartbeat = self.shop.heartbeat(&sent, self.token(call));
+                prop_assert_eq!(heartbeat, self.world.heartbeat(call));
+            }
+            Step::End { program, with_key } => {
+                let (call, sent) = self.call(program);
+                let ended = self.shop.end(&sent, self.token(call), with_key);
+                prop_assert_eq!(ended, self.world.end(call, with_key));
+            }
+            _ => return self.administer(step),
+        }
+        Ok(())
+    }
+
+    /// What administrators do.
+    fn administer(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::AddProduct => {
+                if self.world.products.len() < PRODUCTS_MAX {
+                    let name = self.name("Product");
+                    let (id, key) = self.shop.add_product(&name);
+                    self.world.products.push(product(id, key));
+                }
+            }
+            Step::AddCustomer => {
+                let name = self.name("Customer");
+                let id = self.shop.add_customer(&name);
+                self.world.customers.push(Customer { id, name });
+            }
+            Step::Sell {
+                product,
+                customer,
+                terms,
+            } => {
+                let product = product % self.world.products.len();
+                let customer = customer % self.world.customers.len();
+                self.sell(product, customer, terms)?;
+            }
+            Step::SetState { license, state } => {
+                let Some(license) = license.checked_rem(self.world.licenses.len()) else {
+                    return Ok(());
+                };
+                let done = self.shop.set_state(self.license_id(license), *state);
+                prop_assert_eq!(done, self.world.set_state(license, *state));
+            }
+            Step::ArchiveProduct { product }
+            | Step::RotateKey { product, .. }
+            | Step::Release { product }
+            | Step::SetFlag { product, .. } => {
+                let product = product % self.world.products.len();
+                self.change_product(product, step)?;
+            }
+            _ => self.pass(step),
+        }
+        Ok(())
+    }
+
+    fn license_id(&self, license: usize) -> LicenseId {
+        self.world.licenses[license].id
+    }
+
+    fn sell(
+        &mut self,
+        product: usize,
+        customer: usize,
+        terms: &Terms,
+    ) -> Result<(), TestCaseError> {
+        let now = self.shop.now();
+        let term = match (terms.term_days, terms.from_activation) {
+            (None, _) => Term::Never,
+            (Some(days), true) => Term::Pending(days),
+            (Some(days), false) => Term::At(days_after(now, days)),
+        };
+        let updates_until = terms.updates_days.map(|days| days_after(now, days));
+        let order = Order {
+            term: match term {
+                Term::Never => licenses::Term::Default,
+                Term::At(until) => licenses::Term::Until(until),
+                Term::Pending(days) => licenses::Term::DaysFromActivation(days),
+            },
+            features: Features::from_input(FEATURES[terms.features]).unwrap(),
+            updates_until,
+            ..Order::one(self.world.products[product].id, terms.device_limit)
+        };
+        let sold = self.shop.sell(self.world.customers[customer].id, order);
+        if self.world.products[product].archived {
+            prop_assert_eq!(sold.map(drop), Err("product_archived".to_owned()));
+            return Ok(());
+        }
+        let sold = sold.map_err(TestCaseError::fail)?;
+        self.world.licenses.push(License {
+            id: sold.id,
+            key: sold.key,
+            product,
+            customer: Some(customer),
+            state: State::Active,
+            device_limit: terms.device_limit as usize,
+            term,
+            features: FEATURES[terms.features].to_owned(),
+            updates_until,
+            devices: std::collections::BTreeSet::new(),
+            session: None,
+        });
+        Ok(())
+    }
+
+    fn change_product(&mut self, product: usize, step: &Step) -> Result<(), TestCaseError> {
+        let now = self.shop.now();
+        let Both { shop, world, .. } = self;
+        let id = world.products[product].id;
+        let archived = world.products[product].archived;
+        let done = match step {
+            Step::ArchiveProduct { .. } => {
+                let expected = world.archive(product);
+                let done = shop.archive_product(id);
+                prop_assert_eq!(&done, &expected);
+                return Ok(());
+            }
+            Step::RotateKey { overlap_days, .. } => {
+                let rotated = shop.rotate(id, *overlap_days);
+                if let Ok(new) = rotated {
+                    world.rotate(product, new, *overlap_days, now);
+                }
+                rotated.map(drop)
+            }
+            Step::Release { .. } => {
+                let version = world.products[product].next_version();
+                let done = shop.release(id, version);
+                if done.is_ok() {
+                    world.products[product].releases.push((version, now));
+                }
+                done
+            }
+            Step::SetFlag { flag, enabled, .. } => {
+                let name = format!("flag-{flag}");
+                let done = shop.set_flag(id, name.clone(), *enabled);
+                if done.is_ok() {
+                    world.products[product].flags.insert(name, *enabled);
+                }
+                done
+            }
+            _ => unreachable!("handled before: {step:?}"),
+        };
+        let expected = if archived {
+            Err("product_archived".to_owned())
+        } else {
+            Ok(())
+        };
+        prop_assert_eq!(done, expected);
+        Ok(())
+    }
+
+    /// Time, and what the operator does.
+    fn pass(&mut self, step: &Step) {
+        match *step {
+            Step::Days(days) => {
+                self.shop.process.advance(Duration::from_hours(24) * days);
+                self.shop.process.sweep();
+                self.world.end_sessions("timeout");
+            }
+            Step::BackUp => {
+                if self.backups.len() < BACKUPS_MAX {
+                    let backup = self.shop.back_up();
+                    self.backups.push((backup, self.world.clone()));
+                }
+            }
+            Step::Restore { backup } => {
+                let Some(backup) = backup.checked_rem(self.backups.len()) else {
+                    return;
+                };
+                let (path, world) = &self.backups[backup];
+                self.shop.process.restore(path);
+                self.world = world.clone();
+                self.world.end_sessions("forced");
+            }
+            Step::Restart => {
+                self.shop.process.finish();
+                self.shop.process.restart(Duration::ZERO);
+            }
+            _ => unreachable!("handled before: {step:?}"),
+        }
+    }
+
+    /// Checks what must hold after every step.
+    fn compare(&self) -> Result<(), TestCaseError> {
+        let customers = self.world.customers.iter();
+        let customers: Vec<_> = customers.map(|it| (it.id.0, it.name.clone())).collect();
+        prop_assert_eq!(self.shop.stored_customers(), customers);
+        let licenses: Vec<_> = self
+            .world
+            .licenses
+            .iter()
+            .map(|it| self.stored(it))
+            .collect();
+        prop_assert_eq!(self.shop.stored_licenses(), licenses);
+        let damage = self.shop.damage();
+        prop_assert!(damage.is_empty(), "{damage:?}");
+        self.compare_keys()
+    }
+
+    fn stored(&self, license: &License) -> StoredLicense {
+        let (valid_until, pending_days) = match license.term {
+            Term::Never => (None, None),
+            Term::At(until) => (Some(until.0), None),
+            Term::Pending(days) => (None, Some(days)),
+        };
+        let state = match license.state {
+            State::Active => "active",
+            State::Suspended => "suspended",
+            State::Revoked => "revoked",
+        };
+        let devices = license.devices.iter();
+        StoredLicense {
+            id: license.id.0,
+            product: self.world.products[license.product].id.0,
+            plan: None,
+            customer: license.customer.map(|it| self.world.customers[it].id.0),
+            state: state.to_owned(),
+            device_limit: license.device_limit,
+            valid_until,
+            pending_days,
+            features: license.features.clone(),
+            updates_until: license.updates_until.map(|until| until.0),
+            devices: devices.map(|device| hardware_id(*device)).collect(),
+        }
+    }
+
+    /// What each API key that was ever issued gives access to.
+    fn compare_keys(&self) -> Result<(), TestCaseError> {
+        let now = self.shop.now();
+        for (number, api_key) in self.shop.keys.iter().enumerate() {
+            let expected = self.world.product_of(number, now);
+            let admitted = self.shop.admit(api_key);
+            let product = match (expected, admitted) {
+                (Ok(product), Ok(settings)) => {
+                    let known = &self.world.products[product];
+                    prop_assert_eq!(settings.config.product, known.id);
+                    let flags = settings.flags.iter();
+                    let flags: BTreeMap<_, _> = flags
+                        .map(|flag| (flag.name.clone(), flag.enabled))
+                        .collect();
+                    prop_assert_eq!(&flags, &known.flags);
+                    let released = settings.released.iter().rev();
+                    let released: Vec<_> =
+                        released.map(|it| (it.version, it.released_at)).collect();
+                    prop_assert_eq!(&released, &known.releases);
+                    product
+                }
+                (expected, admitted) => {
+                    prop_assert_eq!(admitted.map(drop), expected.map(drop), "key {}", number);
+                    continue;
+                }
+            };
+            for license in 0..=self.world.licenses.len() {
+                let program = Program {
+                    key: Key::Any(number),
+                    license,
+                    device: (license + product) % DEVICES,
+                    release: (license + number) % 6,
+                };
+                let (call, sent) = self.call(program);
+                let expected = self.world.verify(call, program.release);
+                prop_assert_eq!(self.shop.verify(&sent), expected, "{:?}", program);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn product(id: ProductId, key: usize) -> Product {
+    Product {
+        id,
+        archived: false,
+        key,
+        retired: BTreeMap::new(),
+        flags: BTreeMap::new(),
+        releases: Vec::new(),
+    }
+}
+
+fn run_history(steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut both = Both::new();
+    for (number, step) in steps.iter().enumerate() {
+        let result = both.run(step).and_then(|()| both.compare());
+        result
+            .map_err(|error| TestCaseError::fail(format!("at step {number}, {step:?}: {error}")))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn in_twelve_months_of_a_shop_every_license_is_what_was_sold_and_each_api_key_sees_its_product() {
+    let config = Config {
+        cases: crate::rounds(12),
+        failure_persistence: None,
+        max_shrink_iters: 500,
+        ..Config::default()
+    };
+    let histories = prop::collection::vec(step(), 40..90);
+    let outcome = TestRunner::new(config).run(&histories, |steps| run_history(&steps));
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
