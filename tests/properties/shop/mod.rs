@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use license_server::features::Features;
 use license_server::id::{LicenseId, ProductId, SessionToken};
-use license_server::licenses::{self, Features, Order};
+use license_server::licenses::{self, Order};
 use license_server::version::Version;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -304,9 +305,14 @@ impl Both {
             .map(|it| self.stored(it))
             .collect();
         prop_assert_eq!(self.shop.stored_licenses(), licenses);
+        self.compare_keys()
+    }
+
+    /// Checks the file and the chain of the audit log, which takes longer.
+    fn check_file(&self) -> Result<(), TestCaseError> {
         let damage = self.shop.damage();
         prop_assert!(damage.is_empty(), "{damage:?}");
-        self.compare_keys()
+        Ok(())
     }
 
     fn stored(&self, license: &License) -> StoredLicense {
@@ -362,7 +368,13 @@ impl Both {
                     continue;
                 }
             };
-            for license in 0..=self.world.licenses.len() {
+            // Of the licenses, those of which the key sees one, and in turn some of the others.
+            let all = 0..=self.world.licenses.len();
+            let seen = |license: &usize| {
+                let sold = self.world.licenses.get(*license);
+                sold.is_none_or(|it| it.product == product) || (license + number) % 4 == 0
+            };
+            for license in all.filter(seen) {
                 let program = Program {
                     key: Key::Any(number),
                     license,
@@ -392,7 +404,12 @@ fn product(id: ProductId, key: usize) -> Product {
 fn run_history(steps: &[Step]) -> Result<(), TestCaseError> {
     let mut both = Both::new();
     for (number, step) in steps.iter().enumerate() {
+        let is_thorough = matches!(step, Step::Restore { .. }) || number + 1 == steps.len();
         let result = both.run(step).and_then(|()| both.compare());
+        let result = match result {
+            Ok(()) if is_thorough => both.check_file(),
+            result => result,
+        };
         result
             .map_err(|error| TestCaseError::fail(format!("at step {number}, {step:?}: {error}")))?;
     }
@@ -402,12 +419,12 @@ fn run_history(steps: &[Step]) -> Result<(), TestCaseError> {
 #[test]
 fn in_twelve_months_of_a_shop_every_license_is_what_was_sold_and_each_api_key_sees_its_product() {
     let config = Config {
-        cases: crate::rounds(12),
+        cases: crate::rounds(4),
         failure_persistence: None,
         max_shrink_iters: 500,
         ..Config::default()
     };
-    let histories = prop::collection::vec(step(), 40..90);
+    let histories = prop::collection::vec(step(), 30..70);
     let outcome = TestRunner::new(config).run(&histories, |steps| run_history(&steps));
     if let Err(error) = outcome {
         panic!("{error}");
