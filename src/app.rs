@@ -31,7 +31,7 @@ use crate::security::password::Hasher;
 use crate::security::rate_limit::{Limiter, Quota, Rule};
 use crate::security::signing::Signer;
 use crate::tls::{self, Certificates, TrustedAuthority};
-use crate::{server_state, signing_keys};
+use crate::{privacy, server_state, signing_keys};
 
 /// Upper bound for the duration of a sweep.
 const SWEEP_DURATION_MAX: Duration = Duration::from_secs(30);
@@ -164,6 +164,7 @@ impl Opened {
         // Read before the start is recorded, which may change it.
         let trusted = db.read_blocking(signing_keys::trusted_authority)?;
         record_start(&db, &clock, settings)?;
+        erase_again(&db, now);
         let signer = Signer::new(signing_keys::open(&db, &settings.data_folder(), now)?);
         let signer = Arc::new(signer);
         let certificates = certificates(settings, &db, trusted)?.map(Arc::new);
@@ -333,6 +334,23 @@ fn record_start(db: &Db, clock: &TrustedClock, settings: &Config) -> Result<()> 
             db.note_trusted_boot(clock.trusted_boot());
             Ok(())
         }
+    }
+}
+
+/// Erases customers again who were erased before the database was replaced by an older copy. A server is started also
+/// where that fails now; the next start tries again.
+fn erase_again(db: &Db, now: UnixMs) {
+    match privacy::reconcile(db, now) {
+        Ok(erased) => {
+            for again in erased {
+                log::warn!(
+                    "the database is an older copy: customer {}, erased on {}, was erased again",
+                    again.customer_id,
+                    again.first_erased_at.rfc3339()
+                );
+            }
+        }
+        Err(error) => log::error!("the list of erased customers was not applied: {error}"),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::audit::Actor;
+use crate::backups::BackupDir;
 use crate::config::{self, Config, TlsMode};
 use crate::console::{Console, OutputFormat, message};
 use crate::db::{self, Db, Rescued};
@@ -16,7 +17,7 @@ use crate::security::{data_folder, run_as};
 use crate::server::{NonFatalSignals, Process};
 use crate::{
     activations, admins, app, backups, customers, demo, doctor, domains, flags, licenses, limits,
-    overview, plans, products, releases, server, sessions,
+    overview, plans, privacy, products, releases, server, sessions,
 };
 
 /// How long the end of a command waits for the WAL to be copied into the database file.
@@ -86,6 +87,8 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
     },
+    /// Rewrite the database, so that nothing of what was deleted is left in it; works while the server runs
+    Vacuum,
     /// Check settings, database, disk, clock and certificate: one line each
     Check {
         /// Trust the machine's clock although the database has seen a later date; requires a stopped server
@@ -245,8 +248,9 @@ impl CommandRun<'_> {
             } => self.restore(&file, passphrase_file),
             other => {
                 run_as::become_owner(&data)?;
+                let backups = app::backup_dir(self.settings);
                 let console = self.open(other.if_missing())?;
-                let done = run_on_database(&console, other);
+                let done = run_on_database(&console, &backups, other);
                 console.db.close(CLOSE);
                 done
             }
@@ -342,10 +346,10 @@ fn rescue(settings: &Config, beside: Option<&Path>) -> Result<Option<(Rescued, C
     Ok(Some((rescued, settings)))
 }
 
-fn run_on_database(console: &Console, command: Command) -> Result<()> {
+fn run_on_database(console: &Console, backups: &BackupDir, command: Command) -> Result<()> {
     match command {
         Command::Admin(command) => admins::cli::run(console, command),
-        Command::Customer(command) => customers::cli::run(console, command),
+        Command::Customer(command) => customers::cli::run(console, backups, command),
         Command::License(command) => license(console, command),
         Command::Plan(command) => plans::cli::run(console, command),
         Command::Session(command) => sessions::cli::run(console, command),
@@ -354,6 +358,7 @@ fn run_on_database(console: &Console, command: Command) -> Result<()> {
         Command::Product(command) => products::cli::run_product(console, command),
         Command::Limit(command) => limits::cli::run(console, command),
         Command::Flag(command) => flags::cli::run(console, command),
+        Command::Vacuum => privacy::cli::vacuum(console),
         Command::Serve
         | Command::Demo
         | Command::Check { .. }

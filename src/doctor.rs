@@ -17,6 +17,7 @@ use crate::config::{Config, TlsMode};
 use crate::console::{self, OutputFormat};
 use crate::db::{self, Db, SCHEMA};
 use crate::error::{Doing, Error, Result};
+use crate::logging::counted;
 use crate::security::data_folder;
 use crate::security::monitor_networks::MonitorNetworks;
 use crate::tls::{self, AcmeStatus, Certificates, TrustedAuthority};
@@ -221,10 +222,13 @@ fn integrity(db: &Db) -> CheckResult {
 }
 
 fn audit_log(db: &Db) -> CheckResult {
-    let altered = db
-        .read_blocking(audit::first_altered_entry)
-        .map_err(|error| error.to_string())?;
-    match altered {
+    let verified = db.read_blocking(audit::verify);
+    let verified = verified.map_err(|error| error.to_string())?;
+    match verified.first_altered {
+        None if verified.erased > 0 => {
+            let entries = counted(verified.erased as usize, "entry is", "entries are");
+            Ok(format!("no entry was altered; {entries} erased"))
+        }
         None => Ok("no entry was altered".to_owned()),
         Some(id) => Err(format!("entry {id} was altered: compare it with a backup")),
     }

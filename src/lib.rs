@@ -4,12 +4,12 @@
 //! module imports only those other core modules that `tests/architecture.rs` lists:
 //!
 //! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`], [`metrics`],
-//!   [`logging`], [`text`], [`features`], [`revision`], [`paging`]
+//!   [`logging`], [`text`], [`digest`], [`features`], [`revision`], [`paging`]
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * core: [`licenses`], [`customers`], [`devices`], [`activations`], [`trials`], [`sessions`], [`live_sessions`], [`session_history`], [`products`], [`plans`], [`api_keys`],
 //!   [`flags`], [`limits`], [`releases`], [`domains`],
-//!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`overview`],
+//!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`privacy`], [`overview`],
 //!   [`admins`], [`logins`], [`backups`],
 //!   [`integrate`], [`signing_keys`]
 //! * around the core: [`panel`], the frame and the guards of its pages
@@ -30,6 +30,7 @@ pub mod customers;
 pub mod db;
 pub mod demo;
 pub mod devices;
+pub mod digest;
 pub mod doctor;
 pub mod domain;
 pub mod domains;
@@ -56,6 +57,7 @@ pub mod overview;
 pub mod paging;
 pub mod panel;
 pub mod plans;
+pub mod privacy;
 pub mod product_state;
 pub mod products;
 pub mod releases;

@@ -37,8 +37,8 @@ use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
     activations, api_keys, audit, backups, customers, domains, flags, handshake, integrate,
-    licenses, logins, overview, plans, products, releases, session_history, sessions, trials,
-    verification, web,
+    licenses, logins, overview, plans, privacy, products, releases, session_history, sessions,
+    trials, verification, web,
 };
 
 pub use reachability::reachability_problems;
@@ -96,6 +96,7 @@ pub fn panel() -> Vec<Route> {
         trials::panel::routes(),
         customers::panel::routes(),
         plans::panel::routes(),
+        privacy::panel::routes(),
         releases::panel::routes(),
         domains::panel::routes(),
         handshake::panel::routes(),

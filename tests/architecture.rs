@@ -32,6 +32,7 @@ const LAYERS: &[&[&str]] = &[
         "revision", // edit conflicts, the same for forms and scripts
         "text", // how text is stored and compared, the same for the database, forms and commands
         "features", // what was sold, as words; the same for licenses and plans
+        "digest", // a hash over several fields, the same for the code and for SQL
     ],
     &["db"],
     // `archive` is the file format of a backup, and knows nothing of the contents.
@@ -69,7 +70,8 @@ const CORE: &[&str] = &[
     "live_sessions", // the heartbeats in memory; `sessions` writes them to the database
     "logins",        // passwords, second factors and logins of administrators
     "overview",
-    "plans", // what a shop sells; it issues licenses, so `licenses` knows nothing of it
+    "plans",   // what a shop sells; it issues licenses, so `licenses` knows nothing of it
+    "privacy", // what a person may ask for: a copy of the data, and its erasure
     "releases",
     "session_history",
     "sessions",
@@ -95,8 +97,8 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("admins", &["audit", "logins"]),
     ("logins", &["audit"]),
-    // A restore ends sessions and logins, determines the latest change in the copy from several modules, and checks
-    // that the signing keys exist.
+    // A restore ends sessions and logins, determines the latest change in the copy from several modules, checks that
+    // the signing keys exist, and erases again who was erased after the copy was made.
     (
         "backups",
         &[
@@ -104,8 +106,22 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "audit",
             "devices",
             "signing_keys",
+            "privacy",
             "sessions",
             "server_state",
+        ],
+    ),
+    // An erasure releases devices, ends their sessions, revokes licenses and erases audit entries.
+    (
+        "privacy",
+        &[
+            "audit",
+            "customers",
+            "devices",
+            "licenses",
+            "live_sessions",
+            "session_history",
+            "sessions",
         ],
     ),
     // What programs are told comes from these modules.
@@ -258,11 +274,18 @@ const FILE_NAMES: &[&str] = &[
     "listing",
     "sale", // In `plans`, too; and applying a plan to its licenses.
     "apply",
-    // In `audit`: who changes something, when, in which transaction.
-    "act", // In `backups`: one file per operation.
+    // In `audit`: who changes something, when, in which transaction; and what proves the log.
+    "act",
+    "chain",
+    // In `privacy`: one file per operation or group of them.
+    "erase",
+    "erased_list",
+    "export",
+    "retention", // In `backups`: one file per operation.
     "create",
     "restore", // And the folder of scheduled backups.
-    "folder",
+    "folder",  // And which copies of the database exist.
+    "copies",
 ];
 /// `json` is what several handlers of a module build their JSON with.
 const HANDLERS: &[&str] = &["client", "site", "api", "panel", "cli", "json"];

@@ -1,8 +1,9 @@
 //! The audit log: who did what, when and from where. An entry is written in the same transaction as the change, so
 //! neither exists without the other. Each entry carries a hash over itself and the entry before it, so that an altered
-//! or removed one is detected.
+//! or removed one is detected. What an entry says can be erased, and the log stays provable.
 
 mod act;
+mod chain;
 pub mod panel;
 mod rules;
 mod store;
@@ -17,6 +18,7 @@ use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::security::secret;
+use chain::ChainedEntry;
 
 /// An action to be noted. `before` and `after` contain no secret.
 #[derive(Clone, Debug)]
@@ -50,6 +52,17 @@ pub struct Entry {
     pub before: String,
     /// The new values, as JSON.
     pub after: String,
+    /// When actor, source, subject and values were erased; they are empty then.
+    pub erased_at: Option<UnixMs>,
+}
+
+/// What the hashes of the log prove.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// The id of the first entry that was altered or removed; `None` if there is none.
+    pub first_altered: Option<i64>,
+    /// How many entries before it are erased.
+    pub erased: u32,
 }
 
 /// Selects entries; `None` matches every value.
@@ -80,10 +93,23 @@ pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, change: &Change<'_>) -> Res
         subject: change.subject.to_owned(),
         before: change.before.to_string(),
         after: change.after.to_string(),
+        erased_at: None,
     };
-    let hash = entry.hash(&previous);
-    store::insert(tx, &entry, &hash)?;
-    store::set_head(tx, entry.id, &hash)
+    let chained = ChainedEntry::new(entry, secret::random()?, &previous);
+    store::insert(tx, &chained)?;
+    store::set_head(tx, chained.entry.id, &chained.hash)
+}
+
+/// Erases what these entries say, for ever. One that was altered before stays reported as altered. Returns how many
+/// were not erased yet.
+pub fn erase(tx: &Tx<'_>, ids: &[i64], now: UnixMs) -> Result<usize> {
+    let erased = ids.iter().map(|id| store::erase(tx, *id, now));
+    erased.sum()
+}
+
+/// Erases what at most `limit` entries from before `before` say. Returns how many.
+pub fn erase_before(tx: &Tx<'_>, before: UnixMs, now: UnixMs, limit: u32) -> Result<usize> {
+    store::erase_before(tx, before, now, limit)
 }
 
 /// A page of the entries that match `filter`, newest first. Their position is the id.
@@ -116,44 +142,24 @@ pub fn newest_entry_at(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
     store::newest_entry_at(reader)
 }
 
-/// Verifies the hashes: the id of the first entry that was altered or removed, `None` if there is none.
-pub fn first_altered_entry(reader: &Reader<'_>) -> Result<Option<i64>> {
+/// Verifies the hashes.
+pub fn verify(reader: &Reader<'_>) -> Result<Verified> {
     let (mut id, mut hash) = (0, [0; 32]);
+    let mut verified = Verified::default();
     loop {
         let page = store::after(reader, id, PAGE)?;
         if page.is_empty() {
-            let complete = store::head(reader)? == (id, hash);
-            return Ok((!complete).then_some(id + 1));
+            let is_complete = store::head(reader)? == (id, hash);
+            verified.first_altered = (!is_complete).then_some(id + 1);
+            return Ok(verified);
         }
-        for (entry, stored) in page {
-            let expected = entry.hash(&hash);
-            if entry.id != id + 1 || stored != expected {
-                return Ok(Some(entry.id));
+        for chained in page {
+            if !chained.follows(id, &hash) {
+                verified.first_altered = Some(chained.entry.id);
+                return Ok(verified);
             }
-            (id, hash) = (entry.id, stored);
+            verified.erased += u32::from(chained.entry.erased_at.is_some());
+            (id, hash) = (chained.entry.id, chained.hash);
         }
-    }
-}
-
-impl Entry {
-    /// SHA-256 over the previous hash and every field, each preceded by its length, so that different entries never
-    /// give the same input.
-    fn hash(&self, previous: &[u8; 32]) -> [u8; 32] {
-        let mut text = previous.to_vec();
-        let (id, at) = (self.id.to_string(), self.at.0.to_string());
-        for field in [
-            &id,
-            &at,
-            &self.actor,
-            &self.source,
-            &self.action,
-            &self.subject,
-            &self.before,
-            &self.after,
-        ] {
-            text.extend_from_slice(&(field.len() as u64).to_be_bytes());
-            text.extend_from_slice(field.as_bytes());
-        }
-        secret::sha256(&text)
     }
 }

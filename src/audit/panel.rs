@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Entry, EntryFilter};
 use crate::app::App;
+use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::{Error, Result};
 use crate::paging::{Cursor, PageRequest};
@@ -167,6 +168,7 @@ fn row(entry: &Entry) -> Value {
         "action": entry.action,
         "word": entry.action.replace('.', "_"),
         "subject": super::escape_invisible(&entry.subject),
+        "erased_at": entry.erased_at,
         "changes": super::changed_fields(&entry.before, &entry.after),
     })
 }
@@ -176,7 +178,7 @@ fn row(entry: &Entry) -> Value {
 async fn table(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
     let filter = view.filter()?;
     let head = [
-        "id", "at", "who", "from", "what", "subject", "before", "after",
+        "id", "at", "who", "from", "what", "subject", "before", "after", "erased",
     ];
     let mut csv = Csv::new(&head, request.language)?;
     let mut page_request = PageRequest::first(CSV_PAGE);
@@ -192,7 +194,10 @@ async fn table(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
             let (name, source) = (&row.actor, &row.source);
             let (before, after) = (&row.before, &row.after);
             let (action, subject) = (&row.action, &row.subject);
-            let cells = [&id, &at, name, source, action, subject, before, after];
+            let erased = row.erased_at.map(UnixMs::rfc3339).unwrap_or_default();
+            let cells = [
+                &id, &at, name, source, action, subject, before, after, &erased,
+            ];
             fits = csv.row_up_to(CSV_MAX, &cells)?;
         }
         match page.next_edge() {

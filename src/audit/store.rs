@@ -2,25 +2,40 @@
 
 use rusqlite::{Row, named_params};
 
+use super::chain::ChainedEntry;
 use super::{Entry, EntryFilter};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::sql;
 
-pub(super) fn insert(tx: &Tx<'_>, entry: &Entry, hash: &[u8; 32]) -> Result<()> {
+pub(super) fn insert(tx: &Tx<'_>, chained: &ChainedEntry) -> Result<()> {
+    let entry = &chained.entry;
     let params = named_params! {
         ":audit_id": entry.id,
         ":at_ms": entry.at,
+        ":action": entry.action,
+        ":salt": chained.salt,
         ":actor": entry.actor,
         ":source": entry.source,
-        ":action": entry.action,
         ":subject": entry.subject,
         ":before": entry.before,
         ":after": entry.after,
-        ":hash": hash,
+        ":payload_hash": chained.payload_hash,
+        ":hash": chained.hash,
     };
     tx.run(sql!("audit/insert"), params).map(drop)
+}
+
+/// Erases an entry; 0 if it is erased already.
+pub(super) fn erase(tx: &Tx<'_>, id: i64, now: UnixMs) -> Result<usize> {
+    let params = named_params! { ":audit_id": id, ":now_ms": now };
+    tx.run(sql!("audit/erase"), params)
+}
+
+pub(super) fn erase_before(tx: &Tx<'_>, before: UnixMs, now: UnixMs, limit: u32) -> Result<usize> {
+    let params = named_params! { ":before_ms": before, ":now_ms": now, ":limit": limit };
+    tx.run(sql!("audit/erase_before"), params)
 }
 
 /// The id and the hash of the newest entry; 0 and zeroes if the log is empty.
@@ -39,10 +54,15 @@ pub(super) fn newest_entry_at(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
     reader.maybe(sql!("audit/latest"), [], |row| row.get(0))
 }
 
-pub(super) fn after(reader: &Reader<'_>, id: i64, limit: u32) -> Result<Vec<(Entry, [u8; 32])>> {
+pub(super) fn after(reader: &Reader<'_>, id: i64, limit: u32) -> Result<Vec<ChainedEntry>> {
     let params = named_params! { ":audit_id": id, ":limit": limit };
     reader.list(sql!("audit/after"), params, |row| {
-        Ok((entry(row)?, row.get("hash")?))
+        Ok(ChainedEntry {
+            entry: entry(row)?,
+            salt: row.get("salt")?,
+            payload_hash: row.get("payload_hash")?,
+            hash: row.get("hash")?,
+        })
     })
 }
 
@@ -120,5 +140,6 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         subject: row.get("subject")?,
         before: row.get("before")?,
         after: row.get("after")?,
+        erased_at: row.get("erased_at_ms")?,
     })
 }

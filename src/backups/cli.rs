@@ -157,6 +157,7 @@ fn to_json(restored: &RestoreReport) -> Value {
     if let Some(map) = document.as_object_mut() {
         map.insert("lost".to_owned(), lost);
         map.insert("sessions_ended".to_owned(), restored.sessions_ended.into());
+        map.insert("erased_customers".to_owned(), erased_ids(restored));
         let form = if restored.is_archive {
             "archive"
         } else {
@@ -179,11 +180,31 @@ fn to_json(restored: &RestoreReport) -> Value {
     document
 }
 
-/// The output of `restore`.
-fn restore_text(file: &Path, restored: &RestoreReport) -> String {
-    let kept = restored.database.kept.as_ref();
-    let kept = kept.map(|kept| format!("; the old one is kept as {}", kept.display()));
-    let lost = match &restored.lost {
+/// The ids of the customers who were erased again.
+fn erased_ids(restored: &RestoreReport) -> Value {
+    let ids = restored.erased_again.iter().map(|again| again.customer_id);
+    json!(ids.collect::<Vec<_>>())
+}
+
+/// Which customers were erased again.
+fn erased_text(restored: &RestoreReport) -> String {
+    let lines = restored.erased_again.iter().map(|again| {
+        let first = again.first_erased_at.rfc3339();
+        format!(
+            "customer {} was erased again: first erased {first}\n",
+            again.customer_id
+        )
+    });
+    let mut text: String = lines.collect();
+    if !text.is_empty() {
+        text += "run `license-server vacuum`: deleted text stays in unused parts of the database until then\n";
+    }
+    text
+}
+
+/// Which changes are lost.
+fn lost_text(lost: &LostChanges) -> String {
+    match lost {
         LostChanges::NoFile => "there was no database before".to_owned(),
         LostChanges::Span(from, until) if from >= until => {
             "no changes are lost: the copy is as recent as the database that it replaces".to_owned()
@@ -198,7 +219,14 @@ fn restore_text(file: &Path, restored: &RestoreReport) -> String {
             "changes made after {} are lost; until when is unknown: {reason}",
             from.rfc3339()
         ),
-    };
+    }
+}
+
+/// The output of `restore`.
+fn restore_text(file: &Path, restored: &RestoreReport) -> String {
+    let kept = restored.database.kept.as_ref();
+    let kept = kept.map(|kept| format!("; the old one is kept as {}", kept.display()));
+    let lost = lost_text(&restored.lost);
     let mut lines = format!(
         "{} is now the database{}\n{lost}\n{} of the copy {} ended; the programs will start new ones\n",
         file.display(),
@@ -210,6 +238,7 @@ fn restore_text(file: &Path, restored: &RestoreReport) -> String {
             "were"
         },
     );
+    lines += &erased_text(restored);
     lines += if restored.is_archive {
         "certificates and signing keys of the copy were restored\n"
     } else {

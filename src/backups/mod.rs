@@ -2,6 +2,7 @@
 //! deleted. The files in the folder are the only list of backups: the database does not know them.
 
 pub mod cli;
+mod copies;
 mod create;
 mod folder;
 pub mod panel;
@@ -24,6 +25,7 @@ use crate::audit::{self, Act, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{self, Db, OldDatabase, Reader};
 use crate::error::{Doing, Error, Resource, Result};
+use crate::privacy::ErasedAgain;
 use crate::security::private_file::Draft;
 use crate::{devices, server_state, sessions};
 
@@ -267,6 +269,8 @@ pub struct RestoreReport {
     pub lost: LostChanges,
     /// How many sessions were active in the copy. They were ended.
     pub sessions_ended: usize,
+    /// The customers who had been erased after the copy was made. They were erased in it again.
+    pub erased_again: Vec<ErasedAgain>,
     /// Whether the copy was a whole archive, not only a database.
     pub is_archive: bool,
     /// Where the replaced keys and certificates are kept.

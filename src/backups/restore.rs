@@ -17,6 +17,7 @@ use crate::audit::{Act, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{self, OldDatabase, Tx};
 use crate::error::{Doing, Error, Result};
+use crate::privacy::{self, ErasedAgain, Erasure};
 use crate::security::private_file;
 use crate::security::secret::Secret;
 use crate::signing_keys::{self, Published};
@@ -188,8 +189,9 @@ pub fn restore(
     let unpacked = Unpacked::new(input, target.data, &replacement)?;
     let staged = unpacked.folder.path();
     let from = input.name();
+    let mut erasures = privacy::erasures_beside(replacement.path())?;
     let finalize = |tx: &Tx<'_>, replaced: &OldDatabase<'_>| {
-        finalize(&Act::new(tx, actor, now), from, replaced)
+        finalize(&Act::new(tx, actor, now), from, replaced, &mut erasures)
     };
     let (ready, finalized) =
         replacement.prepare(&staged.join(archive::DATABASE), from, finalize)?;
@@ -202,6 +204,7 @@ pub fn restore(
     if unpacked.contains("tls") {
         replaced_folders.extend(put_certificates(staged, target.data, &timestamp)?);
     }
+    privacy::save_beside(replacement.path(), &erasures)?;
     let database = replacement.put_in_place(ready, &timestamp)?;
     if unpacked.contains("signing") {
         replaced_folders.extend(move_old_keys_aside(staged, target.data, &timestamp)?);
@@ -211,6 +214,7 @@ pub fn restore(
         database,
         lost: finalized.lost,
         sessions_ended: finalized.sessions_ended,
+        erased_again: finalized.erased_again,
         is_archive: unpacked.manifest.is_some(),
         replaced_folders,
         missing,
@@ -243,11 +247,39 @@ impl Unpacked {
 struct Finalized {
     lost: LostChanges,
     sessions_ended: usize,
+    erased_again: Vec<ErasedAgain>,
     expected_keys: ExpectedKeys,
 }
 
-/// Prepares the unpacked database for its use: ends all sessions and logins in it, and records the restore.
-fn finalize(act: &Act<'_>, from: &Path, replaced: &OldDatabase<'_>) -> Result<Finalized> {
+/// Erases in the unpacked database the customers that were erased after it was made. Adds to `erasures` those that only
+/// the replaced database lists.
+fn erase_again(
+    act: &Act<'_>,
+    erasures: &mut Vec<Erasure>,
+    replaced: &OldDatabase<'_>,
+) -> Result<Vec<ErasedAgain>> {
+    if let OldDatabase::File(replaced) = replaced {
+        match privacy::erasures(replaced) {
+            Ok(known) => erasures.extend(known),
+            // A damaged database is a reason to restore, and one of an earlier version has no list: the file beside it
+            // counts then.
+            Err(error) => log::warn!(
+                "the replaced database has no readable list of erased customers ({error}): the file beside it counts"
+            ),
+        }
+    }
+    erasures.extend(privacy::erasures(act.tx)?);
+    privacy::erase_again(act, erasures)
+}
+
+/// Prepares the unpacked database for its use: ends all sessions and logins in it, records the restore, and erases
+/// customers again. Adds to `erasures` those that only one of the databases lists.
+fn finalize(
+    act: &Act<'_>,
+    from: &Path,
+    replaced: &OldDatabase<'_>,
+    erasures: &mut Vec<Erasure>,
+) -> Result<Finalized> {
     let lost = lost(newest(act.tx)?, replaced);
     if let LostChanges::Span(_, until) = &lost {
         // The trusted date must not go back: what had expired by then stays expired.
@@ -261,6 +293,7 @@ fn finalize(act: &Act<'_>, from: &Path, replaced: &OldDatabase<'_>) -> Result<Fi
         before: lost.replaced(),
         after: json!({ "sessions_ended": sessions_ended }),
     })?;
+    let erased_again = erase_again(act, erasures, replaced)?;
     let expected_keys = ExpectedKeys {
         signing: signing_keys::published(act.tx, act.now)?,
         authority: signing_keys::trusted_authority(act.tx)?,
@@ -268,6 +301,7 @@ fn finalize(act: &Act<'_>, from: &Path, replaced: &OldDatabase<'_>) -> Result<Fi
     Ok(Finalized {
         lost,
         sessions_ended,
+        erased_again,
         expected_keys,
     })
 }

@@ -17,7 +17,8 @@ use crate::text;
 
 pub use server::Server;
 pub use settings::{
-    Config, Database, Handshake, Language, Log, LogFormat, LogLevel, Panel, Sessions, Synchronous,
+    Config, Database, Handshake, Language, Log, LogFormat, LogLevel, Panel, Privacy, Sessions,
+    Synchronous,
 };
 pub use tls::{Tls, TlsMode};
 

@@ -23,6 +23,8 @@ pub struct Config {
     pub panel: Panel,
     /// Sessions and their history.
     pub sessions: Sessions,
+    /// For how long personal data is kept.
+    pub privacy: Privacy,
     /// Handshakes with customers' sites.
     pub handshake: Handshake,
     /// Automatic backups.
@@ -136,6 +138,16 @@ pub struct Sessions {
     pub starts_burst: u32,
     /// Ended sessions per license and day that are kept individually, the others being folded; 0 for all.
     pub history_per_day: u32,
+}
+
+/// `[privacy]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Privacy {
+    /// Days after which entries of the audit log are erased; 0 for never.
+    pub audit_days: u32,
+    /// Days after which a device that was not seen again is released; 0 for never.
+    pub unseen_device_days: u32,
 }
 
 /// `[handshake]`
@@ -294,6 +306,24 @@ impl Sessions {
     }
 }
 
+impl Privacy {
+    fn check(&self) -> Result<(), Invalid> {
+        let days = |days: u32| days <= 36_500;
+        requirement::check_all(&[
+            (
+                days(self.audit_days),
+                "privacy.audit_days",
+                "must be 0..36500; 0 for never",
+            ),
+            (
+                days(self.unseen_device_days),
+                "privacy.unseen_device_days",
+                "must be 0..36500; 0 for never",
+            ),
+        ])
+    }
+}
+
 impl Default for Handshake {
     fn default() -> Self {
         Self {
@@ -406,6 +436,7 @@ impl Config {
         self.server.check()?;
         self.database.check()?;
         self.sessions.check()?;
+        self.privacy.check()?;
         self.panel.check()?;
         self.handshake.check()?;
         self.backup.check()?;

@@ -5,8 +5,10 @@ use serde_json::json;
 
 use super::CustomerData;
 use crate::audit::{Act, Actor};
+use crate::backups::BackupDir;
 use crate::console::{Console, Extent, Table};
 use crate::error::Result;
+use crate::privacy;
 
 /// How many customers `customer list` prints at most.
 const LIST_MAX: u32 = 10_000;
@@ -22,6 +24,10 @@ pub enum Command {
         #[arg(long, default_value = "")]
         search: String,
     },
+    /// Write all that the database holds of a customer as JSON
+    Export(privacy::cli::Export),
+    /// Erase a customer for ever: name, e-mail, notes, devices, addresses
+    Erase(privacy::cli::Erase),
 }
 
 /// Arguments of `customer add`.
@@ -40,14 +46,16 @@ pub struct Add {
     note: String,
 }
 
-/// Runs `command`.
+/// Runs `command`; `backups` is the folder of the backups.
 ///
 /// # Errors
 /// The errors of the operations.
-pub fn run(console: &Console, command: Command) -> Result<()> {
+pub fn run(console: &Console, backups: &BackupDir, command: Command) -> Result<()> {
     match command {
         Command::Add(new) => add(console, new),
         Command::List { search } => list(console, &search),
+        Command::Export(export) => privacy::cli::export(console, &export),
+        Command::Erase(erase) => privacy::cli::erase(console, backups, &erase),
     }
 }
 

@@ -47,6 +47,9 @@ pub struct Customer {
     /// When the customer was added.
     #[serde(skip)]
     pub created_at: UnixMs,
+    /// When name, email, company and note were erased for ever; `None` if they were not.
+    #[serde(skip)]
+    pub erased_at: Option<UnixMs>,
 }
 
 /// Adds a customer.
@@ -99,9 +102,10 @@ pub fn page(
 /// Changes a customer. `seen` is the [`Customer::revision`] that the edit is based on.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Invalid`], and `changed_meanwhile` if the customer has been changed since.
+/// [`Error::NotFound`], [`Error::Invalid`], `changed_meanwhile` if the customer has been changed since, and
+/// `customer_erased`.
 pub fn edit(act: &Act<'_>, id: CustomerId, new: &CustomerData, seen: &Revision) -> Result<()> {
-    let old = get(act.tx, id)?;
+    let old = not_erased(act.tx, id)?;
     seen.check(&old.revision())?;
     let new = &new.normalized();
     rules::check(new)?;
@@ -152,6 +156,18 @@ pub fn count(reader: &Reader<'_>) -> Result<u32> {
 /// [`Error::NotFound`] if there is none.
 pub fn get(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
     store::by_id(reader, id)?.ok_or_else(|| Error::not_found(Resource::Customer, id))
+}
+
+/// The customer with this id, unless erased: nothing is sold to an erased one, or changed.
+///
+/// # Errors
+/// [`Error::NotFound`], and `customer_erased`.
+pub fn not_erased(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
+    let customer = get(reader, id)?;
+    match customer.erased_at {
+        None => Ok(customer),
+        Some(_) => Err(Refused::new(RefusalKind::Conflict, "customer_erased").into()),
+    }
 }
 
 impl CustomerData {
@@ -226,9 +242,9 @@ pub fn latest(reader: &Reader<'_>, limit: u32) -> Result<Vec<Customer>> {
 /// The customer with this id, if it can be removed.
 ///
 /// # Errors
-/// [`Error::NotFound`], and `customer_has_licenses`.
+/// [`Error::NotFound`], `customer_has_licenses`, and `customer_erased`: the row of an erased one stays.
 pub fn removable(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
-    let customer = get(reader, id)?;
+    let customer = not_erased(reader, id)?;
     if customer.licenses > 0 {
         let refused = Refused::new(RefusalKind::Conflict, "customer_has_licenses");
         return Err(refused.with("licenses", customer.licenses).into());
@@ -239,7 +255,7 @@ pub fn removable(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
 /// Removes a customer without licenses.
 ///
 /// # Errors
-/// [`Error::NotFound`], and `customer_has_licenses`.
+/// As [`removable`].
 pub fn remove(act: &Act<'_>, id: CustomerId) -> Result<()> {
     let old = removable(act.tx, id)?;
     store::remove(act.tx, id)?;

@@ -85,5 +85,6 @@ fn customer(row: &Row<'_>) -> rusqlite::Result<Customer> {
         note: row.get("note")?,
         licenses: row.get("licenses")?,
         created_at: row.get("created_at_ms")?,
+        erased_at: row.get("erased_at_ms")?,
     })
 }

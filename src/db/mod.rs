@@ -25,6 +25,7 @@ mod schema;
 mod sql;
 mod types;
 mod users;
+mod vacuum;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ pub use rescue::Rescued;
 pub use restore::{OldDatabase, PreparedCopy, Restore, Restored, max_restore_size};
 pub use schema::SCHEMA;
 pub use types::unknown_value;
+pub use vacuum::Vacuumed;
 
 use crate::clock::{Boot, UnixMs};
 use crate::error::{Doing, Error, Result};
@@ -366,6 +368,16 @@ impl Db {
         let made = copy::make_copy(&conn, &folders, read);
         conn.execute_batch("pragma query_only = on")?;
         made
+    }
+
+    /// Rewrites the database and empties its WAL, so that nothing of what was deleted is left in them. Other writes wait
+    /// meanwhile, those of a running server too.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the disk is full or another program writes; [`Error::State`] if another program reads
+    /// the WAL.
+    pub fn vacuum(&self) -> Result<Vacuumed> {
+        vacuum::vacuum(&self.path)
     }
 
     /// Finishes the queued writes, checkpoints, and ends the writer thread. Waits at most `patience`, since

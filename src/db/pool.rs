@@ -1,17 +1,21 @@
 //! How connections are opened, for writing and for reading.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, ffi};
 
 use super::disk;
 use super::files::beside;
 use super::location::DatabaseFiles;
 use super::options::Synchronous;
+use super::types::unknown_value;
+use crate::digest;
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
 use crate::text;
@@ -194,7 +198,8 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 
 /// Registers the SQL functions of a connection: `folded(text)`, text as searches compare it (SQLite's own `lower`
 /// knows only ASCII and would not find "Käthe" by "KÄTHE"); `composed(text)`, text as it is stored; `slug_of(name)`, a
-/// short name for addresses; and `spellings(domain)`, a host name in ASCII and in its own script.
+/// short name for addresses; `spellings(domain)`, a host name in ASCII and in its own script; and `digest_of(prefix,
+/// field, …)`, the SHA-256 of [`digest::of_fields`].
 pub fn register_functions(conn: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
@@ -208,16 +213,31 @@ pub fn register_functions(conn: &Connection) -> rusqlite::Result<()> {
     conn.create_scalar_function("slug_of", 1, flags, |given| {
         Ok(text::slug_of(given.get_raw(0).as_str()?))
     })?;
+    conn.create_scalar_function("digest_of", -1, flags, |given| {
+        let fields = (1..given.len()).map(|at| field_bytes(given.get_raw(at)));
+        let fields = fields.collect::<rusqlite::Result<Vec<_>>>()?;
+        let fields: Vec<&[u8]> = fields.iter().map(AsRef::as_ref).collect();
+        Ok(digest::of_fields(given.get_raw(0).as_blob()?, &fields).to_vec())
+    })?;
     conn.create_scalar_function("spellings", 1, flags, |given| {
         Ok(Domain::from_stored(given.get_raw(0).as_str()?).spellings())
     })
+}
+
+/// A value as `digest_of` reads it: text and blobs as they are, an integer in decimal digits.
+fn field_bytes(value: ValueRef<'_>) -> rusqlite::Result<Cow<'_, [u8]>> {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Ok(bytes.into()),
+        ValueRef::Integer(number) => Ok(number.to_string().into_bytes().into()),
+        ValueRef::Null | ValueRef::Real(_) => Err(unknown_value("field of a digest")),
+    }
 }
 
 fn verify_pragmas(conn: &Connection, wanted: &[&[(&str, &str)]]) -> Result<()> {
     for (name, value) in wanted.iter().copied().flatten() {
         let found = conn.query_row(&format!("pragma {name}"), [], |row| {
             Ok(match row.get_ref(0)? {
-                rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                ValueRef::Integer(number) => number.to_string(),
                 other => other.as_str()?.to_owned(),
             })
         })?;

@@ -25,9 +25,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0011_running_sessions.sql"),
     include_str!("../../sql/migrations/0012_products.sql"),
     include_str!("../../sql/migrations/0013_trials.sql"),
+    include_str!("../../sql/migrations/0014_privacy.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 13;
+pub const SCHEMA: u32 = 14;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

@@ -11,6 +11,7 @@ use crate::clock::UnixMs;
 use crate::logging::counted;
 use crate::logins;
 use crate::overview;
+use crate::privacy::{self, Retention};
 use crate::session_history::{self, Foldable};
 use crate::sessions;
 
@@ -90,13 +91,14 @@ async fn fold(app: &App, kept: u32, since: UnixMs) -> UnixMs {
     until.minus(FOLD_OVERLAP)
 }
 
-/// Removes old history and expired logins.
+/// Removes old history, what the settings keep for a time only, and expired logins.
 pub(super) async fn purge(app: &App, mut ticks: Interval) {
     // Skip the immediate tick: a date that is wrong at the start must not delete history.
     ticks.tick().await;
     loop {
         ticks.tick().await;
         purge_history(app).await;
+        delete_expired(app).await;
         purge_logins(app).await;
     }
 }
@@ -110,6 +112,28 @@ async fn purge_history(app: &App) {
             log::info!("removed {rows} from the history");
         }
         Err(error) => log_failure("purge the history", Err(error)),
+    }
+}
+
+async fn delete_expired(app: &App) {
+    let settings = &app.settings.privacy;
+    let span = |days: u32| (days > 0).then(|| DAY * days);
+    let retention = Retention {
+        audit: span(settings.audit_days),
+        unseen_devices: span(settings.unseen_device_days),
+    };
+    match privacy::delete_expired(&app.db, retention, app.clock.now().wall).await {
+        Ok(deleted) => {
+            if deleted.devices > 0 {
+                let devices = counted(deleted.devices, "device", "devices");
+                log::info!("released {devices} not seen for a long time");
+            }
+            if deleted.audit_entries > 0 {
+                let entries = counted(deleted.audit_entries, "old entry", "old entries");
+                log::info!("erased {entries} of the audit log");
+            }
+        }
+        Err(error) => log_failure("delete what is no longer kept", Err(error)),
     }
 }
 

@@ -206,8 +206,8 @@ pub fn edit_unchanged(
 /// Changes the terms of a license.
 ///
 /// # Errors
-/// [`Error::NotFound`] for the license, its new plan or customer, [`Error::Invalid`], and `slots_taken` if more devices
-/// hold a slot than the new limit allows.
+/// [`Error::NotFound`] for the license, its new plan or customer, [`Error::Invalid`], `customer_erased`, and `slots_taken`
+/// if more devices hold a slot than the new limit allows.
 pub fn edit(act: &Act<'_>, id: LicenseId, terms: &EditedTerms) -> Result<License> {
     let LicenseRow {
         license: old,
@@ -221,7 +221,8 @@ pub fn edit(act: &Act<'_>, id: LicenseId, terms: &EditedTerms) -> Result<License
         return Err(Error::not_found(Resource::Plan, code));
     }
     if let Some(customer) = terms.customer.as_deref().filter(|text| !text.is_empty()) {
-        new.customer_id = Some(customers::find(act.tx, customer)?);
+        let id = customers::find(act.tx, customer)?;
+        new.customer_id = Some(customers::not_erased(act.tx, id)?.id);
     }
     rules::check_edited(&new)?;
     if new.device_limit < taken {

@@ -35,8 +35,11 @@ impl Buyer {
     fn resolve(&self, act: &Act<'_>) -> Result<CustomerId> {
         match self {
             Self::New(data) => Ok(customers::add(act, data)?.id),
-            Self::Known(id) => Ok(customers::get(act.tx, *id)?.id),
-            Self::Named(text) => customers::find(act.tx, text),
+            Self::Known(id) => Ok(customers::not_erased(act.tx, *id)?.id),
+            Self::Named(text) => {
+                let id = customers::find(act.tx, text)?;
+                Ok(customers::not_erased(act.tx, id)?.id)
+            }
         }
     }
 }
@@ -45,7 +48,7 @@ impl Buyer {
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::error::Error::Invalid) for a field of the order or of a new customer, `product_archived`,
-/// and the errors of [`customers::get`] and [`customers::find`]; nothing is changed then.
+/// and the errors of [`customers::not_erased`] and [`customers::find`]; nothing is changed then.
 pub fn sell(act: &Act<'_>, buyer: &Buyer, order: &Order) -> Result<Vec<License>> {
     let customer_id = buyer.resolve(act)?;
     issue::issue(act, customer_id, order)

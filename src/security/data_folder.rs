@@ -15,7 +15,16 @@ use crate::error::{Doing, Error, Result};
 /// Folders in it that hold secrets: every file in them is checked.
 const SECRET_FOLDERS: [&str; 2] = ["tls", "signing"];
 /// Suffixes of the files that this program creates beside the database.
-const OWN_SUFFIXES: [&str; 6] = ["", ".lock", ".users", ".probe", ".new", ".restored"];
+const OWN_SUFFIXES: [&str; 8] = [
+    "",
+    ".lock",
+    ".users",
+    ".probe",
+    ".new",
+    ".restored",
+    ".erased",
+    ".erased.new",
+];
 /// Suffixes that SQLite, or a copy under construction, appends to each of those.
 const SQLITE_SUFFIXES: [&str; 4] = ["-wal", "-shm", "-journal", ".part"];
 /// Infixes of files that a restore or a migration has replaced: name, infix, number.

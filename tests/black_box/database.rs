@@ -509,6 +509,15 @@ pub fn mend_table(server: &Server, table: &str) {
 
 // --- Handshakes
 
+/// Adds a handshake for a domain to the log, and its source to the known ones.
+pub fn add_handshake(server: &Server, domain: &str, source: &str) {
+    let log = format!(
+        "insert into handshakes values (null, 1, '{domain}', '{source}', 'license', 'delivered', '');"
+    );
+    let known = format!("insert into known_sources values ('{domain}', '{source}', 1)");
+    change(server, &(log + &known));
+}
+
 /// An entry of the handshake log.
 #[derive(Debug)]
 pub struct Handshake {

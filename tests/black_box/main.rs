@@ -124,6 +124,13 @@ mod plans {
     mod commands;
     mod panel;
 }
+mod privacy {
+    mod erase;
+    mod export;
+    mod panel;
+    pub mod person;
+    mod restored;
+}
 mod products {
     mod apart;
     mod archived;

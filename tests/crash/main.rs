@@ -17,6 +17,7 @@ mod support;
 
 mod ack_log;
 mod disk;
+mod erasure;
 mod history;
 #[path = "../support/linear.rs"]
 #[expect(

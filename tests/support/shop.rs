@@ -17,6 +17,9 @@ const PLAN: &str = "pro";
 /// The only feature flag.
 const FLAG: &str = "exporter";
 
+/// The customer that a test may erase.
+const TO_BE_ERASED: i64 = 3;
+
 /// The name of an administrator that tests may change and remove.
 pub const ADMIN: &str = "eve";
 
@@ -162,6 +165,7 @@ impl Shop {
                 ("customers", "<id>") if route.ends_with("/remove") => {
                     self.customer_without_license.to_string()
                 }
+                ("customers", "<id>") if route.ends_with("/erase") => TO_BE_ERASED.to_string(),
                 ("customers", "<id>") => self.customer.to_string(),
                 ("admins", "<id>") => self.admin.to_string(),
                 ("backups", "<name>") => self.backup.clone(),

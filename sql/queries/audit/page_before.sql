@@ -2,7 +2,7 @@
 -- :audit_id integer, :actor text, :action_from text, :action_to text, :subject text, :since_ms integer (Unix ms),
 -- :limit integer
 -- scan ok: by the primary key, up to the limit
-select audit_id, at_ms, actor, source, action, subject, before, after
+select audit_id, at_ms, actor, source, action, subject, before, after, erased_at_ms
 from audit_log
 where audit_id < :audit_id
   and (:actor is null or actor = :actor)

@@ -3,7 +3,7 @@
 -- :search text (empty: all), :after_name text, :after_id integer (last row of the page before; null: first page),
 -- :limit integer
 -- scan ok: a substring search reads all rows; a shop has a few thousand customers
-select c.customer_id, c.name, c.email, c.company, c.note, c.created_at_ms,
+select c.customer_id, c.name, c.email, c.company, c.note, c.created_at_ms, c.erased_at_ms,
        (select count(*) from licenses l where l.customer_id = c.customer_id) as licenses
 from customers c
 where (:search = ''

@@ -1,9 +1,15 @@
 //! The page of one customer.
 
+use std::path::PathBuf;
+
+use rocket::tokio::task::spawn_blocking;
 use rocket::{Route, get, routes};
 use serde_json::{Value, json};
 
+use crate::admins::Role;
 use crate::app::App;
+use crate::clock::UnixMs;
+use crate::error::{Doing, Result};
 use crate::id::CustomerId;
 use crate::licenses;
 use crate::overview;
@@ -22,8 +28,25 @@ async fn customer(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
         .iter()
         .map(|row| licenses::panel::row_with_product(&request, row))
         .collect();
-    let values = json!({ "customer": customer, "created_at": customer.created_at, "rows": rows });
+    let copies = match customer.erased_at {
+        Some(erased_at) if request.may(Role::Owner) => copies(app, erased_at).await?,
+        _ => Vec::new(),
+    };
+    let values = json!({
+        "customer": customer,
+        "created_at": customer.created_at,
+        "erased_at": customer.erased_at,
+        "copies": copies,
+        "rows": rows,
+    });
     request.page("customers/one.html.tera", values).await
+}
+
+/// The backups and replaced databases that still hold what was erased at `erased_at`.
+async fn copies(app: &App, erased_at: UnixMs) -> Result<Vec<PathBuf>> {
+    let (backups, database) = (app.backup_dir.clone(), app.db.path().to_owned());
+    let list = spawn_blocking(move || backups.copies_until(&database, erased_at));
+    list.await.doing("list earlier copies of the database")?
 }
 
 /// The routes of this file.

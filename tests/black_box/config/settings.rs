@@ -105,6 +105,8 @@ fn the_environment_overrides_the_file_and_obeys_the_same_rules() {
         ("NOTHING__AT_ALL", "1", "NOTHING"),
         ("SERVER__PORT", "x", "LICENSE_SERVER_SERVER__PORT"),
         ("SESSIONS__HISTORY_DAYS", "0", "1..36500"),
+        ("PRIVACY__AUDIT_DAYS", "36501", "0..36500"),
+        ("PRIVACY__UNSEEN_DEVICE_DAYS", "x", "UNSEEN_DEVICE_DAYS"),
         ("TLS__MODE", "magic", "LICENSE_SERVER_TLS__MODE"),
     ] {
         let other = Server::prepare(&[(key, value)]);

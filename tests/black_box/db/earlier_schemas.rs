@@ -16,6 +16,8 @@ const RENAMED: &[(&str, &str, &str)] = &[
 ];
 /// Tables to which a later migration adds rows, after the earlier ones.
 const LONGER: &[&str] = &["rate_limits"];
+/// Columns that a later migration computes anew: the hashes of the audit log.
+const COMPUTED: &[(&str, &str)] = &[("audit_log", "hash"), ("audit_head", "hash")];
 /// Lines of `check` that depend on the machine or on the age of the fixture.
 const VARYING: &[&str] = &["clock", "disk space", "backup"];
 
@@ -93,6 +95,9 @@ fn expect_migrated(mut server: Server, known: &Known) {
         assert!(new_rows.len() >= old_rows.len(), "{table}");
         for (old, new) in old_rows.iter().zip(new_rows) {
             for (column, value) in old {
+                if COMPUTED.contains(&(table.as_str(), column.as_str())) {
+                    continue;
+                }
                 let renamed = RENAMED
                     .iter()
                     .find(|(renamed, earlier, _)| renamed == table && earlier == column);
@@ -145,5 +150,46 @@ fn a_database_of_every_earlier_schema_keeps_everything_when_it_is_migrated() {
         let statements = migrations_with_rows(schema);
         database::create(&server.database(), schema, &statements);
         expect_migrated(server, &OF_ROWS);
+    }
+}
+
+#[test]
+fn an_audit_entry_that_was_altered_before_the_migration_is_still_reported_after_it() {
+    let audit_finding = |server: &Server| {
+        let output = String::from_utf8(server.cli(&["check"]).stdout).unwrap();
+        let mut lines = output.lines().map(str::to_owned);
+        lines.find(|line| line.contains("audit log")).unwrap()
+    };
+    for schema in 1..SCHEMA {
+        for (change, found) in [
+            (
+                "update audit_log set actor = 'eve' where audit_id = 1",
+                "entry 1 was altered",
+            ),
+            (
+                "update audit_log set after = '{}' where audit_id = 2",
+                "entry 2 was altered",
+            ),
+            (
+                "update audit_log set hash = zeroblob(32) where audit_id = 1",
+                "entry 1 was altered",
+            ),
+            (
+                "update audit_head set hash = zeroblob(32)",
+                "entry 3 was altered",
+            ),
+            ("update audit_head set audit_id = 3", "entry 3 was altered"),
+        ] {
+            let server = prepare();
+            let mut statements = migrations_with_rows(schema);
+            statements.push(change.to_owned());
+            database::create(&server.database(), schema, &statements);
+            server.json(&["customer", "list"]);
+            let finding = audit_finding(&server);
+            assert!(
+                finding.contains(found),
+                "{change} in schema {schema}: {finding}"
+            );
+        }
     }
 }

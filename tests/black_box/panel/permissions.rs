@@ -136,6 +136,7 @@ pub const ROWS: &[Row] = &[
     ("GET /customers", Support, &[]),
     ("GET /customers/new", Admin, &[]),
     ("POST /customers/new", Admin, &[("name", "Karl")]),
+    ("GET /customers/<id>/export", Admin, &[]),
     ("GET /customers/<id>/edit", Admin, &[]),
     ("POST /customers/<id>/edit", Admin, &[("name", "Karla")]),
     ("GET /customers/<id>", Support, &[]),
@@ -276,6 +277,12 @@ pub const ROWS: &[Row] = &[
         "POST /products/<slug>/archive",
         Admin,
         &[("typed", "second")],
+    ),
+    ("GET /customers/<id>/erase", Owner, &[]),
+    (
+        "POST /customers/<id>/erase",
+        Owner,
+        &[("typed", "Zuse Apparatebau")],
     ),
     ("POST /logout", Support, &[]),
 ];

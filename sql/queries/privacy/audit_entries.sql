@@ -1,0 +1,31 @@
+-- The audit entries about a customer; about the licenses, their devices, domains and dry runs; about licenses that belonged
+-- to the customer, or were issued together, so that the subject is a range; and about sessions that an administrator ended,
+-- whose subject is the session. Erased entries say nothing any more. An earlier customer may have had the same id.
+-- :customer_id integer, :since_ms integer (Unix ms): when the customer was added
+-- scan ok: for one person, a second for a million entries
+select audit_id, at_ms, actor, source, action, subject, before, after
+from audit_log
+where erased_at_ms is null and audit_id in (
+    select a.audit_id from audit_log a
+    where a.subject = cast(:customer_id as text) and a.action between 'customers.' and 'customers/'
+      and a.at_ms >= :since_ms
+    union
+    select a.audit_id
+    from licenses l
+    cross join audit_log a on a.subject = cast(l.license_id as text)
+    where l.customer_id = :customer_id
+      and (a.action between 'licenses.' and 'licenses/' or a.action between 'devices.' and 'devices/'
+           or a.action between 'handshake.' and 'handshake/' or a.action between 'integrate.' and 'integrate/'
+           or a.action between 'domains.' and 'domains/' or a.action between 'trials.' and 'trials/')
+    union
+    select a.audit_id from audit_log a
+    where a.erased_at_ms is null and a.at_ms >= :since_ms and a.action between 'licenses.' and 'licenses/'
+      and (instr(a.before, '{"customer":' || :customer_id || ',') = 1
+           or instr(a.after, '{"customer":' || :customer_id || ',') = 1)
+    union
+    select a.audit_id
+    from audit_log a
+    cross join licenses l on l.license_id = cast(substr(a.before, length('{"license":') + 1) as integer)
+    where a.action = 'sessions.terminate' and a.erased_at_ms is null and l.customer_id = :customer_id
+)
+order by audit_id;

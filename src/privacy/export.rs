@@ -1,0 +1,92 @@
+//! All that the database holds of a customer, in one document.
+
+use serde_json::{Map, Value, json};
+
+use super::erase::own_domains;
+use super::store::{self, AuditEntry};
+use crate::audit::Actor;
+use crate::clock::UnixMs;
+use crate::customers;
+use crate::db::Reader;
+use crate::error::Result;
+use crate::id::CustomerId;
+
+/// A document about a person.
+#[derive(Clone, Debug)]
+pub struct PersonalData {
+    /// The customer.
+    pub customer_id: CustomerId,
+    /// The document.
+    pub document: Value,
+}
+
+/// All that the database holds of a customer: the customer, licenses with devices, sessions and stored responses, the
+/// websites, and the audit log. Tokens, which are secrets of programs, are left out.
+///
+/// # Errors
+/// [`Error::NotFound`](crate::error::Error::NotFound) if the id is unknown.
+pub fn export(reader: &Reader<'_>, id: CustomerId, now: UnixMs) -> Result<PersonalData> {
+    let customer = customers::get(reader, id)?;
+    let mut entries = store::audit_entries(reader, id, customer.created_at)?;
+    let mut websites = Vec::new();
+    for domain in own_domains(reader, id, &entries)? {
+        entries.extend(store::audit_entries_of_domain(reader, &domain)?);
+        websites.push(json!({
+            "domain": domain,
+            "handshakes": store::handshake_rows(reader, &domain)?,
+            "addresses": store::source_rows(reader, &domain)?,
+        }));
+    }
+    entries.sort_by_key(|entry| entry.id);
+    entries.dedup_by_key(|entry| entry.id);
+    let document = json!({
+        "exported_at": now.rfc3339(),
+        "customer": store::customer_row(reader, id)?,
+        "licenses": licenses(reader, id)?,
+        "websites": websites,
+        "audit_log": entries.iter().map(entry_json).collect::<Vec<_>>(),
+    });
+    Ok(PersonalData {
+        customer_id: id,
+        document,
+    })
+}
+
+/// The licenses, each with its devices, sessions and stored responses.
+fn licenses(reader: &Reader<'_>, id: CustomerId) -> Result<Vec<Value>> {
+    let licenses = store::license_rows(reader, id)?.into_iter();
+    let with_rows = licenses.map(|(id, mut license)| {
+        let rows = [
+            ("devices", store::device_rows(reader, id)?),
+            ("sessions", store::running_session_rows(reader, id)?),
+            ("history", store::ended_session_rows(reader, id)?),
+            ("stored_responses", store::stored_response_rows(reader, id)?),
+        ];
+        license.extend(rows.map(|(name, rows)| (name.to_owned(), Value::Array(rows))));
+        Ok(Value::Object(license))
+    });
+    with_rows.collect()
+}
+
+/// An audit entry. The address of an administrator is not the customer's.
+fn entry_json(entry: &AuditEntry) -> Value {
+    let mut members = Map::new();
+    let values =
+        |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|_| Value::from(text));
+    members.extend(
+        [
+            ("at", entry.at.rfc3339().into()),
+            ("action", entry.action.as_str().into()),
+            ("actor", entry.actor.as_str().into()),
+            ("subject", entry.subject.as_str().into()),
+            ("before", values(&entry.before)),
+            ("after", values(&entry.after)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
+    let is_site = entry.actor.starts_with(&format!("{} ", Actor::SITE));
+    if is_site || entry.actor == Actor::SERVER {
+        members.insert("source".to_owned(), entry.source.as_str().into());
+    }
+    Value::Object(members)
+}

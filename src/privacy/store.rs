@@ -1,0 +1,236 @@
+//! The SQL calls for all that belongs to a person, whatever module owns the table.
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Row, named_params};
+use serde_json::{Map, Value};
+
+use super::{Erasure, LicensePolicy};
+use crate::clock::UnixMs;
+use crate::db::{Reader, Tx, unknown_value};
+use crate::error::Result;
+use crate::id::{CustomerId, DeviceId, LicenseId};
+use crate::licenses::LicenseKey;
+use crate::sql;
+
+/// An entry of the audit log that is not erased.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct AuditEntry {
+    pub(super) id: i64,
+    pub(super) at: UnixMs,
+    pub(super) actor: String,
+    pub(super) source: String,
+    pub(super) action: String,
+    pub(super) subject: String,
+    pub(super) before: String,
+    pub(super) after: String,
+}
+
+pub(super) fn license_ids(reader: &Reader<'_>, id: CustomerId) -> Result<Vec<LicenseId>> {
+    let params = named_params! { ":customer_id": id };
+    reader.list(sql!("privacy/license_ids"), params, |row| row.get(0))
+}
+
+/// The domains to which licenses of the customer are bound or are being transferred.
+pub(super) fn domains(reader: &Reader<'_>, id: CustomerId) -> Result<Vec<String>> {
+    let params = named_params! { ":customer_id": id };
+    reader.list(sql!("privacy/domains"), params, |row| row.get(0))
+}
+
+/// Whether a license of another customer is bound to the domain, or is being transferred to it.
+pub(super) fn is_bound_to_another(
+    reader: &Reader<'_>,
+    domain: &str,
+    id: CustomerId,
+) -> Result<bool> {
+    let params = named_params! { ":domain": domain, ":customer_id": id };
+    reader.one(sql!("privacy/is_bound_to_another"), params, |row| {
+        row.get(0)
+    })
+}
+
+/// The audit entries about a customer who was added at `since`, about their licenses, and about devices, domains and
+/// sessions of these.
+pub(super) fn audit_entries(
+    reader: &Reader<'_>,
+    id: CustomerId,
+    since: UnixMs,
+) -> Result<Vec<AuditEntry>> {
+    let params = named_params! { ":customer_id": id, ":since_ms": since };
+    reader.list(sql!("privacy/audit_entries"), params, audit_entry)
+}
+
+/// The audit entries about a domain itself.
+pub(super) fn audit_entries_of_domain(
+    reader: &Reader<'_>,
+    domain: &str,
+) -> Result<Vec<AuditEntry>> {
+    let params = named_params! { ":domain": domain };
+    reader.list(sql!("privacy/audit_entries_of_domain"), params, audit_entry)
+}
+
+/// Deletes the handshakes of a domain, and the addresses that completed one.
+pub(super) fn forget_domain(tx: &Tx<'_>, domain: &str) -> Result<()> {
+    let params = named_params! { ":domain": domain };
+    tx.run(sql!("privacy/delete_handshakes"), params)?;
+    let params = named_params! { ":domain": domain };
+    tx.run(sql!("privacy/delete_sources"), params).map(drop)
+}
+
+/// Removes what names the person from the rows of the customer, the licenses, and their stored responses and history.
+/// Returns how many rows of the history were cleared.
+pub(super) fn clear(tx: &Tx<'_>, erasure: &Erasure) -> Result<usize> {
+    let id = erasure.customer_id;
+    let params = named_params! { ":customer_id": id };
+    tx.run(sql!("privacy/delete_answers"), params)?;
+    let params = named_params! { ":customer_id": id };
+    tx.run(sql!("privacy/clear_licenses"), params)?;
+    if erasure.licenses == LicensePolicy::Revoke {
+        let params = named_params! { ":customer_id": id };
+        tx.run(sql!("privacy/clear_domains"), params)?;
+    }
+    let params = named_params! { ":customer_id": id };
+    let sessions = tx.run(sql!("privacy/clear_history"), params)?;
+    let params = named_params! {
+        ":customer_id": id, ":name": format!("erased customer {id}"), ":erased_at_ms": erasure.erased_at,
+    };
+    tx.run(sql!("privacy/clear_customer"), params)?;
+    Ok(sessions)
+}
+
+/// Whether this customer is in the database and not erased there.
+pub(super) fn must_be_erased(reader: &Reader<'_>, erasure: &Erasure) -> Result<bool> {
+    let params = named_params! {
+        ":customer_id": erasure.customer_id, ":created_at_ms": erasure.created_at,
+    };
+    reader.one(sql!("privacy/must_be_erased"), params, |row| row.get(0))
+}
+
+pub(super) fn insert_erasure(tx: &Tx<'_>, erasure: &Erasure) -> Result<()> {
+    let params = named_params! {
+        ":customer_id": erasure.customer_id,
+        ":created_at_ms": erasure.created_at,
+        ":erased_at_ms": erasure.erased_at,
+        ":licenses": erasure.licenses.as_str(),
+    };
+    tx.run(sql!("privacy/insert_erasure"), params).map(drop)
+}
+
+/// Every erasure, by customer.
+pub(super) fn erasures(reader: &Reader<'_>) -> Result<Vec<Erasure>> {
+    reader.list(sql!("privacy/erasures"), [], |row| {
+        let licenses = LicensePolicy::parse(row.get_ref("licenses")?.as_str()?);
+        Ok(Erasure {
+            customer_id: row.get("customer_id")?,
+            created_at: row.get("created_at_ms")?,
+            erased_at: row.get("erased_at_ms")?,
+            licenses: licenses.ok_or_else(|| unknown_value("license policy"))?,
+        })
+    })
+}
+
+/// Devices that were last seen before `before` and have no session, at most `limit`.
+pub(super) fn unseen_devices(
+    reader: &Reader<'_>,
+    before: UnixMs,
+    limit: u32,
+) -> Result<Vec<DeviceId>> {
+    let params = named_params! { ":before_ms": before, ":limit": limit };
+    reader.list(sql!("privacy/unseen_devices"), params, |row| row.get(0))
+}
+
+/// The row of the customer.
+pub(super) fn customer_row(reader: &Reader<'_>, id: CustomerId) -> Result<Value> {
+    let params = named_params! { ":customer_id": id };
+    reader.one(sql!("privacy/export_customer"), params, object)
+}
+
+/// The licenses of the customer, with their ids.
+pub(super) fn license_rows(
+    reader: &Reader<'_>,
+    id: CustomerId,
+) -> Result<Vec<(LicenseId, Map<String, Value>)>> {
+    let params = named_params! { ":customer_id": id };
+    reader.list(sql!("privacy/export_licenses"), params, |row| {
+        Ok((row.get("license_id")?, members(row)?))
+    })
+}
+
+pub(super) fn device_rows(reader: &Reader<'_>, id: LicenseId) -> Result<Vec<Value>> {
+    let params = named_params! { ":license_id": id };
+    reader.list(sql!("privacy/export_devices"), params, object)
+}
+
+pub(super) fn running_session_rows(reader: &Reader<'_>, id: LicenseId) -> Result<Vec<Value>> {
+    let params = named_params! { ":license_id": id };
+    reader.list(sql!("privacy/export_sessions"), params, object)
+}
+
+pub(super) fn ended_session_rows(reader: &Reader<'_>, id: LicenseId) -> Result<Vec<Value>> {
+    let params = named_params! { ":license_id": id };
+    reader.list(sql!("privacy/export_history"), params, object)
+}
+
+pub(super) fn stored_response_rows(reader: &Reader<'_>, id: LicenseId) -> Result<Vec<Value>> {
+    let params = named_params! { ":license_id": id };
+    reader.list(sql!("privacy/export_answers"), params, object)
+}
+
+pub(super) fn handshake_rows(reader: &Reader<'_>, domain: &str) -> Result<Vec<Value>> {
+    let params = named_params! { ":domain": domain };
+    reader.list(sql!("privacy/export_handshakes"), params, object)
+}
+
+pub(super) fn source_rows(reader: &Reader<'_>, domain: &str) -> Result<Vec<Value>> {
+    let params = named_params! { ":domain": domain };
+    reader.list(sql!("privacy/export_sources"), params, object)
+}
+
+fn audit_entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
+    Ok(AuditEntry {
+        id: row.get("audit_id")?,
+        at: row.get("at_ms")?,
+        actor: row.get("actor")?,
+        source: row.get("source")?,
+        action: row.get("action")?,
+        subject: row.get("subject")?,
+        before: row.get("before")?,
+        after: row.get("after")?,
+    })
+}
+
+/// A row as JSON, by its columns.
+fn object(row: &Row<'_>) -> rusqlite::Result<Value> {
+    members(row).map(Value::Object)
+}
+
+fn members(row: &Row<'_>) -> rusqlite::Result<Map<String, Value>> {
+    let columns = row.as_ref().column_names();
+    let mut members = Map::new();
+    for (at, column) in columns.into_iter().enumerate() {
+        let (name, value) = member(column, row.get_ref(at)?)?;
+        members.insert(name.to_owned(), value);
+    }
+    Ok(members)
+}
+
+/// A moment as RFC 3339, a key in its groups, a list of words as a list; all else as it is.
+fn member<'c>(column: &'c str, value: ValueRef<'_>) -> rusqlite::Result<(&'c str, Value)> {
+    let moment = column.strip_suffix("_ms");
+    Ok(match (moment, value) {
+        (_, ValueRef::Null) => (moment.unwrap_or(column), Value::Null),
+        (Some(name), ValueRef::Integer(at)) => (name, UnixMs(at).rfc3339().into()),
+        (None, ValueRef::Integer(number)) => (column, number.into()),
+        (_, text) => {
+            let text = text.as_str()?;
+            let value: Value = match column {
+                "license_key" => LicenseKey::from_stored(text)
+                    .ok_or_else(|| unknown_value("license key"))?
+                    .formatted()
+                    .into(),
+                "features" => text.split_whitespace().map(Value::from).collect(),
+                _ => Value::from(text),
+            };
+            (column, value)
+        }
+    })
+}

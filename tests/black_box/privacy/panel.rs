@@ -1,0 +1,88 @@
+//! Export and erasure in the panel, and what the audit log shows of erased entries.
+
+use serde_json::Value;
+
+use super::person::{NAME, WORDS, shop};
+use crate::database;
+use crate::inspect::running;
+
+#[test]
+fn the_page_of_a_customer_downloads_the_data() {
+    let (server, _) = shop();
+    let mut panel = server.logged_in_browser("admin");
+    let page = panel.get("/customers/1").text;
+    assert!(
+        page.contains("/customers/1/export") && !page.contains("/customers/1/erase"),
+        "{page}"
+    );
+    let file = panel.get("/customers/1/export");
+    let name = file.header("content-disposition").unwrap();
+    assert!(
+        name.contains("attachment; filename=\"customer-1-"),
+        "{name}"
+    );
+    let document: Value = serde_json::from_str(&file.text).unwrap();
+    assert_eq!(document["customer"]["name"], NAME);
+    for word in WORDS {
+        assert!(file.text.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn an_owner_erases_a_customer_by_typing_the_name() {
+    let (server, person) = shop();
+    let mut panel = server.logged_in_browser("owner");
+    assert_eq!(panel.post("/backups", &[]).status, 303);
+    let page = panel.get("/customers/1").text;
+    assert!(page.contains("/customers/1/erase"), "{page}");
+    let asked = panel.get("/customers/1/erase").text;
+    for part in [
+        "Erase all data of Quendoline Zzyzx",
+        "3 licenses are revoked",
+        "data-match",
+    ] {
+        assert!(asked.contains(part), "{part}: {asked}");
+    }
+    let wrong = panel.post("/customers/1/erase", &[("typed", "Quendoline")]);
+    assert_eq!(wrong.status, 422, "{wrong:?}");
+    assert!(wrong.text.contains("This is not the name of the customer."));
+    assert!(database::audited(&server, "customers.erase").is_empty());
+    let erased = panel.post("/customers/1/erase", &[("typed", NAME)]);
+    assert_eq!(erased.status, 303, "{erased:?}");
+    let page = panel.get("/customers/1?done=erased").text;
+    for part in [
+        "erased customer 1",
+        "Customer erased.",
+        "license-server vacuum",
+        "backups/license-server-",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    for part in [
+        "/customers/1/erase",
+        "/customers/1/edit",
+        "licenses/new?customer=1",
+    ] {
+        assert!(!page.contains(part), "{part}: {page}");
+    }
+    assert_eq!(panel.get("/customers/1/erase").status, 409);
+    let sessions = running(&server);
+    assert_eq!(sessions.len(), 1, "{sessions:?}");
+    assert_eq!(sessions[0]["license_key"], person.other_key.as_str());
+    let list = std::fs::read_to_string(server.path("data/license-server.sqlite3.erased")).unwrap();
+    assert_eq!(list.lines().count(), 1, "{list}");
+    let audit = panel.get("/audit").text;
+    assert!(
+        audit.contains("<em>erased</em>") && audit.contains("Erased on"),
+        "{audit}"
+    );
+    assert!(audit.contains("Customer erased"), "{audit}");
+    let table = panel.get("/audit.csv").text;
+    assert!(table.contains("\"after\",\"erased\""), "{table}");
+    let first = table.lines().last().unwrap();
+    assert!(
+        first.starts_with("\"1\",") && first.contains("customers.add"),
+        "{first}"
+    );
+    assert!(first.contains("\"\",\"\",\"\",\"20"), "{first}");
+}
