@@ -148,14 +148,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     ("domains", &["audit", "licenses"]),
     (
         "handshake",
-        &[
-            "audit",
-            "products",
-            "product_state",
-            "domains",
-            "licenses",
-            "releases",
-        ],
+        &["audit", "products", "domains", "licenses", "releases"],
     ),
     (
         "integrate",

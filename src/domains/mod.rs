@@ -192,9 +192,15 @@ pub fn change(
     Ok(new)
 }
 
-/// The products of the usable licenses that are bound to `domain`, the product of the oldest license first.
-pub fn products(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<Vec<ProductId>> {
-    store::products(reader, domain, now)
+/// The product with this slug, or else that of the oldest license, among the products in use of the usable licenses that
+/// are bound to `domain`.
+pub fn product(
+    reader: &Reader<'_>,
+    domain: &Domain,
+    slug: Option<&str>,
+    now: UnixMs,
+) -> Result<Option<ProductId>> {
+    store::product(reader, domain, slug, now)
 }
 
 /// Licenses with a transfer whose grace period has passed, at most 1000 of them.

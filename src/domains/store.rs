@@ -15,13 +15,14 @@ pub(super) fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Re
     reader.one(sql!("domains/is_served"), params, |row| row.get(0))
 }
 
-pub(super) fn products(
+pub(super) fn product(
     reader: &Reader<'_>,
     domain: &Domain,
+    slug: Option<&str>,
     now: UnixMs,
-) -> Result<Vec<ProductId>> {
-    let params = named_params! { ":domain": domain, ":now_ms": now };
-    reader.list(sql!("domains/products"), params, |row| row.get(0))
+) -> Result<Option<ProductId>> {
+    let params = named_params! { ":domain": domain, ":slug": slug, ":now_ms": now };
+    reader.maybe(sql!("domains/product"), params, |row| row.get(0))
 }
 
 pub(super) fn binding(reader: &Reader<'_>, id: LicenseId) -> Result<Option<DomainBinding>> {

@@ -35,8 +35,7 @@ use crate::domains::{self, DomainBinding, TransferGrace};
 use crate::error::Result;
 use crate::id::ProductId;
 use crate::licenses::{self, License, LicenseKey};
-use crate::product_state;
-use crate::products::{self, ProgramSettingsCache};
+use crate::products::ProgramSettingsCache;
 use crate::security::client_address::ClientAddress;
 use budget::{Caller, KeyDigest};
 use messages::Information;
@@ -121,7 +120,7 @@ fn check_request(
     let Some(key) = LicenseKey::parse(key) else {
         return Ok(None);
     };
-    let Some(license) = usable_license(reader, &key, now)? else {
+    let Some(license) = licenses::usable_by_key(reader, &key, now)? else {
         return Ok(None);
     };
     let binding = domains::binding_at(reader, license.id, now)?;
@@ -158,41 +157,12 @@ fn caller_by_network(
     })
 }
 
-/// The license of `key`; `None` if the key is unknown, the license is not usable now, or its product is archived.
-fn usable_license(reader: &Reader<'_>, key: &LicenseKey, now: UnixMs) -> Result<Option<License>> {
-    let license = licenses::by_key_of_any_product(reader, key)?;
-    let usable = license.filter(|license| licenses::check_usable(license, now).is_ok());
-    Ok(match usable {
-        Some(license) if product_state::is_in_use(reader, license.product)? => Some(license),
-        _ => None,
-    })
-}
-
 /// When a handshake for `domain` was last completed; `None` if never.
 pub fn last_handshake_at(reader: &Reader<'_>, domain: &Domain) -> Result<Option<UnixMs>> {
     store::last_handshake_at(reader, domain)
 }
 
 impl Handshake {
-    /// The product whose versions the site may read: the one with this slug, or that of the oldest license. `None` if
-    /// the domain has no usable license of it.
-    fn product(
-        &self,
-        reader: &Reader<'_>,
-        slug: Option<&str>,
-        now: UnixMs,
-    ) -> Result<Option<ProductId>> {
-        if self.domain_is_unbound {
-            return Ok(None);
-        }
-        let licensed = domains::products(reader, &self.domain, now)?;
-        let Some(slug) = slug else {
-            return Ok(licensed.first().copied());
-        };
-        let named = products::with_slug(reader, slug)?;
-        Ok(named.filter(|named| licensed.contains(named)))
-    }
-
     /// The site as the actor of an audit entry.
     fn actor(&self) -> Actor {
         Actor::Site {
@@ -211,7 +181,9 @@ impl SiteOperation {
             return Ok(None);
         }
         let Some(key) = self.operation.key() else {
-            let product = handshake.product(reader, self.operation.product(), now)?;
+            let product =
+                domains::product(reader, &handshake.domain, self.operation.product(), now)?;
+            let product = product.filter(|_| !handshake.domain_is_unbound);
             return Ok(product.map(Decision::Versions));
         };
         // A site on an unbound domain may only register the license whose key was in its request.
@@ -219,7 +191,7 @@ impl SiteOperation {
         if handshake.domain_is_unbound && !is_requested {
             return Ok(None);
         }
-        let Some(license) = usable_license(reader, key, now)? else {
+        let Some(license) = licenses::usable_by_key(reader, key, now)? else {
             return Ok(None);
         };
         let binding = domains::binding_at(reader, license.id, now)?;

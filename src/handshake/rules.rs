@@ -61,8 +61,7 @@ impl std::fmt::Debug for OneTimeId {
 /// The operation that a site asks for in the third message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// List the released versions of the product with this slug, or of the one that the oldest license of the domain is
-    /// for.
+    /// List the released versions of the product with this slug, or of that of the domain's oldest license.
     Versions(Option<String>),
     /// Show the state of a license.
     License(LicenseKey),
@@ -105,11 +104,7 @@ impl Operation {
     pub(super) fn product(&self) -> Option<&str> {
         match self {
             Self::Versions(slug) => slug.as_deref(),
-            Self::License(_)
-            | Self::Register(_)
-            | Self::Deregister(..)
-            | Self::Transfer(..)
-            | Self::CancelTransfer(_) => None,
+            _ => None,
         }
     }
 

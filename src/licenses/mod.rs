@@ -32,6 +32,7 @@ use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::{Error, Resource, Result};
 use crate::id::{CustomerId, LicenseId, ProductId};
+use crate::product_state;
 use crate::revision::Revision;
 
 /// Whether a license is paid for or for evaluation.
@@ -131,9 +132,18 @@ pub fn by_key(
     store::by_key(reader, product, key)
 }
 
-/// The license with this key, of any product and whatever its state: for sites, which have no API key.
-pub fn by_key_of_any_product(reader: &Reader<'_>, key: &LicenseKey) -> Result<Option<License>> {
-    store::by_key_of_any_product(reader, key)
+/// The license with this key, of any product in use, if it can be used now: for sites.
+pub fn usable_by_key(
+    reader: &Reader<'_>,
+    key: &LicenseKey,
+    now: UnixMs,
+) -> Result<Option<License>> {
+    let license = store::by_key_of_any_product(reader, key)?;
+    let license = license.filter(|license| check_usable(license, now).is_ok());
+    match license {
+        Some(license) if product_state::is_in_use(reader, license.product)? => Ok(Some(license)),
+        _ => Ok(None),
+    }
 }
 
 /// The license of a key as typed by an administrator.

@@ -90,11 +90,8 @@ pub struct Notice {
 /// The notices for these facts, most urgent first.
 pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
     let Facts { refused, .. } = facts;
-    let logins = if facts.failed_logins >= MANY_LOGINS {
-        "warn"
-    } else {
-        "info"
-    };
+    let many_logins = facts.failed_logins >= MANY_LOGINS;
+    let logins = if many_logins { "warn" } else { "info" };
     let as_count = |yes: bool| i64::from(yes);
     let shown_drift = Some(facts.drift_ms.abs()).filter(|ms| *ms > DRIFT_MS);
     let certificate_days = Some(facts.certificate_days).filter(|days| *days >= CERTIFICATE_DAYS);
@@ -118,21 +115,14 @@ pub(super) fn notices(facts: &Facts) -> Vec<Notice> {
         ("info", "only_here", as_count(facts.only_here)),
     ];
     let due = all.into_iter().filter(|(_, _, n)| *n > 0);
-    due.flat_map(|(tone, name, n)| {
-        let notice = Notice {
-            tone,
-            name,
-            n,
-            for_owners: matches!(name, "backup" | "backup_folder" | "owners"),
-            product: None,
-        };
-        match name {
-            "minimum" => facts.for_each(&notice, |it| it.minimum_above_current),
-            "unreviewed" => facts.for_each(&notice, |it| it.unreviewed),
-            _ => vec![notice],
-        }
-    })
-    .collect()
+    let due = due.map(|(tone, name, n)| Notice {
+        tone,
+        name,
+        n,
+        for_owners: matches!(name, "backup" | "backup_folder" | "owners"),
+        product: None,
+    });
+    due.flat_map(|notice| facts.by_product(notice)).collect()
 }
 
 impl Facts {
@@ -141,6 +131,15 @@ impl Facts {
         let products = self.products.iter();
         let count = products.filter(|product| concerned(product)).count();
         i64::try_from(count).unwrap_or(i64::MAX)
+    }
+
+    /// One notice about each product that `notice` concerns; `notice` itself if it is about the server.
+    fn by_product(&self, notice: Notice) -> Vec<Notice> {
+        match notice.name {
+            "minimum" => self.for_each(&notice, |it| it.minimum_above_current),
+            "unreviewed" => self.for_each(&notice, |it| it.unreviewed),
+            _ => vec![notice],
+        }
     }
 
     /// A notice about each product that it concerns.

@@ -85,11 +85,6 @@ pub fn find(reader: &Reader<'_>, slug: &str) -> Result<Product> {
     store::by_slug(reader, slug)?.ok_or_else(|| Error::not_found(Resource::Product, slug))
 }
 
-/// The id of the product with this slug, archived or not; `None` if there is none.
-pub fn with_slug(reader: &Reader<'_>, slug: &str) -> Result<Option<ProductId>> {
-    Ok(store::by_slug(reader, slug)?.map(|product| product.id))
-}
-
 /// The products that are not archived, the first one first. There is always one.
 pub fn in_use(reader: &Reader<'_>) -> Result<Vec<Product>> {
     let mut products = store::list(reader)?;

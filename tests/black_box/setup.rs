@@ -49,15 +49,19 @@ pub const FIRST: &str = "notes";
 /// The slug of its second product.
 pub const SECOND: &str = "ledger";
 
-/// A server with the products [`FIRST`] and [`SECOND`] and the customer Ada, after these further commands; and clients
-/// with the API key of each product.
+/// A server with the products [`FIRST`] and [`SECOND`] and the customer Ada, restarted after these further commands; and
+/// clients with the API key of each product.
 pub fn two_products(settings: &[(&str, &str)], commands: &[&[&str]]) -> (Server, [Client; 2]) {
-    let prepare: [&[&str]; 3] = [
+    let prepare: [&[&str]; 2] = [
         &["config", "set", "client_name=Notes"],
-        &["product", "add", "Ledger"],
         &["customer", "add", "Ada"],
     ];
-    let server = started(settings, &[&prepare, commands].concat());
+    let mut server = started(settings, &prepare);
+    server.json(&["product", "add", "Ledger"]);
+    for command in commands {
+        server.json(command);
+    }
+    server.restart();
     let clients = [FIRST, SECOND].map(|product| {
         let shown = server.json(&["config", "show", "--product", product]);
         server.client().with_key(shown["api_key"].as_str().unwrap())
