@@ -180,17 +180,16 @@ impl SiteOperation {
         if !handshake.domain_is_unbound && !domains::is_served(reader, &handshake.domain, now)? {
             return Ok(None);
         }
-        let Some(key) = self.operation.key() else {
-            let product =
-                domains::product(reader, &handshake.domain, self.operation.product(), now)?;
-            let product = product.filter(|_| !handshake.domain_is_unbound);
-            return Ok(product.map(Decision::Versions));
-        };
         // A site on an unbound domain may only register the license whose key was in its request.
-        let is_requested = handshake.budgeted_license == Some(KeyDigest::of(key));
-        if handshake.domain_is_unbound && !is_requested {
+        let is_requested = |key| handshake.budgeted_license == Some(KeyDigest::of(key));
+        if handshake.domain_is_unbound && !self.operation.key().is_some_and(is_requested) {
             return Ok(None);
         }
+        let Some(key) = self.operation.key() else {
+            let slug = self.operation.product();
+            let product = domains::product(reader, &handshake.domain, slug, now)?;
+            return Ok(product.map(Decision::Versions));
+        };
         let Some(license) = licenses::usable_by_key(reader, key, now)? else {
             return Ok(None);
         };
