@@ -23,10 +23,7 @@ const STORE = null;                                 // a folder for ids; null: o
 const LIFE = 30;                                    // seconds that an id is stored
 
 /** Every released version of the product with this short name; by default of the one that this site has a license of. */
-function versions(?string $product = null): ?array
-{
-    return handshake('versions', $product === null ? [] : ['product' => $product]);
-}
+function versions(?string $product = null): ?array { return handshake('versions', ['product' => $product]); }
 
 /** The state of the license. */
 function license(string $key): ?array { return handshake('license', ['license_key' => $key]); }

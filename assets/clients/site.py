@@ -33,7 +33,7 @@ LIFE = 30                                    # seconds that an id is stored
 
 def versions(product=None):
     """Every released version of the product with this short name; by default of the one that this site has a license of."""
-    return _handshake("versions", {} if product is None else {"product": product})
+    return _handshake("versions", {"product": product})
 def license(key):
     """The state of the license."""
     return _handshake("license", {"license_key": key})
