@@ -79,3 +79,16 @@ fn paging_reaches_every_entry_once_and_leads_back() {
         "{first}"
     );
 }
+
+#[test]
+fn the_section_of_products_is_offered_only_where_there_are_several() {
+    let server = Server::start();
+    let mut panel = server.logged_in_browser("support");
+    let offered = "<option value=\"products\"";
+    assert!(!panel.get("/audit").text.contains(offered));
+    server.json(&["product", "add", "Ledger"]);
+    assert!(panel.get("/audit").text.contains(offered));
+    let page = panel.get("/audit?room=products").text;
+    assert!(page.contains("Product added"), "{page}");
+    assert!(page.contains("ledger"), "{page}");
+}

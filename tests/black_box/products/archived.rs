@@ -75,6 +75,8 @@ fn nothing_of_an_archived_product_is_changed_or_sold() {
         "flag set dark --off",
         "flag remove dark",
         "flag list",
+        "plan add basic --name Basic",
+        "plan list",
         "license issue --customer Ada",
     ] {
         let arguments: Vec<&str> = command.split(' ').collect();

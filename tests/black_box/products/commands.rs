@@ -104,7 +104,9 @@ const OF_ONE_PRODUCT: &[&str] = &[
     "flag set dark --on",
     "flag list",
     "flag remove dark",
-    "license issue --customer Ada",
+    "plan add basic --name Basic",
+    "plan list",
+    "license issue --customer Ada --plan basic",
     "config rotate-api-key",
 ];
 
