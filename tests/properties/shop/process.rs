@@ -316,7 +316,7 @@ impl Shop {
     pub(super) fn damage(&self) -> Vec<String> {
         let read = self.process.db().read_blocking(|reader| {
             let mut found = reader.integrity()?;
-            if let Some(entry) = audit::first_altered_entry(reader)? {
+            if let Some(entry) = audit::verify(reader)?.first_altered {
                 found.push(format!("entry {entry} of the audit log was altered"));
             }
             Ok(found)
