@@ -169,79 +169,32 @@ mod tests {
 
     #[test]
     fn the_invalid_field_of_a_plan_is_named() {
-        for (terms, expected) in [
-            (terms(), None),
+        type Change = fn(&mut PlanTerms);
+        let table: [(Change, Option<&str>); 11] = [
+            (|_| {}, None),
+            (|terms| terms.name = String::new(), Some("name")),
+            (|terms| terms.name = "a\u{7}".to_owned(), Some("name")),
+            (|terms| terms.name = "\u{fc}".repeat(NAME_MAX), None),
+            (|terms| terms.name = "a".repeat(NAME_MAX + 1), Some("name")),
+            (|terms| terms.device_limit = 0, Some("device_limit")),
             (
-                PlanTerms {
-                    name: String::new(),
-                    ..terms()
-                },
-                Some("name"),
-            ),
-            (
-                PlanTerms {
-                    name: "a\u{7}".to_owned(),
-                    ..terms()
-                },
-                Some("name"),
-            ),
-            (
-                PlanTerms {
-                    name: "\u{fc}".repeat(NAME_MAX),
-                    ..terms()
-                },
-                None,
-            ),
-            (
-                PlanTerms {
-                    name: "a".repeat(NAME_MAX + 1),
-                    ..terms()
-                },
-                Some("name"),
-            ),
-            (
-                PlanTerms {
-                    device_limit: 0,
-                    ..terms()
-                },
+                |terms| terms.device_limit = DEVICES_MAX + 1,
                 Some("device_limit"),
             ),
+            (|terms| terms.term_days = Some(0), Some("term_days")),
+            (|terms| terms.term_days = Some(DAYS_MAX), None),
             (
-                PlanTerms {
-                    device_limit: DEVICES_MAX + 1,
-                    ..terms()
-                },
-                Some("device_limit"),
-            ),
-            (
-                PlanTerms {
-                    term_days: Some(0),
-                    ..terms()
-                },
-                Some("term_days"),
-            ),
-            (
-                PlanTerms {
-                    term_days: Some(DAYS_MAX),
-                    ..terms()
-                },
-                None,
-            ),
-            (
-                PlanTerms {
-                    updates_days: Some(DAYS_MAX + 1),
-                    ..terms()
-                },
+                |terms| terms.updates_days = Some(DAYS_MAX + 1),
                 Some("updates_days"),
             ),
             (
-                PlanTerms {
-                    term_starts: TermStart::FirstActivation,
-                    ..terms()
-                },
+                |terms| terms.term_starts = TermStart::FirstActivation,
                 Some("term_days"),
             ),
-        ] {
+        ];
+        for (change, expected) in table {
+            let mut terms = terms();
+            change(&mut terms);
             let invalid = match check(&terms) {
                 Ok(()) => None,
                 Err(Error::Invalid { field, .. }) => Some(field),
@@ -249,6 +202,10 @@ mod tests {
             };
             assert_eq!(invalid, expected, "{terms:?}");
         }
+    }
+
+    #[test]
+    fn the_form_of_a_code_is_checked() {
         for code in ["pro", "pro-2", "2"] {
             assert!(check_code(code).is_ok(), "{code}");
         }

@@ -84,6 +84,8 @@ pub(super) fn clear(tx: &Tx<'_>, erasure: &Erasure) -> Result<usize> {
     tx.run(sql!("privacy/delete_answers"), params)?;
     let params = named_params! { ":customer_id": id };
     tx.run(sql!("privacy/clear_licenses"), params)?;
+    let params = named_params! { ":customer_id": id };
+    tx.run(sql!("privacy/clear_trials"), params)?;
     if erasure.licenses == LicensePolicy::Revoke {
         let params = named_params! { ":customer_id": id };
         tx.run(sql!("privacy/clear_domains"), params)?;
