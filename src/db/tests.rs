@@ -5,8 +5,7 @@ use rusqlite::ErrorCode;
 use super::*;
 use crate::error::Resource;
 
-const ADD: &str = "insert into feature_flags (name, description, enabled, share_percent, updated_at_ms) \
-                   values (hex(randomblob(8)), '', 1, 100, 0)";
+const ADD: &str = "insert into customers (name, created_at_ms) values (hex(randomblob(8)), 0)";
 
 fn with_new_database<T>(test: impl AsyncFnOnce(Db) -> T) -> T {
     let dir = tempfile::tempdir().unwrap();
@@ -24,7 +23,7 @@ fn with_new_database<T>(test: impl AsyncFnOnce(Db) -> T) -> T {
 }
 
 async fn count(db: &Db) -> i64 {
-    db.read(|r| r.one("select count(*) from feature_flags", [], |row| row.get(0)))
+    db.read(|r| r.one("select count(*) from customers", [], |row| row.get(0)))
         .await
         .unwrap()
 }

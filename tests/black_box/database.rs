@@ -432,8 +432,6 @@ const MANY_ROWS: &str = "
         'https://example.org/downloads/app-2.' || i || '.0.zip', null, 'released', 1790000000000 + i from n;
 ";
 
-// --- Administrators
-
 /// The id of an administrator.
 pub fn admin_id(server: &Server, name: &str) -> i64 {
     let sql = format!("select admin_id from admins where name = '{name}'");
@@ -506,8 +504,6 @@ pub fn break_table(server: &Server, table: &str) {
 pub fn mend_table(server: &Server, table: &str) {
     change(server, &format!("alter table gone rename to {table}"));
 }
-
-// --- Handshakes
 
 /// Adds a handshake for a domain to the log, and its source to the known ones.
 pub fn add_handshake(server: &Server, domain: &str, source: &str) {
