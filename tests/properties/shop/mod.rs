@@ -372,7 +372,7 @@ impl Both {
             let all = 0..=self.world.licenses.len();
             let seen = |license: &usize| {
                 let sold = self.world.licenses.get(*license);
-                sold.is_none_or(|it| it.product == product) || (license + number) % 4 == 0
+                sold.is_none_or(|it| it.product == product) || (license + number).is_multiple_of(4)
             };
             for license in all.filter(seen) {
                 let program = Program {

@@ -19,6 +19,7 @@ use license_server::licenses::{self, Buyer, License, LicenseKey, Order};
 use license_server::products::{self, NewProduct, ProgramSettings};
 use license_server::releases::{self, Release, ReleaseState};
 use license_server::security::rate_limit::Quota;
+use license_server::session_history::EndReason;
 use license_server::sessions::{self, Credentials, EndRequest, GivenKey, StartRequest};
 use license_server::verification;
 use license_server::version::Version;
@@ -253,7 +254,7 @@ impl Shop {
         let ended = self
             .process
             .write(move |tx| sessions::end(tx, live.at(now), &request));
-        ended.map(|reason| reason.as_str()).map_err(code_of)
+        ended.map(EndReason::as_str).map_err(code_of)
     }
 
     /// The code of a verification, and whether a session is active.
