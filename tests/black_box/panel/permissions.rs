@@ -267,11 +267,7 @@ pub const ROWS: &[Row] = &[
     ("GET /products/new", Admin, &[]),
     ("POST /products/new", Admin, &[("name", "Second")]),
     ("GET /products/<slug>/rename", Admin, &[]),
-    (
-        "POST /products/<slug>/rename",
-        Admin,
-        &[("name", "The second")],
-    ),
+    ("POST /products/<slug>/rename", Admin, &[("name", "New")]),
     ("GET /products/<slug>/archive", Admin, &[]),
     (
         "POST /products/<slug>/archive",
