@@ -55,7 +55,7 @@ fn responses(server: &Server, key: &str, token: &str) -> Vec<(&'static str, u16,
 
 #[test]
 fn a_damaged_page_is_reported_in_health_log_and_check_and_not_as_missing_data() {
-    for part in ["licenses", "sqlite_autoindex_licenses_1", "devices"] {
+    for part in ["licenses", "license_product_key", "devices"] {
         let mut server = Server::start();
         server.json(&["limit", "set", "client", "--per-minute", "0"]);
         let key = server.issue_license(1);
