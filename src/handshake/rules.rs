@@ -168,7 +168,6 @@ mod tests {
             at: NOW,
         }
     }
-
     #[test]
     fn ids_have_one_spelling() {
         let id = OneTimeId::new().unwrap();
@@ -187,7 +186,6 @@ mod tests {
         }
         assert_eq!(format!("{id:?}"), "OneTimeId(…)");
     }
-
     #[test]
     fn every_operation_changes_the_binding_or_is_refused() {
         let key = LicenseKey::new().unwrap();
