@@ -423,6 +423,26 @@ fn a_device_whose_fingerprint_was_erased_starts_anew_and_no_device_takes_the_old
 }
 
 #[test]
+fn the_erasure_of_a_customer_forgets_the_device_of_a_trial_that_the_customer_bought() {
+    let server = started(
+        &[],
+        &[super::PLAN, super::OFFER, &["customer", "add", "Ada"]],
+    );
+    let client = server.client();
+    let first = trial(&client, "laptop");
+    let key = first.body["license_key"].as_str().unwrap();
+    server.json(&["license", "edit", key, "--customer", "Ada"]);
+    let exported = server.json(&["customer", "export", "1"]).to_string();
+    assert!(exported.contains("\"trial_started_at\":\"20"), "{exported}");
+    server.json(&["customer", "erase", "1", "--yes"]);
+    let rows = format!("{:?}", database::rows(&server.database())["trials"]);
+    assert!(rows.contains("Null") && !rows.contains("Blob"), "{rows}");
+    let anew = trial(&client, "laptop");
+    assert_eq!(anew.status, 201);
+    assert_ne!(anew.body["license_key"], first.body["license_key"]);
+}
+
+#[test]
 fn a_fingerprint_is_stored_as_a_digest_and_the_start_is_in_the_audit_log_without_an_address() {
     let server = offering();
     let key = trial(&server.client(), "laptop").body["license_key"].clone();
