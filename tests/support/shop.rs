@@ -76,20 +76,7 @@ pub fn add_sample_data(server: &Server, word: &str) -> Shop {
     server.json(&["license", "suspend", &suspended]);
     let revoked = issue(names[1], &[]);
     server.json(&["license", "revoke", &revoked]);
-    let add = |version: &str, more: &[&str]| {
-        let mut words = vec!["release", "add", version, "--notes"];
-        words.extend(more);
-        server.json(&words);
-    };
-    add("1.0.0", &["The first one."]);
-    let notes = format!("Quicker.\n\nAnd {word}");
-    add(
-        RELEASE,
-        &[&notes, "--url", "https://example.org/app-1.1.0.zip"],
-    );
-    let description = format!("The new exporter {word}");
-    let flag = ["flag", "set", FLAG, "--description", &description];
-    server.json(&flag);
+    add_releases_and_flag(server, word);
     // Machine names are input from outside, too.
     let client = server.client();
     let ended = client.session(&key, &format!("laptop {word}"));
@@ -124,6 +111,22 @@ pub fn add_sample_data(server: &Server, word: &str) -> Shop {
         key,
         token,
     }
+}
+
+fn add_releases_and_flag(server: &Server, word: &str) {
+    let add = |version: &str, more: &[&str]| {
+        let mut words = vec!["release", "add", version, "--notes"];
+        words.extend(more);
+        server.json(&words);
+    };
+    add("1.0.0", &["The first one."]);
+    let notes = format!("Quicker.\n\nAnd {word}");
+    add(
+        RELEASE,
+        &[&notes, "--url", "https://example.org/app-1.1.0.zip"],
+    );
+    let description = format!("The new exporter {word}");
+    server.json(&["flag", "set", FLAG, "--description", &description]);
 }
 
 /// Creates [`ADMIN`]; the id.

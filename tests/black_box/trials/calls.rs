@@ -6,7 +6,7 @@ use super::{device, offering, shown, trial};
 use crate::database;
 use crate::inspect::running;
 use crate::setup::started;
-use crate::support::{Server, eventually, identity};
+use crate::support::{Client, Server, eventually, identity};
 use crate::timing::run_together;
 
 /// A moment before every test.
@@ -351,6 +351,24 @@ fn simultaneous_first_calls_of_a_device_give_it_one_license() {
     assert_eq!(database::count(&server, "devices"), 1);
 }
 
+/// Starts a trial on each device; adds the name of the device and the key of each that was granted.
+fn start_trials_until_the_server_ends(
+    client: &Client,
+    names: impl Iterator<Item = String>,
+    granted: &std::sync::Mutex<Vec<(String, Value)>>,
+) {
+    for name in names {
+        let body = serde_json::to_vec(&device(&name)).unwrap();
+        let Ok(answer) = client.try_send("trial", &body, &[]) else {
+            return;
+        };
+        if answer.status == 201 {
+            let key = answer.body["license_key"].clone();
+            granted.lock().unwrap().push((name, key));
+        }
+    }
+}
+
 #[test]
 fn a_crash_leaves_a_trial_with_its_license_and_device_or_nothing() {
     let mut server = started(
@@ -368,17 +386,8 @@ fn a_crash_leaves_a_trial_with_its_license_and_device_or_nothing() {
             for thread in 0..4 {
                 let (client, granted) = (&client, &granted);
                 scope.spawn(move || {
-                    for number in 0.. {
-                        let name = format!("{round}-{thread}-{number}");
-                        let body = serde_json::to_vec(&device(&name)).unwrap();
-                        let Ok(answer) = client.try_send("trial", &body, &[]) else {
-                            return;
-                        };
-                        if answer.status == 201 {
-                            let key = answer.body["license_key"].clone();
-                            granted.lock().unwrap().push((name, key));
-                        }
-                    }
+                    let names = (0..).map(|number| format!("{round}-{thread}-{number}"));
+                    start_trials_until_the_server_ends(client, names, granted);
                 });
             }
             eventually("some trials", || granted.lock().unwrap().len() >= 20);
