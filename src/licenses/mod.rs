@@ -198,3 +198,27 @@ impl LicenseState {
         }
     }
 }
+
+/// A license for tests of rules, in this state and valid between these moments.
+#[cfg(test)]
+fn sample(state: LicenseState, from: i64, until: Option<i64>) -> License {
+    License {
+        id: LicenseId(1),
+        key: LicenseKey::new().unwrap(),
+        product: ProductId::FIRST,
+        plan: None,
+        customer_id: Some(CustomerId(1)),
+        customer: String::new(),
+        kind: Kind::Full,
+        state,
+        device_limit: 1,
+        valid_from: UnixMs(from),
+        valid_until: until.map(UnixMs),
+        pending_days: None,
+        features: Features::default(),
+        updates_until: None,
+        domain: None,
+        note: String::new(),
+        created_at: UnixMs(0),
+    }
+}

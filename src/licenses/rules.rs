@@ -272,30 +272,7 @@ fn last_moment(field: &'static str, typed: &str, old: Option<UnixMs>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{CustomerId, LicenseId, ProductId};
-    use crate::licenses::{Features, LicenseKey};
-
-    fn license(state: LicenseState, from: i64, until: Option<i64>) -> License {
-        License {
-            id: LicenseId(1),
-            key: LicenseKey::new().unwrap(),
-            product: ProductId::FIRST,
-            plan: None,
-            customer_id: Some(CustomerId(1)),
-            customer: String::new(),
-            kind: Kind::Full,
-            state,
-            device_limit: 1,
-            valid_from: UnixMs(from),
-            valid_until: until.map(UnixMs),
-            pending_days: None,
-            features: Features::default(),
-            updates_until: None,
-            domain: None,
-            note: String::new(),
-            created_at: UnixMs(0),
-        }
-    }
+    use crate::licenses::sample;
 
     #[test]
     fn a_day_means_its_first_or_last_second_unless_it_is_unchanged() {
@@ -323,25 +300,25 @@ mod tests {
     #[test]
     fn a_license_can_be_used_from_its_first_to_its_last_moment() {
         for (license, now, expected) in [
-            (license(LicenseState::Active, 10, None), 10, Ok(())),
+            (sample(LicenseState::Active, 10, None), 10, Ok(())),
             (
-                license(LicenseState::Active, 10, None),
+                sample(LicenseState::Active, 10, None),
                 9,
                 Err("license_not_yet_valid"),
             ),
-            (license(LicenseState::Active, 10, Some(20)), 20, Ok(())),
+            (sample(LicenseState::Active, 10, Some(20)), 20, Ok(())),
             (
-                license(LicenseState::Active, 10, Some(20)),
+                sample(LicenseState::Active, 10, Some(20)),
                 21,
                 Err("license_expired"),
             ),
             (
-                license(LicenseState::Suspended, 10, Some(20)),
+                sample(LicenseState::Suspended, 10, Some(20)),
                 21,
                 Err("license_suspended"),
             ),
             (
-                license(LicenseState::Revoked, 10, None),
+                sample(LicenseState::Revoked, 10, None),
                 9,
                 Err("license_suspended"),
             ),

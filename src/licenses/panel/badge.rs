@@ -54,86 +54,63 @@ pub(super) fn badge(license: &License, taken: u32, now: UnixMs) -> Badge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{CustomerId, LicenseId, ProductId};
-    use crate::licenses::{Features, LicenseKey};
-
-    fn license(state: LicenseState, from: i64, until: Option<i64>) -> License {
-        License {
-            id: LicenseId(1),
-            key: LicenseKey::new().unwrap(),
-            product: ProductId::FIRST,
-            plan: None,
-            customer_id: Some(CustomerId(1)),
-            customer: String::new(),
-            kind: Kind::Full,
-            state,
-            device_limit: 1,
-            valid_from: UnixMs(from),
-            valid_until: until.map(UnixMs),
-            pending_days: None,
-            features: Features::default(),
-            updates_until: None,
-            domain: None,
-            note: String::new(),
-            created_at: UnixMs(0),
-        }
-    }
+    use crate::licenses::sample;
 
     #[test]
     fn the_badge_of_a_license_shows_its_most_important_state() {
         let days = |n: i64| Some(n * DAY_MS);
         let trial = |until| License {
             kind: Kind::Trial,
-            ..license(LicenseState::Active, 0, until)
+            ..sample(LicenseState::Active, 0, until)
         };
         for (license, taken, expected) in [
             (
-                license(LicenseState::Active, 0, None),
+                sample(LicenseState::Active, 0, None),
                 1,
                 ("ok", "active", 0),
             ),
             (
-                license(LicenseState::Active, 0, None),
+                sample(LicenseState::Active, 0, None),
                 0,
                 ("idle", "unused", 0),
             ),
             (
-                license(LicenseState::Active, 0, days(41)),
+                sample(LicenseState::Active, 0, days(41)),
                 1,
                 ("ok", "active", 0),
             ),
             (
-                license(LicenseState::Active, 0, days(40)),
+                sample(LicenseState::Active, 0, days(40)),
                 0,
                 ("warn", "expires", 30),
             ),
             (
-                license(LicenseState::Active, 0, days(11)),
+                sample(LicenseState::Active, 0, days(11)),
                 1,
                 ("warn", "expires", 1),
             ),
             (
-                license(LicenseState::Active, 0, days(10)),
+                sample(LicenseState::Active, 0, days(10)),
                 1,
                 ("warn", "expires_today", 0),
             ),
             (
-                license(LicenseState::Active, 0, days(9)),
+                sample(LicenseState::Active, 0, days(9)),
                 1,
                 ("idle", "expired", 0),
             ),
             (
-                license(LicenseState::Active, 13 * DAY_MS, None),
+                sample(LicenseState::Active, 13 * DAY_MS, None),
                 0,
                 ("idle", "begins", 3),
             ),
             (
-                license(LicenseState::Suspended, 0, days(9)),
+                sample(LicenseState::Suspended, 0, days(9)),
                 1,
                 ("bad", "suspended", 0),
             ),
             (
-                license(LicenseState::Revoked, 0, None),
+                sample(LicenseState::Revoked, 0, None),
                 1,
                 ("bad", "revoked", 0),
             ),
