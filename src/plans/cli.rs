@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
+use super::json::members;
 use super::{
     Applied, ApplyStep, Days, Plan, PlanChange, PlanFilter, PlanRow, PlanTerms, TermStart,
 };
@@ -285,19 +286,11 @@ fn apply(console: &Console, product: ProductId, code: &str) -> Result<()> {
 
 /// A plan in JSON output.
 fn to_json(plan: &Plan) -> Value {
-    let terms = &plan.terms;
-    json!({
-        "code": plan.code,
-        "name": terms.name,
-        "kind": terms.kind,
-        "device_limit": terms.device_limit,
-        "term_days": terms.term_days,
-        "term_starts": terms.term_starts,
-        "features": terms.features,
-        "updates_days": terms.updates_days,
-        "created_at": plan.created_at.rfc3339(),
-        "archived_at": plan.archived_at.map(UnixMs::rfc3339),
-    })
+    let mut document = members(plan);
+    let archived_at = plan.archived_at.map(UnixMs::rfc3339);
+    document.insert("created_at".to_owned(), plan.created_at.rfc3339().into());
+    document.insert("archived_at".to_owned(), archived_at.into());
+    Value::Object(document)
 }
 
 /// The same with the number of licenses.

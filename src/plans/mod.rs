@@ -3,6 +3,7 @@
 
 mod apply;
 pub mod cli;
+mod json;
 pub mod panel;
 mod rules;
 mod sale;
@@ -114,7 +115,7 @@ pub struct Plan {
 impl Plan {
     /// Identifies what can be edited, to detect edit conflicts.
     pub fn revision(&self) -> Revision {
-        Revision::of(&audit_json(&self.terms))
+        Revision::of(&self.terms.facts())
     }
 
     /// Fails if it is archived.
@@ -234,7 +235,7 @@ pub fn add(act: &Act<'_>, product: ProductId, code: &str, terms: &PlanTerms) -> 
         action: "plans.add",
         subject: &product_state::audit_subject(act.tx, product, code)?,
         before: Value::Null,
-        after: audit_json(&terms),
+        after: terms.facts(),
     })?;
     get(act.tx, product, code)
 }
@@ -306,8 +307,8 @@ pub fn edit(act: &Act<'_>, product: ProductId, code: &str, change: &PlanChange) 
     act.changed(&Change {
         action: "plans.edit",
         subject: &product_state::audit_subject(act.tx, product, code)?,
-        before: audit_json(&old.terms),
-        after: audit_json(&terms),
+        before: old.terms.facts(),
+        after: terms.facts(),
     })?;
     Ok(Plan { terms, ..old })
 }
@@ -338,15 +339,17 @@ pub fn archive(act: &Act<'_>, product: ProductId, code: &str) -> Result<Plan> {
     })
 }
 
-/// What a plan gives, as the audit log stores it.
-fn audit_json(terms: &PlanTerms) -> Value {
-    json!({
-        "name": terms.name,
-        "kind": terms.kind,
-        "device_limit": terms.device_limit,
-        "term_days": terms.term_days,
-        "term_starts": terms.term_starts,
-        "features": terms.features.stored(),
-        "updates_days": terms.updates_days,
-    })
+impl PlanTerms {
+    /// What a plan gives, as forms and the audit log have it: the features in one text.
+    fn facts(&self) -> Value {
+        json!({
+            "name": self.name,
+            "kind": self.kind,
+            "device_limit": self.device_limit,
+            "term_days": self.term_days,
+            "term_starts": self.term_starts,
+            "features": self.features.stored(),
+            "updates_days": self.updates_days,
+        })
+    }
 }

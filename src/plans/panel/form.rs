@@ -1,7 +1,7 @@
 //! Adding and editing plans.
 
 use rocket::{Route, get, post, routes};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{LIST, load, page_of, template_json};
 use crate::app::App;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::features::Features;
 use crate::licenses::Kind;
 use crate::panel::Admin;
-use crate::plans::{self, Plan, PlanChange, PlanTerms, TermStart};
+use crate::plans::{self, PlanChange, PlanTerms, TermStart};
 use crate::revision;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};
@@ -30,19 +30,6 @@ fn terms_of(form: &Fields) -> Result<PlanTerms> {
         term_starts: start.ok_or_else(unknown)?,
         features: Features::from_input(form.text("features"))?,
         updates_days: days("updates_days")?,
-    })
-}
-
-fn form_values(plan: &Plan) -> Value {
-    let terms = &plan.terms;
-    json!({
-        "name": terms.name,
-        "kind": terms.kind,
-        "device_limit": terms.device_limit,
-        "term_days": terms.term_days,
-        "term_starts": terms.term_starts,
-        "features": terms.features.stored(),
-        "updates_days": terms.updates_days,
     })
 }
 
@@ -86,7 +73,7 @@ async fn edit_form(request: Admin<'_>, code: &str, app: &App) -> HtmlReply {
     let values = json!({
         "plan": template_json(&plan),
         "seen": plan.revision(),
-        "form": form::empty_form(form_values(&plan)),
+        "form": form::empty_form(plan.terms.facts()),
     });
     request.page(FORM, values).await
 }
@@ -116,7 +103,7 @@ async fn edit(request: Admin<'_>, code: &str, form: Form, app: &App) -> HtmlRepl
     let values = json!({
         "plan": template_json(&plan),
         "seen": form.revision().after(&error, plan.revision()),
-        "present": conflict.then(|| form_values(&plan)),
+        "present": conflict.then(|| plan.terms.facts()),
     });
     request
         .render_with_errors(FORM, form.rejected("plans", error), values)

@@ -9,6 +9,7 @@ use rocket::Route;
 use serde_json::{Value, json};
 
 use super::Plan;
+use super::json::members;
 use crate::db::Db;
 use crate::error::Result;
 use crate::id::ProductId;
@@ -22,18 +23,9 @@ fn page_of(code: &str) -> String {
 
 /// A plan as templates show it.
 fn template_json(plan: &Plan) -> Value {
-    let terms = &plan.terms;
-    json!({
-        "code": plan.code,
-        "name": terms.name,
-        "kind": terms.kind,
-        "device_limit": terms.device_limit,
-        "term_days": terms.term_days,
-        "term_starts": terms.term_starts,
-        "features": terms.features,
-        "updates_days": terms.updates_days,
-        "archived_at": plan.archived_at,
-    })
+    let mut values = members(plan);
+    values.insert("archived_at".to_owned(), json!(plan.archived_at));
+    Value::Object(values)
 }
 
 /// The plans that a form offers: those for sale, by name, and `present`, the code of the plan that a license has.
