@@ -19,6 +19,14 @@ const LICENSES_PER_COMMAND: u32 = 10_000;
 /// Session timeout in seconds; longer than the benchmark.
 const TIMEOUT_S: u32 = 3600;
 
+/// The device of a license with the same id: id, fingerprint, name, time.
+pub const INSERT_DEVICE: &str = "insert into devices (device_id, license_id, hardware_id, machine_id, client_version, \
+     activated_at_ms, last_seen_at_ms) values (?1, ?1, ?2, ?3, '1.0.0', ?4, ?4)";
+/// The session of a license with the same id: id, token, time, timeout in seconds.
+pub const INSERT_SESSION: &str = "insert into active_sessions (session_id, session_token, license_id, device_id, \
+     client_version, address, started_at_ms, last_heartbeat_at_ms, timeout_s) \
+     values (?1, ?2, ?1, ?1, '1.0.0', '192.0.2.1', ?3, ?3, ?4)";
+
 /// The request bodies for the data.
 pub struct Shop {
     pub api_key: String,
@@ -75,19 +83,8 @@ impl Shop {
             .unwrap()
             .map(Result::unwrap)
             .collect();
-        let mut device = tx
-            .prepare(
-                "insert into devices (device_id, license_id, hardware_id, machine_id, client_version, \
-                 activated_at_ms, last_seen_at_ms) values (?1, ?1, ?2, ?3, '1.0.0', ?4, ?4)",
-            )
-            .unwrap();
-        let mut session = tx
-            .prepare(
-                "insert into active_sessions (session_id, session_token, license_id, device_id, \
-                 client_version, address, started_at_ms, last_heartbeat_at_ms, timeout_s) \
-                 values (?1, ?2, ?1, ?1, '1.0.0', '192.0.2.1', ?3, ?3, ?4)",
-            )
-            .unwrap();
+        let mut device = tx.prepare(INSERT_DEVICE).unwrap();
+        let mut session = tx.prepare(INSERT_SESSION).unwrap();
         for (number, (id, key)) in (0..).zip(&licenses) {
             let (hardware, machine) = (format!("hash of device {id}"), format!("device {id}"));
             device

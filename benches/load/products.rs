@@ -14,6 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::drive::Work;
+use crate::fill::{INSERT_DEVICE, INSERT_SESSION};
 use crate::process::{Installation, Process};
 use crate::report::{self, Goal, Row};
 use crate::{HEARTBEAT, VERSION, folder, installation, median, rounds};
@@ -202,19 +203,8 @@ impl Shop {
                  valid_from_ms, created_at_ms) values (?1, ?2, ?3, 1, 'full', 'active', 2, ?4, ?4)",
             )
             .unwrap();
-        let mut device = tx
-            .prepare(
-                "insert into devices (device_id, license_id, hardware_id, machine_id, client_version, \
-                 activated_at_ms, last_seen_at_ms) values (?1, ?1, ?2, ?3, '1.0.0', ?4, ?4)",
-            )
-            .unwrap();
-        let mut session = tx
-            .prepare(
-                "insert into active_sessions (session_id, session_token, license_id, device_id, \
-                 client_version, address, started_at_ms, last_heartbeat_at_ms, timeout_s) \
-                 values (?1, ?2, ?1, ?1, '1.0.0', '192.0.2.1', ?3, ?3, ?4)",
-            )
-            .unwrap();
+        let mut device = tx.prepare(INSERT_DEVICE).unwrap();
+        let mut session = tx.prepare(INSERT_SESSION).unwrap();
         let products = u32::try_from(self.api_keys.len()).unwrap();
         for number in 0..LICENSES {
             let (id, product) = (number + 1, number % products + 1);
