@@ -57,7 +57,21 @@ pub struct TrialPlan {
 impl ProductSettings {
     /// Identifies the content, to detect edit conflicts. The API key is not included.
     pub fn revision(&self) -> Revision {
-        Revision::of(&facts(self))
+        Revision::of(&self.facts())
+    }
+
+    /// The settings as JSON, without the API key.
+    pub(super) fn facts(&self) -> Value {
+        json!({
+            "client_name": self.client_name,
+            "heartbeat_interval": self.heartbeat_interval,
+            "session_timeout": self.session_timeout,
+            "current_version": self.current_version,
+            "minimum_version": self.minimum_version,
+            "session_policy": self.session_policy,
+            "offline_days": self.offline_days,
+            "trial_plan": self.trial_plan.as_ref().map(|plan| &plan.code),
+        })
     }
 }
 
@@ -99,8 +113,8 @@ pub fn set(
     act.changed(&Change {
         action: "client_config.set",
         subject: &product_state::audit_subject(act.tx, product, "client")?,
-        before: facts(&old),
-        after: facts(&new),
+        before: old.facts(),
+        after: new.facts(),
     })?;
     Ok(new)
 }
@@ -128,19 +142,6 @@ fn trial_plan(reader: &Reader<'_>, old: &ProductSettings, code: &str) -> Result<
         id: plan.id,
         code: plan.code,
     }))
-}
-
-fn facts(config: &ProductSettings) -> Value {
-    json!({
-        "client_name": config.client_name,
-        "heartbeat_interval": config.heartbeat_interval,
-        "session_timeout": config.session_timeout,
-        "current_version": config.current_version,
-        "minimum_version": config.minimum_version,
-        "session_policy": config.session_policy,
-        "offline_days": config.offline_days,
-        "trial_plan": config.trial_plan.as_ref().map(|plan| &plan.code),
-    })
 }
 
 /// Notes that an administrator has reviewed the settings. Until then the name is a default; the slug follows the first

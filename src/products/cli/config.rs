@@ -210,15 +210,7 @@ fn members(object: Value) -> Map<String, Value> {
 }
 
 fn to_json(config: &ProductSettings) -> Map<String, Value> {
-    members(json!({
-        "client_name": config.client_name,
-        "api_key": config.api_key.reveal(),
-        "heartbeat_interval": config.heartbeat_interval,
-        "session_timeout": config.session_timeout,
-        "current_version": config.current_version,
-        "minimum_version": config.minimum_version,
-        "session_policy": config.session_policy,
-        "offline_days": config.offline_days,
-        "trial_plan": config.trial_plan.as_ref().map(|plan| &plan.code),
-    }))
+    let mut settings = members(config.facts());
+    settings.shift_insert(1, "api_key".to_owned(), json!(config.api_key.reveal()));
+    settings
 }
