@@ -34,7 +34,7 @@ pub struct Change<'a> {
 }
 
 /// An entry as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     /// The position in the log: ids have no gaps.
     pub id: i64,

@@ -58,7 +58,7 @@ pub(super) fn after(reader: &Reader<'_>, id: i64, limit: u32) -> Result<Vec<Chai
     let params = named_params! { ":audit_id": id, ":limit": limit };
     reader.list(sql!("audit/after"), params, |row| {
         Ok(ChainedEntry {
-            entry: entry(row)?,
+            entry: row.try_into()?,
             salt: row.get("salt")?,
             payload_hash: row.get("payload_hash")?,
             hash: row.get("hash")?,
@@ -82,7 +82,7 @@ pub(super) fn page_before(
         ":audit_id": id,
         ":limit": limit,
     };
-    reader.list(sql!("audit/page_before"), params, entry)
+    reader.list(sql!("audit/page_before"), params, |row| row.try_into())
 }
 
 pub(super) fn page_after(
@@ -101,7 +101,7 @@ pub(super) fn page_after(
         ":audit_id": id,
         ":limit": limit,
     };
-    reader.list(sql!("audit/page_after"), params, entry)
+    reader.list(sql!("audit/page_after"), params, |row| row.try_into())
 }
 
 pub(super) fn entries_about(
@@ -116,7 +116,7 @@ pub(super) fn entries_about(
         ":action_to": format!("{module}/"),
         ":limit": limit,
     };
-    reader.list(sql!("audit/of_subject"), params, entry)
+    reader.list(sql!("audit/of_subject"), params, |row| row.try_into())
 }
 
 /// The range of the actions of the filter's module: `licenses.` to `licenses/`, since `/` follows the dot in ASCII.
@@ -130,16 +130,20 @@ fn bounds(filter: &EntryFilter) -> (Option<String>, Option<String>) {
     (bound('.'), bound('/'))
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    Ok(Entry {
-        id: row.get("audit_id")?,
-        at: row.get("at_ms")?,
-        actor: row.get("actor")?,
-        source: row.get("source")?,
-        action: row.get("action")?,
-        subject: row.get("subject")?,
-        before: row.get("before")?,
-        after: row.get("after")?,
-        erased_at: row.get("erased_at_ms")?,
-    })
+impl TryFrom<&Row<'_>> for Entry {
+    type Error = rusqlite::Error;
+
+    fn try_from(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get("audit_id")?,
+            at: row.get("at_ms")?,
+            actor: row.get("actor")?,
+            source: row.get("source")?,
+            action: row.get("action")?,
+            subject: row.get("subject")?,
+            before: row.get("before")?,
+            after: row.get("after")?,
+            erased_at: row.get("erased_at_ms")?,
+        })
+    }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::store::{self, AuditEntry};
+use super::store;
 use super::{Erasure, LicensePolicy};
-use crate::audit::{self, Act, Actor, Change};
+use crate::audit::{self, Act, Actor, Change, Entry};
 use crate::customers;
 use crate::db::Reader;
 use crate::devices;
@@ -128,7 +128,7 @@ fn release_devices(act: &Act<'_>, live: LiveNow<'_>, ids: &[LicenseId]) -> Resul
 pub(super) fn own_domains(
     reader: &Reader<'_>,
     id: CustomerId,
-    entries: &[AuditEntry],
+    entries: &[Entry],
 ) -> Result<Vec<String>> {
     let mut domains: BTreeSet<String> = store::domains(reader, id)?.into_iter().collect();
     for entry in entries {
@@ -144,7 +144,7 @@ pub(super) fn own_domains(
 }
 
 /// The domains that an audit entry names: in its values, and the site that caused it.
-fn domains_in(entry: &AuditEntry) -> Vec<String> {
+fn domains_in(entry: &Entry) -> Vec<String> {
     let site = entry.actor.strip_prefix(Actor::SITE);
     let site = site.and_then(|rest| rest.strip_prefix(' '));
     let mut found: Vec<String> = site.map(str::to_owned).into_iter().collect();
@@ -173,11 +173,11 @@ mod tests {
             ),
             ("sites", "torn {", "", vec![]),
         ] {
-            let entry = AuditEntry {
+            let entry = Entry {
                 actor: actor.to_owned(),
                 before: before.to_owned(),
                 after: after.to_owned(),
-                ..AuditEntry::default()
+                ..Entry::default()
             };
             assert_eq!(domains_in(&entry), expected, "{actor}");
         }

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::erase::own_domains;
-use super::store::{self, AuditEntry};
-use crate::audit::Actor;
+use super::store;
+use crate::audit::{Actor, Entry};
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Reader;
@@ -69,7 +69,7 @@ fn licenses(reader: &Reader<'_>, id: CustomerId) -> Result<Vec<Value>> {
 }
 
 /// An audit entry. The address of an administrator is not the customer's.
-fn entry_json(entry: &AuditEntry) -> Value {
+fn entry_json(entry: &Entry) -> Value {
     let mut members = Map::new();
     let values =
         |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|_| Value::from(text));

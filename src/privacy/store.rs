@@ -5,25 +5,13 @@ use rusqlite::{Row, named_params};
 use serde_json::{Map, Value};
 
 use super::{Erasure, LicensePolicy};
+use crate::audit::Entry;
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, unknown_value};
 use crate::error::Result;
 use crate::id::{CustomerId, DeviceId, LicenseId};
 use crate::licenses::LicenseKey;
 use crate::sql;
-
-/// An entry of the audit log that is not erased.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct AuditEntry {
-    pub(super) id: i64,
-    pub(super) at: UnixMs,
-    pub(super) actor: String,
-    pub(super) source: String,
-    pub(super) action: String,
-    pub(super) subject: String,
-    pub(super) before: String,
-    pub(super) after: String,
-}
 
 pub(super) fn license_ids(reader: &Reader<'_>, id: CustomerId) -> Result<Vec<LicenseId>> {
     let params = named_params! { ":customer_id": id };
@@ -54,18 +42,17 @@ pub(super) fn audit_entries(
     reader: &Reader<'_>,
     id: CustomerId,
     since: UnixMs,
-) -> Result<Vec<AuditEntry>> {
+) -> Result<Vec<Entry>> {
     let params = named_params! { ":customer_id": id, ":since_ms": since };
-    reader.list(sql!("privacy/audit_entries"), params, audit_entry)
+    reader.list(sql!("privacy/audit_entries"), params, |row| row.try_into())
 }
 
 /// The audit entries about a domain itself.
-pub(super) fn audit_entries_of_domain(
-    reader: &Reader<'_>,
-    domain: &str,
-) -> Result<Vec<AuditEntry>> {
+pub(super) fn audit_entries_of_domain(reader: &Reader<'_>, domain: &str) -> Result<Vec<Entry>> {
     let params = named_params! { ":domain": domain };
-    reader.list(sql!("privacy/audit_entries_of_domain"), params, audit_entry)
+    reader.list(sql!("privacy/audit_entries_of_domain"), params, |row| {
+        row.try_into()
+    })
 }
 
 /// Deletes the handshakes of a domain, and the addresses that completed one.
@@ -185,19 +172,6 @@ pub(super) fn handshake_rows(reader: &Reader<'_>, domain: &str) -> Result<Vec<Va
 pub(super) fn source_rows(reader: &Reader<'_>, domain: &str) -> Result<Vec<Value>> {
     let params = named_params! { ":domain": domain };
     reader.list(sql!("privacy/export_sources"), params, object)
-}
-
-fn audit_entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
-    Ok(AuditEntry {
-        id: row.get("audit_id")?,
-        at: row.get("at_ms")?,
-        actor: row.get("actor")?,
-        source: row.get("source")?,
-        action: row.get("action")?,
-        subject: row.get("subject")?,
-        before: row.get("before")?,
-        after: row.get("after")?,
-    })
 }
 
 /// A row as JSON, by its columns.

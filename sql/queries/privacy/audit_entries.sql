@@ -3,7 +3,7 @@
 -- whose subject is the session. Erased entries say nothing any more. An earlier customer may have had the same id.
 -- :customer_id integer, :since_ms integer (Unix ms): when the customer was added
 -- scan ok: for one person, a second for a million entries
-select audit_id, at_ms, actor, source, action, subject, before, after
+select audit_id, at_ms, actor, source, action, subject, before, after, erased_at_ms
 from audit_log
 where erased_at_ms is null and audit_id in (
     select a.audit_id from audit_log a
