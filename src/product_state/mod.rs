@@ -19,6 +19,11 @@ struct ProductState {
     in_use: bool,
 }
 
+/// Whether there is such a product, archived or not.
+pub fn exists(reader: &Reader<'_>, product: ProductId) -> Result<bool> {
+    Ok(store::state(reader, product)?.is_some())
+}
+
 /// Whether a product is not archived.
 ///
 /// # Errors

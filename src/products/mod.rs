@@ -149,7 +149,7 @@ impl Slugs {
 
 /// Whether the first product exists, which the first start adds.
 pub fn exists(reader: &Reader<'_>) -> Result<bool> {
-    Ok(store::product_settings(reader, ProductId::FIRST)?.is_some())
+    product_state::exists(reader, ProductId::FIRST)
 }
 
 /// Adds the first product with default settings, if it does not exist: at the first start.
