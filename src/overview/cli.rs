@@ -6,6 +6,7 @@ use super::LicenseReport;
 use crate::clock::UnixMs;
 use crate::console::{Console, Table};
 use crate::devices::Device;
+use crate::domain::Domain;
 use crate::error::Result;
 use crate::licenses::License;
 use crate::products::Slugs;
@@ -18,8 +19,9 @@ use crate::{domains, licenses, session_history, sessions};
 /// If the key is unknown.
 pub fn show(console: &Console, key: &str) -> Result<()> {
     let cutoff = sessions::cli::StoredLiveness::load(console)?.cutoff;
+    let now = console.now().wall;
     let (details, slugs) = console.db.read_blocking(|reader| {
-        let details = super::license_report(reader, key, cutoff)?;
+        let details = super::license_report(reader, key, cutoff, now)?;
         Ok((details, Slugs::read(reader)?))
     })?;
     let LicenseReport {
@@ -31,6 +33,11 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
     } = &details;
     let mut document = licenses::cli::to_json(license, &slugs);
     if let Some(map) = document.as_object_mut() {
+        // That of the binding: the license itself may name the domain before a transfer that is over.
+        map.insert(
+            "domain".to_owned(),
+            json!(binding.domain.as_ref().map(Domain::as_str)),
+        );
         map.insert("transfer".to_owned(), domains::cli::transfer_json(binding));
         map.insert("devices".to_owned(), devices.iter().map(device).collect());
         map.insert(

@@ -174,6 +174,7 @@ pub fn license_report(
     reader: &Reader<'_>,
     key: &str,
     cutoff: LivenessCutoff,
+    now: UnixMs,
 ) -> Result<LicenseReport> {
     let license = licenses::by_typed_key(reader, key)?;
     let span = HistoryQuery {
@@ -182,7 +183,7 @@ pub fn license_report(
         limit: HISTORY_MAX,
     };
     Ok(LicenseReport {
-        binding: domains::binding_at(reader, license.id, cutoff.runs_past())?,
+        binding: domains::binding_at(reader, license.id, now)?,
         devices: devices::list(reader, license.id)?,
         session: sessions::running_on(reader, cutoff, license.id)?,
         history: session_history::list(reader, &span)?,

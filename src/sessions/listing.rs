@@ -20,11 +20,6 @@ pub struct LivenessCutoff {
 }
 
 impl LivenessCutoff {
-    /// The moment past which sessions must run to count as running.
-    pub fn runs_past(self) -> UnixMs {
-        self.runs_past
-    }
-
     /// For a database on which a server is running: the sessions that have not timed out at `now`.
     pub fn while_served(now: UnixMs) -> Self {
         Self { runs_past: now }

@@ -146,6 +146,20 @@ fn a_job_completes_a_transfer_after_its_grace_period() {
 }
 
 #[test]
+fn without_a_server_a_command_counts_a_transfer_after_its_grace_period_as_completed() {
+    let mut server = Server::start();
+    server.json(&["customer", "add", "Ada"]);
+    let key = issue_license(&server, Some("old.example"));
+    server.json(&["license", "transfer-domain", &key, "new.example"]);
+    assert_eq!(server.stop(), Some(0));
+    database::end_transfers_at(&server, now_ms() - 1);
+    assert_eq!(
+        domains_of(&server, &key),
+        (json!("new.example"), Value::Null)
+    );
+}
+
+#[test]
 fn a_domain_may_have_several_licenses_and_a_license_one_domain() {
     let domain = "shop.localhost";
     let sites = Sites::start(&[domain]);
