@@ -24,14 +24,25 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
         let details = super::license_report(reader, key, cutoff, now)?;
         Ok((details, Slugs::read(reader)?))
     })?;
+    let document = to_json(&details, &slugs);
+    let mut rows = facts(&details);
+    if slugs.are_several() {
+        let slug = slugs.of(details.license.product).to_owned();
+        rows.insert(1, fact("product", slug));
+    }
+    let table = Table::new(&["fact", "value"]).with(rows);
+    console.show(&document, &table)
+}
+
+fn to_json(details: &LicenseReport, slugs: &Slugs) -> Value {
     let LicenseReport {
         license,
         binding,
         devices,
         session,
         history,
-    } = &details;
-    let mut document = licenses::cli::to_json(license, &slugs);
+    } = details;
+    let mut document = licenses::cli::to_json(license, slugs);
     if let Some(map) = document.as_object_mut() {
         // That of the binding: the license itself may name the domain before a transfer that is over.
         map.insert(
@@ -43,24 +54,18 @@ pub fn show(console: &Console, key: &str) -> Result<()> {
         map.insert(
             "session".to_owned(),
             session.as_ref().map_or(Value::Null, |session| {
-                session_history::cli::to_json(session, &slugs)
+                session_history::cli::to_json(session, slugs)
             }),
         );
         map.insert(
             "history".to_owned(),
             history
                 .iter()
-                .map(|ended| session_history::cli::ended_to_json(ended, &slugs))
+                .map(|ended| session_history::cli::ended_to_json(ended, slugs))
                 .collect(),
         );
     }
-    let mut rows = facts(&details);
-    if slugs.are_several() {
-        let slug = slugs.of(details.license.product).to_owned();
-        rows.insert(1, fact("product", slug));
-    }
-    let table = Table::new(&["fact", "value"]).with(rows);
-    console.show(&document, &table)
+    document
 }
 
 fn facts(details: &LicenseReport) -> Vec<Vec<String>> {
