@@ -22,11 +22,12 @@ pub struct NewProduct {
 /// Adds a product with default settings and a new API key. Its slug never changes.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::error::Error::Invalid) for an invalid `name` or `slug`, [`Refusal::SlugTaken`] if any
-/// product has, or had, the slug.
+/// [`Error::Invalid`](crate::error::Error::Invalid) for an invalid `name` or `slug`, [`Refusal::NameTaken`], and
+/// [`Refusal::SlugTaken`] if any product has, or had, the slug.
 pub fn add(act: &Act<'_>, new: &NewProduct) -> Result<Product> {
     let name = text::clean_input(&new.name);
     rules::check_name("name", &name)?;
+    super::check_name_unused(act.tx, &name, None)?;
     let slug = match &new.slug {
         None => super::unused_slug(act.tx, &name, None)?,
         Some(slug) => {
@@ -53,7 +54,8 @@ pub fn add(act: &Act<'_>, new: &NewProduct) -> Result<Product> {
 /// Changes the name of a product, which programs and customers may see. The slug stays.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::error::Error::Invalid) for an invalid `name`, `product_archived`, and the errors of [`get`].
+/// [`Error::Invalid`](crate::error::Error::Invalid) for an invalid `name`, [`Refusal::NameTaken`], `product_archived`, and
+/// the errors of [`get`].
 pub fn rename(act: &Act<'_>, id: ProductId, name: &str) -> Result<Product> {
     let before = get(act.tx, id)?;
     product_state::check_in_use(act.tx, id)?;
@@ -62,6 +64,7 @@ pub fn rename(act: &Act<'_>, id: ProductId, name: &str) -> Result<Product> {
     if before.name == name {
         return Ok(before);
     }
+    super::check_name_unused(act.tx, &name, Some(id))?;
     let renamed = ProductSettings {
         client_name: name,
         ..product_settings(act.tx, id)?

@@ -195,6 +195,20 @@ fn unused_slug(reader: &Reader<'_>, name: &str, own: Option<ProductId>) -> Resul
     Err(Refusal::SlugTaken(slug).into())
 }
 
+/// Checks that no product in use, other than `own`, has the name, in any case: a lease names its product by it alone.
+///
+/// # Errors
+/// [`Refusal::NameTaken`].
+fn check_name_unused(reader: &Reader<'_>, name: &str, own: Option<ProductId>) -> Result<()> {
+    let wanted = text::casefold(name);
+    let mut others = in_use(reader)?.into_iter();
+    let taken = others.any(|other| Some(other.id) != own && text::casefold(&other.name) == wanted);
+    if taken {
+        return Err(Refusal::NameTaken(name.to_owned()).into());
+    }
+    Ok(())
+}
+
 /// Whether an administrator has reviewed the settings of a product.
 pub fn reviewed(reader: &Reader<'_>, product: ProductId) -> Result<bool> {
     store::reviewed(reader, product)

@@ -73,6 +73,8 @@ pub enum Refusal {
     },
     /// For administrators: a product has, or had, the slug.
     SlugTaken(String),
+    /// For administrators: another product in use has the name.
+    NameTaken(String),
     /// For administrators: so many sessions of the product run, so it cannot be archived.
     SessionsRunning(u32),
     /// For administrators: the only product in use cannot be archived.
@@ -87,6 +89,7 @@ impl Refusal {
             Self::VersionNotCovered { .. } => "version_not_covered",
             Self::MinimumAboveCurrent { .. } => "minimum_above_current",
             Self::SlugTaken(_) => "slug_taken",
+            Self::NameTaken(_) => "product_name_taken",
             Self::SessionsRunning(_) => "sessions_running",
             Self::LastProduct => "last_product",
         }
@@ -98,6 +101,7 @@ impl Refusal {
             Self::VersionTooOld { .. } | Self::VersionNotCovered { .. } => RefusalKind::Forbidden,
             Self::MinimumAboveCurrent { .. }
             | Self::SlugTaken(_)
+            | Self::NameTaken(_)
             | Self::SessionsRunning(_)
             | Self::LastProduct => RefusalKind::Conflict,
         }
@@ -137,6 +141,7 @@ impl From<Refusal> for Refused {
                 .with("minimum_version", minimum_version.to_string())
                 .with("current_version", current_version.to_string()),
             Refusal::SlugTaken(slug) => plain.with("slug", slug),
+            Refusal::NameTaken(name) => plain.with("name", name),
             Refusal::SessionsRunning(running) => plain.with("n", running),
             Refusal::LastProduct => plain,
         }

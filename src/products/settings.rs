@@ -88,8 +88,8 @@ pub fn product_settings(reader: &Reader<'_>, product: ProductId) -> Result<Produ
 /// Sets the columns of a product's settings that `changes` names: pairs of a column's name and its new value, unparsed.
 ///
 /// # Errors
-/// [`Error::Invalid`] or [`Error::Usage`] for the first invalid pair, [`Refusal::MinimumAboveCurrent`], and
-/// `product_archived`; nothing is changed then.
+/// [`Error::Invalid`] or [`Error::Usage`] for the first invalid pair, [`Refusal::MinimumAboveCurrent`],
+/// [`Refusal::NameTaken`] and `product_archived`; nothing is changed then.
 pub fn set(
     act: &Act<'_>,
     product: ProductId,
@@ -106,6 +106,7 @@ pub fn set(
         }
     }
     rules::check(&new)?;
+    super::check_name_unused(act.tx, &new.client_name, Some(product))?;
     api_keys::check_usable_for(act.tx, product, &new.api_key)?;
     rules::check_versions(&old, &new)?;
     store::update(act.tx, &new, act.now)?;

@@ -23,6 +23,25 @@ fn wrong_usage(server: &Server, arguments: &[&str]) -> String {
     error
 }
 
+/// Programs tell their product by its name, which is all that a lease says of it.
+fn a_name_is_not_used_twice(server: &Server) {
+    for command in [
+        &["product", "add", "LEDGER"][..],
+        &["product", "rename", "mueller-soehne", "Ledger"],
+        &["product", "rename", "mueller-soehne", "Ｌｅｄｇｅｒ"],
+        &[
+            "config",
+            "set",
+            "client_name=ledger",
+            "--product=my-program",
+        ],
+    ] {
+        let error = error_of(server, command);
+        assert!(error.contains("Another product is named"), "{error}");
+    }
+    server.json(&["product", "rename", "l2", "LEDGER 2"]);
+}
+
 fn slugs(server: &Server) -> Vec<String> {
     let listed = server.json(&["product", "list"]);
     let products = listed["products"].as_array().unwrap().iter();
@@ -80,6 +99,7 @@ fn a_product_is_added_renamed_and_listed_by_commands() {
     assert_eq!(database::audited(&server, "products.add").len(), 3);
     let missing = error_of(&server, &["product", "rename", "l3", "Ledger 3"]);
     assert!(missing.contains("product list"), "{missing}");
+    a_name_is_not_used_twice(&server);
 }
 
 #[test]

@@ -80,7 +80,11 @@ fn the_switcher_names_every_product_also_with_the_same_or_a_long_name() {
         server.json(&["product", "add", &format!("Program {number}")]);
     }
     server.json(&["product", "add", long.trim(), "--slug", "long"]);
+    // Only an archived product can have the name of another one.
+    server.json(&["product", "rename", "my-program", "New program"]);
     server.json(&["product", "add", "My program", "--slug", "other"]);
+    server.json(&["product", "archive", "other"]);
+    server.json(&["product", "rename", "my-program", "My program"]);
     let mut panel = server.logged_in_browser("support");
     let page = panel.get("/licenses").text;
     let options = page.split("<select id=\"product\"").nth(1).unwrap();
