@@ -1,25 +1,26 @@
-//! Twelve months of a shop with several products, in random order, against a plain model: who may do what with which API
-//! key, slots, terms and coverage of every license, and the proofs that the database keeps about itself.
+//! Twelve months of a shop with several products, in random order, against a plain model: who may do what with which
+//! API key, slots, terms and coverage of every license, and the proofs that the database keeps about itself.
 
 mod model;
 mod process;
+mod sales;
 mod steps;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use license_server::features::Features;
-use license_server::id::{LicenseId, ProductId, SessionToken};
-use license_server::licenses::{self, Order};
+use license_server::clock::UnixMs;
+use license_server::id::{CustomerId, LicenseId, ProductId, SessionToken};
 use license_server::version::Version;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-use crate::in_process::hardware_id;
-use model::{Call, Customer, License, Product, State, Term, World, days_after};
+use crate::in_process::{NOON, hardware_id};
+use model::{Call, Customer, License, Plan, Product, State, Term, World};
 use process::{SentCall, Shop, StoredLicense};
-use steps::{DEVICES, FEATURES, Key, Program, Step, Terms, step};
+use sales::plan_terms;
+use steps::{DEVICES, FEATURES, Key, Program, Step, step};
 
 const PRODUCTS_MAX: usize = 4;
 const BACKUPS_MAX: usize = 3;
@@ -30,7 +31,9 @@ struct Both {
     world: World,
     /// The backups, each with the world as it was.
     backups: Vec<(PathBuf, World)>,
-    /// The number of customers and products that were ever added, for their names.
+    /// Every customer who was ever erased, with the time of their addition, and whether their licenses were kept.
+    erased: Vec<(CustomerId, UnixMs, bool)>,
+    /// The number of customers, products and plans that were ever added, for their names.
     added: usize,
 }
 
@@ -39,17 +42,19 @@ impl Both {
         let shop = Shop::new();
         let ada = Customer {
             id: shop.process.customer,
-            name: "Ada".to_owned(),
+            name: Some("Ada".to_owned()),
+            created_at: NOON,
         };
         let world = World {
             products: vec![product(ProductId::FIRST, 0)],
             customers: vec![ada],
-            licenses: Vec::new(),
+            ..World::default()
         };
         Self {
             shop,
             world,
             backups: Vec::new(),
+            erased: Vec::new(),
             added: 0,
         }
     }
@@ -119,6 +124,7 @@ impl Both {
                 let ended = self.shop.end(&sent, self.token(call), with_key);
                 prop_assert_eq!(ended, self.world.end(call, with_key));
             }
+            Step::Trial { key, device } => self.trial(key, device)?,
             _ => return self.administer(step),
         }
         Ok(())
@@ -137,7 +143,12 @@ impl Both {
             Step::AddCustomer => {
                 let name = self.name("Customer");
                 let id = self.shop.add_customer(&name);
-                self.world.customers.push(Customer { id, name });
+                let created_at = self.shop.now();
+                self.world.customers.push(Customer {
+                    id,
+                    name: Some(name),
+                    created_at,
+                });
             }
             Step::Sell {
                 product,
@@ -147,6 +158,61 @@ impl Both {
                 let product = product % self.world.products.len();
                 let customer = customer % self.world.customers.len();
                 self.sell(product, customer, terms)?;
+            }
+            Step::AddPlan { product, terms } => {
+                let product = product % self.world.products.len();
+                let code = self.name("plan").replace(' ', "-");
+                let id = self.world.products[product].id;
+                let done = self.shop.add_plan(id, code.clone(), plan_terms(terms));
+                prop_assert_eq!(&done, &self.world.check_in_use(product));
+                if done.is_ok() {
+                    self.world.plans.push(Plan {
+                        product,
+                        code,
+                        terms: terms.clone(),
+                        archived: false,
+                    });
+                }
+            }
+            Step::EditPlan { plan, .. }
+            | Step::ApplyPlan { plan }
+            | Step::ArchivePlan { plan }
+            | Step::OfferTrials { plan } => {
+                if let Some(plan) = plan.checked_rem(self.world.plans.len()) {
+                    self.change_plan(plan, step)?;
+                }
+            }
+            Step::SellByPlan { plan, customer } => {
+                if let Some(plan) = plan.checked_rem(self.world.plans.len()) {
+                    self.sell_by_plan(plan, customer % self.world.customers.len())?;
+                }
+            }
+            Step::SellTrial {
+                license,
+                customer,
+                plan,
+            } => {
+                let unsold = self.world.licenses.iter().enumerate();
+                let unsold = unsold.filter(|(_, it)| it.customer.is_none());
+                let unsold: Vec<usize> = unsold.map(|(number, _)| number).collect();
+                // Sometimes one that is sold already.
+                let all = unsold.len() + usize::from(!self.world.licenses.is_empty());
+                if let Some(at) = license.checked_rem(all) {
+                    let license = unsold.get(at).copied().unwrap_or(0);
+                    self.sell_trial(license, customer % self.world.customers.len(), *plan)?;
+                }
+            }
+            Step::Erase {
+                customer,
+                keep_licenses,
+            } => {
+                let customer = customer % self.world.customers.len();
+                let Customer { id, created_at, .. } = self.world.customers[customer];
+                let done = self.shop.erase(id, *keep_licenses);
+                prop_assert_eq!(&done, &self.world.erase(customer, *keep_licenses));
+                if done.is_ok() {
+                    self.erased.push((id, created_at, *keep_licenses));
+                }
             }
             Step::SetState { license, state } => {
                 let Some(license) = license.checked_rem(self.world.licenses.len()) else {
@@ -169,51 +235,6 @@ impl Both {
 
     fn license_id(&self, license: usize) -> LicenseId {
         self.world.licenses[license].id
-    }
-
-    fn sell(
-        &mut self,
-        product: usize,
-        customer: usize,
-        terms: &Terms,
-    ) -> Result<(), TestCaseError> {
-        let now = self.shop.now();
-        let term = match (terms.term_days, terms.from_activation) {
-            (None, _) => Term::Never,
-            (Some(days), true) => Term::Pending(days),
-            (Some(days), false) => Term::At(days_after(now, days)),
-        };
-        let updates_until = terms.updates_days.map(|days| days_after(now, days));
-        let order = Order {
-            term: match term {
-                Term::Never => licenses::Term::Default,
-                Term::At(until) => licenses::Term::Until(until),
-                Term::Pending(days) => licenses::Term::DaysFromActivation(days),
-            },
-            features: Features::from_input(FEATURES[terms.features]).unwrap(),
-            updates_until,
-            ..Order::one(self.world.products[product].id, terms.device_limit)
-        };
-        let sold = self.shop.sell(self.world.customers[customer].id, order);
-        if self.world.products[product].archived {
-            prop_assert_eq!(sold.map(drop), Err("product_archived".to_owned()));
-            return Ok(());
-        }
-        let sold = sold.map_err(TestCaseError::fail)?;
-        self.world.licenses.push(License {
-            id: sold.id,
-            key: sold.key,
-            product,
-            customer: Some(customer),
-            state: State::Active,
-            device_limit: terms.device_limit as usize,
-            term,
-            features: FEATURES[terms.features].to_owned(),
-            updates_until,
-            devices: std::collections::BTreeSet::new(),
-            session: None,
-        });
-        Ok(())
     }
 
     fn change_product(&mut self, product: usize, step: &Step) -> Result<(), TestCaseError> {
@@ -284,6 +305,16 @@ impl Both {
                 self.shop.process.restore(path);
                 self.world = world.clone();
                 self.world.end_sessions("forced");
+                // Who was erased since is erased again.
+                for (id, created_at, keep_licenses) in &self.erased {
+                    let mut customers = self.world.customers.iter();
+                    let customer =
+                        customers.position(|it| it.id == *id && it.created_at == *created_at);
+                    if let Some(customer) = customer {
+                        // Refused where the backup has the erasure.
+                        drop(self.world.erase(customer, *keep_licenses));
+                    }
+                }
             }
             Step::Restart => {
                 self.shop.process.finish();
@@ -296,7 +327,11 @@ impl Both {
     /// Checks what must hold after every step.
     fn compare(&self) -> Result<(), TestCaseError> {
         let customers = self.world.customers.iter();
-        let customers: Vec<_> = customers.map(|it| (it.id.0, it.name.clone())).collect();
+        let named = |it: &Customer| {
+            let erased = || format!("erased customer {}", it.id);
+            (it.id.0, it.name.clone().unwrap_or_else(erased))
+        };
+        let customers: Vec<_> = customers.map(named).collect();
         prop_assert_eq!(self.shop.stored_customers(), customers);
         let licenses: Vec<_> = self
             .world
@@ -330,13 +365,14 @@ impl Both {
         StoredLicense {
             id: license.id.0,
             product: self.world.products[license.product].id.0,
-            plan: None,
+            plan: license.plan.map(|plan| self.world.plans[plan].code.clone()),
             customer: license.customer.map(|it| self.world.customers[it].id.0),
+            kind: if license.trial { "trial" } else { "full" }.to_owned(),
             state: state.to_owned(),
             device_limit: license.device_limit,
             valid_until,
             pending_days,
-            features: license.features.clone(),
+            features: FEATURES[license.features].to_owned(),
             updates_until: license.updates_until.map(|until| until.0),
             devices: devices.map(|device| hardware_id(*device)).collect(),
         }
@@ -398,6 +434,7 @@ fn product(id: ProductId, key: usize) -> Product {
         retired: BTreeMap::new(),
         flags: BTreeMap::new(),
         releases: Vec::new(),
+        trial_plan: None,
     }
 }
 
@@ -405,6 +442,8 @@ fn run_history(steps: &[Step]) -> Result<(), TestCaseError> {
     let mut both = Both::new();
     for (number, step) in steps.iter().enumerate() {
         let is_thorough = matches!(step, Step::Restore { .. }) || number + 1 == steps.len();
+        // A little time for each step, less than any timeout in all.
+        both.shop.process.advance(Duration::from_millis(1));
         let result = both.run(step).and_then(|()| both.compare());
         let result = match result {
             Ok(()) if is_thorough => both.check_file(),

@@ -1,5 +1,5 @@
-//! A model of a shop with several products, written from the contracts alone: without database, threads or caches. If it
-//! differs from the server, one of them is wrong.
+//! A model of a shop with several products, written from the contracts alone: without database, threads or caches. If
+//! it differs from the server, one of them is wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,14 +8,21 @@ use license_server::id::{CustomerId, LicenseId, ProductId, SessionToken};
 use license_server::licenses::LicenseKey;
 use license_server::version::Version;
 
+use super::steps::Terms;
 use crate::in_process::DAY_MS;
+
+/// Days of a trial that says nothing else.
+const TRIAL_DAYS: u32 = 30;
 
 /// Everything that a backup holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct World {
     pub(super) products: Vec<Product>,
     pub(super) customers: Vec<Customer>,
+    pub(super) plans: Vec<Plan>,
     pub(super) licenses: Vec<License>,
+    /// The license of the trial that a device started, by product and device.
+    pub(super) trials: BTreeMap<(usize, usize), usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -29,12 +36,25 @@ pub(super) struct Product {
     pub(super) flags: BTreeMap<String, bool>,
     /// The releases, the first one first.
     pub(super) releases: Vec<(Version, UnixMs)>,
+    /// The plan of trials without a key.
+    pub(super) trial_plan: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) product: usize,
+    pub(super) code: String,
+    pub(super) terms: Terms,
+    pub(super) archived: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Customer {
     pub(super) id: CustomerId,
-    pub(super) name: String,
+    /// `None` once the customer is erased.
+    pub(super) name: Option<String>,
+    /// When the customer was added: after a restore, an id may be given to somebody else.
+    pub(super) created_at: UnixMs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,15 +69,30 @@ pub(super) struct License {
     pub(super) id: LicenseId,
     pub(super) key: LicenseKey,
     pub(super) product: usize,
+    pub(super) plan: Option<usize>,
     pub(super) customer: Option<usize>,
+    pub(super) trial: bool,
+    pub(super) created_at: UnixMs,
     pub(super) state: State,
     pub(super) device_limit: usize,
     pub(super) term: Term,
-    pub(super) features: String,
+    /// Of the features that licenses are sold with.
+    pub(super) features: usize,
     pub(super) updates_until: Option<UnixMs>,
     pub(super) devices: BTreeSet<usize>,
     /// The session that was started last.
     pub(super) session: Option<Session>,
+}
+
+/// A license as it is issued.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Issued {
+    pub(super) id: LicenseId,
+    pub(super) key: LicenseKey,
+    pub(super) product: usize,
+    pub(super) plan: Option<usize>,
+    pub(super) customer: Option<usize>,
+    pub(super) at: UnixMs,
 }
 
 /// When a license ends.
@@ -91,7 +126,65 @@ impl Product {
     }
 }
 
+impl Terms {
+    /// The term of a license that is issued at this moment.
+    pub(super) fn term(&self, at: UnixMs) -> Term {
+        let days = self.term_days.or(self.trial.then_some(TRIAL_DAYS));
+        match days {
+            None => Term::Never,
+            Some(days) if self.from_activation => Term::Pending(days),
+            Some(days) => Term::At(days_after(at, days)),
+        }
+    }
+
+    pub(super) fn updates_until(&self, at: UnixMs) -> Option<UnixMs> {
+        self.updates_days.map(|days| days_after(at, days))
+    }
+}
+
 impl License {
+    pub(super) fn new(issued: Issued, terms: &Terms) -> Self {
+        let Issued {
+            id,
+            key,
+            product,
+            plan,
+            customer,
+            at,
+        } = issued;
+        Self {
+            id,
+            key,
+            product,
+            plan,
+            customer,
+            trial: terms.trial,
+            created_at: at,
+            state: State::Active,
+            device_limit: terms.device_limit as usize,
+            term: terms.term(at),
+            features: terms.features,
+            updates_until: terms.updates_until(at),
+            devices: BTreeSet::new(),
+            session: None,
+        }
+    }
+
+    /// The license after a plan was applied to it. A term that has begun stays, as do days where the plan has none.
+    fn with_plan(&self, terms: &Terms) -> Self {
+        Self {
+            trial: terms.trial || self.customer.is_none(),
+            device_limit: terms.device_limit as usize,
+            term: match (self.term, terms.term_days) {
+                (Term::Pending(_), Some(days)) if terms.from_activation => Term::Pending(days),
+                (term, _) => term,
+            },
+            features: terms.features,
+            updates_until: terms.updates_until(self.created_at),
+            ..self.clone()
+        }
+    }
+
     /// Whether a program of the release of this number may start on it. A version that is not released yet is newer
     /// than the last release.
     fn covers(&self, product: &Product, release: usize) -> bool {
@@ -99,6 +192,13 @@ impl License {
         match (self.updates_until, released.or(product.releases.last())) {
             (Some(until), Some((_, released_at))) => *released_at <= until,
             _ => true,
+        }
+    }
+
+    fn take_slot(&mut self, device: usize, now: UnixMs) {
+        self.devices.insert(device);
+        if let Term::Pending(days) = self.term {
+            self.term = Term::At(days_after(now, days));
         }
     }
 
@@ -177,15 +277,18 @@ impl World {
         if license.devices.contains(&call.device) {
             return Ok(false);
         }
-        if license.devices.len() >= license.device_limit {
+        if self.is_bound_elsewhere(call) || license.devices.len() >= license.device_limit {
             return refused("device_limit_reached");
         }
-        let license = &mut self.licenses[call.license];
-        license.devices.insert(call.device);
-        if let Term::Pending(days) = license.term {
-            license.term = Term::At(days_after(call.now, days));
-        }
+        self.licenses[call.license].take_slot(call.device, call.now);
         Ok(true)
+    }
+
+    /// Whether another device started this trial, and nobody has bought it.
+    fn is_bound_elsewhere(&self, call: Call) -> bool {
+        let license = &self.licenses[call.license];
+        let trial = self.trials.get(&(license.product, call.device));
+        license.customer.is_none() && trial != Some(&call.license)
     }
 
     pub(super) fn deactivate(&mut self, call: Call) -> Outcome<()> {
@@ -211,7 +314,11 @@ impl World {
             return refused("version_not_covered");
         }
         if !license.devices.contains(&call.device) {
-            return refused("device_not_activated");
+            return refused(if self.is_bound_elsewhere(call) {
+                "device_limit_reached"
+            } else {
+                "device_not_activated"
+            });
         }
         match self.licenses[call.license].running() {
             Some(_) => refused("session_active"),
@@ -285,6 +392,131 @@ impl World {
         Ok((code.clone(), running && code != "license_not_found"))
     }
 
+    /// Whether a plan is sold to a customer: in this order the plan, the customer and the product are judged.
+    pub(super) fn check_for_sale(&self, plan: usize, customer: usize) -> Outcome<()> {
+        let plan = &self.plans[plan];
+        if plan.archived {
+            return refused("plan_archived");
+        }
+        self.check_customer(customer)?;
+        self.check_in_use(plan.product)
+    }
+
+    pub(super) fn check_in_use(&self, product: usize) -> Outcome<()> {
+        if self.products[product].archived {
+            return refused("product_archived");
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_customer(&self, customer: usize) -> Outcome<()> {
+        match self.customers[customer].name {
+            None => refused("customer_erased"),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Applies a plan to its licenses, except those that are revoked or have more devices than it allows.
+    pub(super) fn apply(&mut self, plan: usize) {
+        let terms = &self.plans[plan].terms;
+        for license in &mut self.licenses {
+            let applies = license.plan == Some(plan) && license.state != State::Revoked;
+            if applies && license.devices.len() <= terms.device_limit as usize {
+                *license = license.with_plan(terms);
+            }
+        }
+    }
+
+    /// The trial that a device of a product gets: the license if it has one, else the plan by which it is issued.
+    pub(super) fn trial(&self, product: usize, device: usize) -> Outcome<Trial> {
+        if let Some(license) = self.trials.get(&(product, device)) {
+            return Ok(Trial::Known(*license));
+        }
+        let plan = self.products[product].trial_plan;
+        let plan = plan.filter(|plan| self.plans[*plan].terms.trial && !self.plans[*plan].archived);
+        let plan = plan.ok_or_else(|| "trial_not_offered".to_owned())?;
+        Ok(Trial::New { plan })
+    }
+
+    /// Why a device cannot use its trial now; `None` if it can, then it holds a slot.
+    pub(super) fn use_trial(&mut self, call: Call) -> Option<String> {
+        let usable = self.usable(call.key, call.license, call.now).map(drop);
+        if let Err(code) = usable {
+            return Some(code);
+        }
+        let license = &mut self.licenses[call.license];
+        if license.devices.contains(&call.device) {
+            return None;
+        }
+        if license.devices.len() >= license.device_limit {
+            return Some("device_limit_reached".to_owned());
+        }
+        license.take_slot(call.device, call.now);
+        None
+    }
+
+    /// A customer buys a trial: as a license of a plan, whose term begins, or as it is.
+    pub(super) fn sell_trial(
+        &mut self,
+        license: usize,
+        customer: usize,
+        plan: Option<usize>,
+        now: UnixMs,
+    ) -> Outcome<()> {
+        let sold = &self.licenses[license];
+        if sold.customer.is_some() {
+            return refused("license_sold");
+        }
+        if plan.is_some_and(|plan| self.plans[plan].archived) {
+            return refused("plan_archived");
+        }
+        if sold.state == State::Revoked {
+            return refused("license_revoked");
+        }
+        self.check_customer(customer)?;
+        let mut new = License {
+            customer: Some(customer),
+            ..sold.clone()
+        };
+        if let Some(plan) = plan {
+            let terms = &self.plans[plan].terms;
+            if (terms.device_limit as usize) < sold.devices.len() {
+                return refused("slots_taken");
+            }
+            new = License {
+                plan: Some(plan),
+                trial: terms.trial,
+                device_limit: terms.device_limit as usize,
+                term: match terms.term(now) {
+                    Term::Pending(days) if !sold.devices.is_empty() => {
+                        Term::At(days_after(now, days))
+                    }
+                    term => term,
+                },
+                features: terms.features,
+                updates_until: terms.updates_until(now),
+                ..new
+            };
+        }
+        self.licenses[license] = new;
+        Ok(())
+    }
+
+    /// Erases a customer: the licenses lose their devices and, unless they are kept, are revoked.
+    pub(super) fn erase(&mut self, customer: usize, keep_licenses: bool) -> Outcome<()> {
+        self.check_customer(customer)?;
+        self.customers[customer].name = None;
+        let licenses = self.licenses.iter_mut();
+        for license in licenses.filter(|it| it.customer == Some(customer)) {
+            license.end_session("forced");
+            license.devices.clear();
+            if !keep_licenses {
+                license.state = State::Revoked;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the license is now in this state; a revoked one stays so.
     pub(super) fn set_state(&mut self, license: usize, state: State) -> Outcome<()> {
         let license = &mut self.licenses[license];
@@ -301,6 +533,18 @@ impl World {
             license.end_session(reason);
         }
     }
+}
+
+/// The trial of a device.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trial {
+    /// It has this license.
+    Known(usize),
+    /// One is issued by this plan.
+    New {
+        /// The plan.
+        plan: usize,
+    },
 }
 
 /// A call of a program.

@@ -16,11 +16,14 @@ use license_server::error::{Error, Result};
 use license_server::flags::{self, FlagChange};
 use license_server::id::{CustomerId, LicenseId, ProductId, SessionToken};
 use license_server::licenses::{self, Buyer, License, LicenseKey, Order};
+use license_server::plans::{self, ApplyStep, PlanChange, PlanTerms};
+use license_server::privacy::{self, ErasureRequest, LicensePolicy};
 use license_server::products::{self, NewProduct, ProgramSettings};
 use license_server::releases::{self, Release, ReleaseState};
-use license_server::security::rate_limit::Quota;
+use license_server::security::rate_limit::{Group, HourlyQuota, Quota, Source};
 use license_server::session_history::EndReason;
 use license_server::sessions::{self, Credentials, EndRequest, GivenKey, StartRequest};
+use license_server::trials::{self, TrialRequest};
 use license_server::verification;
 use license_server::version::Version;
 
@@ -51,6 +54,7 @@ pub(super) struct StoredLicense {
     pub(super) product: i64,
     pub(super) plan: Option<String>,
     pub(super) customer: Option<i64>,
+    pub(super) kind: String,
     pub(super) state: String,
     pub(super) device_limit: usize,
     pub(super) valid_until: Option<i64>,
@@ -150,6 +154,116 @@ impl Shop {
         let buyer = Buyer::Known(customer);
         let sold = self.act(move |act| licenses::sell(act, &buyer, &order))?;
         Ok(sold.into_iter().next().unwrap())
+    }
+
+    pub(super) fn add_plan(
+        &self,
+        product: ProductId,
+        code: String,
+        terms: PlanTerms,
+    ) -> Outcome<()> {
+        self.act(move |act| plans::add(act, product, &code, &terms).map(drop))
+    }
+
+    pub(super) fn edit_plan(
+        &self,
+        product: ProductId,
+        code: String,
+        terms: PlanTerms,
+    ) -> Outcome<()> {
+        self.act(move |act| {
+            let seen = plans::get(act.tx, product, &code)?.revision();
+            plans::edit(act, product, &code, &PlanChange::replacing(terms, seen)).map(drop)
+        })
+    }
+
+    pub(super) fn archive_plan(&self, product: ProductId, code: String) -> Outcome<()> {
+        self.act(move |act| plans::archive(act, product, &code).map(drop))
+    }
+
+    /// The ids of the licenses that stay as they are.
+    pub(super) fn apply_plan(&self, product: ProductId, code: String) -> Outcome<Vec<LicenseId>> {
+        let applied =
+            self.act(move |act| plans::apply(act, product, &code, &ApplyStep::first(None)))?;
+        let skipped = applied.skipped.iter();
+        Ok(skipped.map(|skipped| skipped.license.id).collect())
+    }
+
+    pub(super) fn offer_trials(&self, product: ProductId, code: String) -> Outcome<()> {
+        let changes = [("trial_plan".to_owned(), code)];
+        self.act(move |act| products::set(act, product, &changes).map(drop))
+    }
+
+    pub(super) fn sell_by_plan(
+        &self,
+        customer: CustomerId,
+        product: ProductId,
+        code: String,
+    ) -> Outcome<License> {
+        let buyer = Buyer::Known(customer);
+        let sold = self.act(move |act| {
+            let plan = plans::get(act.tx, product, &code)?;
+            plan.check_for_sale()?;
+            licenses::sell(act, &buyer, &plans::order(&plan, act.now))
+        })?;
+        Ok(sold.into_iter().next().unwrap())
+    }
+
+    pub(super) fn sell_trial(
+        &self,
+        license: LicenseId,
+        customer: CustomerId,
+        plan: Option<String>,
+    ) -> Outcome<()> {
+        let buyer = Buyer::Known(customer);
+        self.act(move |act| trials::sell(act, license, &buyer, plan.as_deref()).map(drop))
+    }
+
+    pub(super) fn erase(&self, customer: CustomerId, keep_licenses: bool) -> Outcome<()> {
+        let request = ErasureRequest {
+            customer_id: customer,
+            typed: None,
+            licenses: if keep_licenses {
+                LicensePolicy::Keep
+            } else {
+                LicensePolicy::Revoke
+            },
+        };
+        let (live, now) = (self.process.live.clone(), self.process.now());
+        let erased = self.act(move |act| privacy::erase(act, live.at(now), &request).map(drop));
+        if erased.is_ok() {
+            privacy::save(self.process.db()).unwrap();
+        }
+        erased
+    }
+
+    /// The license of a device's trial, whether it was issued now, and why the device cannot use it.
+    pub(super) fn trial(&self, call: &SentCall) -> Outcome<(License, bool, Option<String>)> {
+        let request = TrialRequest {
+            product: self.product_of(&call.api_key)?,
+            claim: ClientIdentity {
+                license_key: None,
+                ..call.claim()
+            },
+            idempotency_key: None,
+            new_trials: HourlyQuota::new(
+                Arc::default(),
+                (Group::Trials, Source::from_identifier(b"t")),
+                0,
+            ),
+            quota: Quota::unlimited(),
+            now: self.process.now(),
+        };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let outcome = self.act(move |act| {
+            trials::start_once(act, &request, |trial| {
+                sender.send(trial.clone()).unwrap();
+                Ok(String::new())
+            })
+        })?;
+        let trial = receiver.recv().unwrap();
+        let obstacle = trial.obstacle.map(str::to_owned);
+        Ok((trial.license, outcome.created, obstacle))
     }
 
     pub(super) fn set_state(&self, license: LicenseId, state: State) -> Outcome<()> {
@@ -291,6 +405,7 @@ impl Shop {
                     product: row.get("product_id")?,
                     plan: row.get("plan")?,
                     customer: row.get("customer_id")?,
+                    kind: row.get("kind")?,
                     state: row.get("state")?,
                     device_limit: row.get::<_, u32>("device_limit")? as usize,
                     valid_until: row.get("valid_until_ms")?,

@@ -34,9 +34,45 @@ pub(super) enum Step {
         customer: usize,
         terms: Terms,
     },
+    AddPlan {
+        product: usize,
+        terms: Terms,
+    },
+    EditPlan {
+        plan: usize,
+        terms: Terms,
+    },
+    ApplyPlan {
+        plan: usize,
+    },
+    ArchivePlan {
+        plan: usize,
+    },
+    /// Trials by this plan from now on.
+    OfferTrials {
+        plan: usize,
+    },
+    SellByPlan {
+        plan: usize,
+        customer: usize,
+    },
+    /// A customer buys a license that nobody has bought, if there is one.
+    SellTrial {
+        license: usize,
+        customer: usize,
+        plan: Option<usize>,
+    },
     SetState {
         license: usize,
         state: State,
+    },
+    Erase {
+        customer: usize,
+        keep_licenses: bool,
+    },
+    Trial {
+        key: usize,
+        device: usize,
     },
     Activate(Program),
     Deactivate(Program),
@@ -54,12 +90,15 @@ pub(super) enum Step {
     Restart,
 }
 
-/// What a license is sold as.
-#[derive(Clone, Debug)]
+/// What a license or a plan is.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Terms {
+    pub(super) trial: bool,
     pub(super) device_limit: u32,
     pub(super) term_days: Option<u32>,
+    /// Only with a number of days.
     pub(super) from_activation: bool,
+    /// Of [`FEATURES`].
     pub(super) features: usize,
     pub(super) updates_days: Option<u32>,
 }
@@ -86,6 +125,7 @@ fn terms() -> impl Strategy<Value = Terms> {
     let term_days = prop::option::of(prop::sample::select(vec![14, 30, 100, 365]));
     let updates_days = prop::option::of(prop::sample::select(vec![10, 60, 365]));
     (
+        prop::bool::weighted(0.3),
         1..4_u32,
         term_days,
         any::<bool>(),
@@ -93,10 +133,11 @@ fn terms() -> impl Strategy<Value = Terms> {
         updates_days,
     )
         .prop_map(
-            |(device_limit, term_days, from_activation, features, updates_days)| Terms {
+            |(trial, device_limit, term_days, from_activation, features, updates_days)| Terms {
+                trial,
                 device_limit,
                 term_days,
-                from_activation,
+                from_activation: from_activation && term_days.is_some(),
                 features,
                 updates_days,
             },
@@ -137,6 +178,17 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::AddCustomer),
         8 => (any(), any(), terms())
             .prop_map(|(product, customer, terms)| Step::Sell { product, customer, terms }),
+        4 => (any(), terms()).prop_map(|(product, terms)| Step::AddPlan { product, terms }),
+        2 => (any(), terms()).prop_map(|(plan, terms)| Step::EditPlan { plan, terms }),
+        3 => any().prop_map(|plan| Step::ApplyPlan { plan }),
+        1 => any().prop_map(|plan| Step::ArchivePlan { plan }),
+        3 => any().prop_map(|plan| Step::OfferTrials { plan }),
+        6 => (any(), any()).prop_map(|(plan, customer)| Step::SellByPlan { plan, customer }),
+        3 => (any(), any(), prop::option::of(any()))
+            .prop_map(|(license, customer, plan)| Step::SellTrial { license, customer, plan }),
+        1 => (any(), proptest::arbitrary::any::<bool>())
+            .prop_map(|(customer, keep_licenses)| Step::Erase { customer, keep_licenses }),
+        8 => (any(), 0..DEVICES).prop_map(|(key, device)| Step::Trial { key, device }),
         3 => (any(), state).prop_map(|(license, state)| Step::SetState { license, state }),
         14 => program().prop_map(Step::Activate),
         3 => program().prop_map(Step::Deactivate),
