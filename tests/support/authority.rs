@@ -18,7 +18,7 @@ use rustls::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Server, agent, eventually};
+use crate::support::{Server, agent, eventually, free_port};
 
 /// The name in the certificates; the test's name server resolves every name to this machine.
 pub const NAME: &str = "licenses.example.test";
@@ -62,12 +62,6 @@ pub fn pebble_is_installed() -> bool {
         eprintln!("SKIPPED: pebble is not on this machine");
     }
     installed
-}
-
-/// A free port.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 impl Authority {

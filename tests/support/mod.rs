@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,21 @@ impl Response {
     }
 }
 
+/// A port that is free on every address of this machine, and that this process hands out once. It is below those that
+/// the system gives to connections (32768 to 60999 on Linux), so it stays free while a server is stopped.
+pub fn free_port() -> u16 {
+    static HANDED_OUT: AtomicU32 = AtomicU32::new(0);
+    // Test programs that run at the same time begin at different ports.
+    let first = std::process::id().wrapping_mul(1009);
+    loop {
+        let next = first.wrapping_add(HANDED_OUT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + u16::try_from(next % 22_000).unwrap();
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 impl Server {
     /// Starts a server with the shipped settings.
     pub fn start() -> Self {
@@ -87,14 +103,10 @@ impl Server {
         server
     }
 
-    /// Creates a folder without a database, and picks a port that is free on every address of this machine.
+    /// Creates a folder without a database, and picks a free port.
     pub fn prepare(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("0.0.0.0:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let settings = settings
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::database;
 use crate::setup::{AUTO_ACTIVATE, NO_LIMIT, NO_SWEEP, started};
-use crate::support::{Server, eventually, files_below, heartbeat_body, identity};
+use crate::support::{Server, eventually, files_below, free_port, heartbeat_body, identity};
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -116,8 +116,7 @@ fn with_a_deleted_database_every_write_is_refused_and_a_backup_has_all_acknowled
 /// Asserts that no second server, restore or check can use the database of a running server, even without its lock
 /// file.
 fn assert_keeps_its_database(server: &Server, copy: &Path) {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = port.local_addr().unwrap().port().to_string();
+    let port = free_port().to_string();
     let mut second = server.command(&["serve"]);
     second.env("LICENSE_SERVER_SERVER__PORT", port);
     let second = second.output().unwrap();

@@ -1,7 +1,6 @@
 //! The files with a website's part of the handshake, in Python and in PHP: downloaded from the panel and run by a web
 //! server of their language behind TLS.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -11,7 +10,7 @@ use tempfile::TempDir;
 use crate::database;
 use crate::handshake::messages::{domains_of, issue_license, start_server};
 use crate::sites::{Behavior, CALLBACK, ReceivedMessage, Sites, forward};
-use crate::support::{Server, eventually, is_installed};
+use crate::support::{Server, eventually, free_port, is_installed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Language {
@@ -59,11 +58,6 @@ fn downloaded(language: Language, server: &Server, domain: &str) -> String {
     assert!(lines <= 200, "{lines} lines");
     assert!(file.text.contains(CALLBACK));
     file.text
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// A running website for `domain`; `None` if the language is not installed.

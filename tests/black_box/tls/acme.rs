@@ -10,7 +10,7 @@ use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::authority::{self, ACCOUNTS, Authority, NAME, ORDERS, RENEWALS, client_tls};
-use crate::support::{Server, connect_tcp, eventually, files_below};
+use crate::support::{Server, connect_tcp, eventually, files_below, free_port};
 use crate::wire::{self, Tls};
 
 const VERSION_PATH: &str = "/api/license/version?version=1.0.0";
@@ -127,7 +127,7 @@ fn if_http_is_not_reachable_the_challenge_uses_tls_alpn() {
     }
     let mut authority = Authority::prepare();
     let (mut server, _) = authority::prepare_server(&authority);
-    authority.start(authority::free_port(), server.port(), 5);
+    authority.start(free_port(), server.port(), 5);
     server.run();
     wait_for_certificate(&server, &authority);
     let log = server.log();
@@ -311,7 +311,7 @@ fn a_refusal_by_the_authority_is_reported_with_what_to_do() {
     }
     let mut authority = Authority::prepare();
     let (mut server, _) = authority::prepare_server(&authority);
-    authority.start(authority::free_port(), authority::free_port(), 5);
+    authority.start(free_port(), free_port(), 5);
     server.run();
     eventually("the log line", || {
         server.log().contains("no new certificate")
@@ -377,7 +377,7 @@ fn prepare_without_authority() -> (Server, u16) {
     server.set("TLS__DIRECTORY_ROOT", "root.pem");
     server.set(
         "TLS__DIRECTORY",
-        &format!("https://localhost:{}/dir", authority::free_port()),
+        &format!("https://localhost:{}/dir", free_port()),
     );
     (server, http_port)
 }
