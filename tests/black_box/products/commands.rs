@@ -26,13 +26,13 @@ fn wrong_usage(server: &Server, arguments: &[&str]) -> String {
 /// Programs tell their product by its name, which is all that a lease says of it.
 fn a_name_is_not_used_twice(server: &Server) {
     for command in [
-        &["product", "add", "LEDGER"][..],
-        &["product", "rename", "mueller-soehne", "Ledger"],
-        &["product", "rename", "mueller-soehne", "Ｌｅｄｇｅｒ"],
+        &["product", "add", "LEDGER 2"][..],
+        &["product", "rename", "mueller-soehne", "Ledger 2"],
+        &["product", "rename", "mueller-soehne", "Ｌｅｄｇｅｒ 2"],
         &[
             "config",
             "set",
-            "client_name=ledger",
+            "client_name=ledger 2",
             "--product=my-program",
         ],
     ] {
