@@ -17,9 +17,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use crate::in_process::{NOON, hardware_id};
-use model::{Call, Customer, License, Plan, Product, State, Term, World};
+use model::{Call, Customer, License, Product, State, Term, World};
 use process::{SentCall, Shop, StoredLicense};
-use sales::plan_terms;
 use steps::{DEVICES, FEATURES, Key, Program, Step, step};
 
 const PRODUCTS_MAX: usize = 4;
@@ -140,16 +139,7 @@ impl Both {
                     self.world.products.push(product(id, key));
                 }
             }
-            Step::AddCustomer => {
-                let name = self.name("Customer");
-                let id = self.shop.add_customer(&name);
-                let created_at = self.shop.now();
-                self.world.customers.push(Customer {
-                    id,
-                    name: Some(name),
-                    created_at,
-                });
-            }
+            Step::AddCustomer => self.add_customer(),
             Step::Sell {
                 product,
                 customer,
@@ -160,19 +150,7 @@ impl Both {
                 self.sell(product, customer, terms)?;
             }
             Step::AddPlan { product, terms } => {
-                let product = product % self.world.products.len();
-                let code = self.name("plan").replace(' ', "-");
-                let id = self.world.products[product].id;
-                let done = self.shop.add_plan(id, code.clone(), plan_terms(terms));
-                prop_assert_eq!(&done, &self.world.check_in_use(product));
-                if done.is_ok() {
-                    self.world.plans.push(Plan {
-                        product,
-                        code,
-                        terms: terms.clone(),
-                        archived: false,
-                    });
-                }
+                self.add_plan(product % self.world.products.len(), terms)?;
             }
             Step::EditPlan { plan, .. }
             | Step::ApplyPlan { plan }
@@ -192,28 +170,14 @@ impl Both {
                 customer,
                 plan,
             } => {
-                let unsold = self.world.licenses.iter().enumerate();
-                let unsold = unsold.filter(|(_, it)| it.customer.is_none());
-                let unsold: Vec<usize> = unsold.map(|(number, _)| number).collect();
-                // Sometimes one that is sold already.
-                let all = unsold.len() + usize::from(!self.world.licenses.is_empty());
-                if let Some(at) = license.checked_rem(all) {
-                    let license = unsold.get(at).copied().unwrap_or(0);
+                if let Some(license) = self.trial_to_sell(*license) {
                     self.sell_trial(license, customer % self.world.customers.len(), *plan)?;
                 }
             }
             Step::Erase {
                 customer,
                 keep_licenses,
-            } => {
-                let customer = customer % self.world.customers.len();
-                let Customer { id, created_at, .. } = self.world.customers[customer];
-                let done = self.shop.erase(id, *keep_licenses);
-                prop_assert_eq!(&done, &self.world.erase(customer, *keep_licenses));
-                if done.is_ok() {
-                    self.erased.push((id, created_at, *keep_licenses));
-                }
-            }
+            } => self.erase(customer % self.world.customers.len(), *keep_licenses)?,
             Step::SetState { license, state } => {
                 let Some(license) = license.checked_rem(self.world.licenses.len()) else {
                     return Ok(());
@@ -229,6 +193,27 @@ impl Both {
                 self.change_product(product, step)?;
             }
             _ => self.pass(step),
+        }
+        Ok(())
+    }
+
+    fn add_customer(&mut self) {
+        let name = self.name("Customer");
+        let id = self.shop.add_customer(&name);
+        let created_at = self.shop.now();
+        self.world.customers.push(Customer {
+            id,
+            name: Some(name),
+            created_at,
+        });
+    }
+
+    fn erase(&mut self, customer: usize, keep_licenses: bool) -> Result<(), TestCaseError> {
+        let Customer { id, created_at, .. } = self.world.customers[customer];
+        let done = self.shop.erase(id, keep_licenses);
+        prop_assert_eq!(&done, &self.world.erase(customer, keep_licenses));
+        if done.is_ok() {
+            self.erased.push((id, created_at, keep_licenses));
         }
         Ok(())
     }

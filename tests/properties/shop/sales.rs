@@ -101,6 +101,32 @@ impl Both {
         Ok(())
     }
 
+    pub(super) fn add_plan(&mut self, product: usize, terms: &Terms) -> Result<(), TestCaseError> {
+        let code = self.name("plan").replace(' ', "-");
+        let id = self.world.products[product].id;
+        let done = self.shop.add_plan(id, code.clone(), plan_terms(terms));
+        prop_assert_eq!(&done, &self.world.check_in_use(product));
+        if done.is_ok() {
+            self.world.plans.push(Plan {
+                product,
+                code,
+                terms: terms.clone(),
+                archived: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// One of the trials that nobody bought, or sometimes a license that is sold already; `None` if there is no license.
+    pub(super) fn trial_to_sell(&self, choice: usize) -> Option<usize> {
+        let unsold = self.world.licenses.iter().enumerate();
+        let unsold = unsold.filter(|(_, it)| it.customer.is_none());
+        let unsold: Vec<usize> = unsold.map(|(number, _)| number).collect();
+        let all = unsold.len() + usize::from(!self.world.licenses.is_empty());
+        let at = choice.checked_rem(all)?;
+        Some(unsold.get(at).copied().unwrap_or(0))
+    }
+
     /// What is done with plans.
     pub(super) fn change_plan(&mut self, plan: usize, step: &Step) -> Result<(), TestCaseError> {
         let Both { shop, world, .. } = self;
@@ -206,7 +232,7 @@ const fn kind(terms: &Terms) -> Kind {
     if terms.trial { Kind::Trial } else { Kind::Full }
 }
 
-pub(super) fn plan_terms(terms: &Terms) -> PlanTerms {
+fn plan_terms(terms: &Terms) -> PlanTerms {
     PlanTerms {
         name: "Plan".to_owned(),
         kind: kind(terms),
