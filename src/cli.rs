@@ -54,7 +54,7 @@ pub enum Command {
     /// Manage licenses and their devices
     #[command(subcommand)]
     License(License),
-    /// Manage plans, by which licenses are sold
+    /// Manage plans, under which licenses are sold
     Plan(plans::cli::Plans),
     /// List and end sessions, the running copies of your program
     #[command(subcommand)]

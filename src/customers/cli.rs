@@ -26,7 +26,7 @@ pub enum Command {
     },
     /// Write all that the database holds of a customer as JSON
     Export(privacy::cli::Export),
-    /// Erase a customer for ever: name, e-mail, notes, devices, addresses
+    /// Erase a customer permanently: name, e-mail, notes, devices, addresses
     Erase(privacy::cli::Erase),
 }
 

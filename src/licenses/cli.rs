@@ -61,7 +61,7 @@ pub struct Issue {
     /// The customer's id, even if it is another customer's name
     #[arg(long, value_name = "ID")]
     customer_id: Option<CustomerId>,
-    /// Code of the plan whose values the license gets; the options below differ from it
+    /// Code of the plan whose values the license gets; the options below override its values
     #[arg(long, value_name = "CODE")]
     plan: Option<String>,
     /// Kind of license [default: as the plan, else full]
@@ -116,7 +116,7 @@ pub struct Edit {
     /// Last day or moment; '': never expires
     #[arg(long, value_name = "DATE")]
     valid_until: Option<String>,
-    /// Code of the plan that it counts as sold by, whose values are not copied; '': none
+    /// Code of the plan that it counts as sold under, whose values are not copied; '': none
     #[arg(long, value_name = "CODE")]
     plan: Option<String>,
     /// A feature; may be repeated, and replaces all; '': none

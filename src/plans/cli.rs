@@ -50,14 +50,14 @@ pub enum Command {
         /// The code of the plan
         code: String,
     },
-    /// Change a plan; licenses that were sold by it stay as they are
+    /// Change a plan; licenses already sold under it stay as they are
     Edit(Edit),
-    /// Archive a plan for ever: nothing is sold by it any more; its licenses stay as they are
+    /// Archive a plan permanently, without asking: it can no longer be sold; its licenses stay as they are
     Archive {
         /// The code of the plan
         code: String,
     },
-    /// Copy kind, devices, features and updates of a plan to the licenses that were sold by it
+    /// Copy kind, devices, features and updates of a plan to the licenses sold under it
     Apply {
         /// The code of the plan
         code: String,

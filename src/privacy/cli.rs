@@ -138,7 +138,7 @@ fn typed_name(console: &Console, erase: &Erase) -> Result<Option<String>> {
         "are revoked"
     };
     console::message(&format!(
-        "This erases customer {id} for ever: {licenses}, which {becomes}. It cannot be undone. Type the customer's name to \
+        "This permanently erases customer {id}: {licenses}, which {becomes}. It cannot be undone. Type the customer's name to \
          confirm, or use --yes:"
     ));
     console::first_line_of_input().map(Some)

@@ -32,7 +32,8 @@ pub enum ProductCommand {
         /// The new name
         name: String,
     },
-    /// Archive a product permanently; refused while programs of it are running. Its API keys are no longer accepted
+    /// Archive a product permanently, without asking; refused while programs of it are running. Its API keys are no
+    /// longer accepted
     Archive {
         /// The product's slug, as shown by `product list`
         slug: String,

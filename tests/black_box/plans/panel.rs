@@ -89,7 +89,7 @@ fn a_license_is_issued_by_choosing_a_customer_and_a_plan() {
         "{form}"
     );
     assert!(
-        form.contains("<details><summary>Differ from the plan"),
+        form.contains("<details><summary>Overrides of the plan"),
         "{form}"
     );
     let issued = panel.post("/licenses/new", &order("pro", &[]));
@@ -193,7 +193,7 @@ fn plans_are_added_and_edited_and_invalid_ones_shown_again() {
     }
     let without_days = plan(&[("code", "other"), ("term_starts", "first_activation")]);
     let refused = panel.post("/plans/new", &without_days);
-    assert!(refused.status == 422 && refused.text.contains("it is needed"));
+    assert!(refused.status == 422 && refused.text.contains("it is required"));
     let taken = panel.post("/plans/new", &plan(&[("code", "pro")]));
     assert!(taken.status == 422 && taken.text.contains("never used twice"));
     // The second of two edits is a conflict.
@@ -392,7 +392,7 @@ fn the_form_of_a_license_edits_plan_features_updates_term_and_customer() {
     };
     for (name, text, problem) in [
         ("plan", "nothing", "no plan with this code"),
-        ("pending_days", "0", "from 1 to 36500"),
+        ("pending_days", "0", "enter 1 to 36500 days"),
         ("features", "Pro!", "At most 50 words"),
         ("updates_until", "soon", "2027-12-31"),
         ("customer", "Carl", "No customer has this ID or name"),
@@ -430,5 +430,5 @@ fn the_form_of_a_license_edits_plan_features_updates_term_and_customer() {
     assert_eq!(fixed["valid_until"], "2099-12-31T23:59:59Z");
     assert_eq!(fixed["term_days_from_first_activation"], json!(null));
     let begun = send(&[("pending_days", "5"), ("valid_until", "")]);
-    assert!(begun.status == 422 && begun.text.contains("has not begun"));
+    assert!(begun.status == 422 && begun.text.contains("until the term has begun"));
 }

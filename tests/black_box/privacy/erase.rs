@@ -196,7 +196,7 @@ fn an_erased_customer_can_neither_be_changed_nor_sold_to_nor_removed_nor_erased_
     ] {
         let message = error_of(&server, command);
         assert!(
-            message.contains("was erased for ever"),
+            message.contains("permanently erased"),
             "{command:?}: {message}"
         );
     }

@@ -37,7 +37,7 @@ fn an_owner_erases_a_customer_by_typing_the_name() {
     assert!(page.contains("/customers/1/erase"), "{page}");
     let asked = panel.get("/customers/1/erase").text;
     for part in [
-        "Erase all data of Quendoline Zzyzx",
+        "Permanently erase all data about Quendoline Zzyzx",
         "3 licenses are revoked",
         "data-match",
     ] {
@@ -52,7 +52,7 @@ fn an_owner_erases_a_customer_by_typing_the_name() {
     let page = panel.get("/customers/1?done=erased").text;
     for part in [
         "erased customer 1",
-        "Customer erased.",
+        "Customer data erased.",
         "license-server vacuum",
         "backups/license-server-",
     ] {
@@ -76,7 +76,7 @@ fn an_owner_erases_a_customer_by_typing_the_name() {
         audit.contains("<em>erased</em>") && audit.contains("Erased on"),
         "{audit}"
     );
-    assert!(audit.contains("Customer erased"), "{audit}");
+    assert!(audit.contains("Customer data erased"), "{audit}");
     let table = panel.get("/audit.csv").text;
     assert!(table.contains("\"after\",\"erased\""), "{table}");
     let first = table.lines().last().unwrap();

@@ -221,7 +221,7 @@ fn a_license_without_a_customer_reads_well_everywhere() {
     let id = shown(&server, &key)["id"].as_i64().unwrap();
     for (language, words) in [
         ("en", "Trial, no customer yet"),
-        ("de", "Test, noch ohne Kunde"),
+        ("de", "Testlizenz, noch ohne Kunde"),
     ] {
         let mut panel = server.logged_in_browser("admin");
         panel.set_cookie("lang", language);
@@ -385,7 +385,7 @@ fn a_sold_trial_keeps_its_key_and_is_what_its_plan_sells() {
     let again = panel.post(&path, &[("customer", "Ada Lovelace"), ("plan", "")]);
     assert!([409, 422].contains(&again.status), "{}", again.status);
     assert!(
-        again.text.contains("has a customer already"),
+        again.text.contains("already belongs to a customer"),
         "{}",
         again.text
     );
