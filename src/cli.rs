@@ -17,7 +17,7 @@ use crate::security::{data_folder, run_as};
 use crate::server::{NonFatalSignals, Process};
 use crate::{
     activations, admins, app, backups, customers, demo, doctor, domains, flags, licenses, limits,
-    overview, plans, privacy, products, releases, server, sessions,
+    overview, plans, privacy, products, releases, server, sessions, trials,
 };
 
 /// How long the end of a command waits for the WAL to be copied into the database file.
@@ -137,6 +137,8 @@ pub enum License {
     },
     /// Change the terms of a license
     Edit(licenses::cli::Edit),
+    /// Sell the license of a trial, which has no customer yet
+    Sell(trials::cli::Sell),
     /// Change a license's expiry date
     Extend(licenses::cli::Extend),
     /// Bind a license to a domain
@@ -380,6 +382,7 @@ fn license(console: &Console, command: License) -> Result<()> {
         }
         License::Revoke { key } => licenses::cli::change_state(console, &key, licenses::revoke),
         License::Edit(edit) => licenses::cli::edit(console, edit),
+        License::Sell(sell) => trials::cli::sell(console, sell),
         License::Extend(extend) => licenses::cli::extend(console, &extend),
         License::BindDomain(arguments) => {
             let (key, domain) = arguments.parse()?;

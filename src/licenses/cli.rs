@@ -47,9 +47,9 @@ const OPTIONS: &[(&str, &str)] = &[
     ("updates_until", "updates-until"),
 ];
 
-/// `license issue`
+/// The customer who buys.
 #[derive(Debug, Args)]
-pub struct Issue {
+pub struct BuyerArgs {
     /// The customer's id (7 or '#7') or name
     #[arg(
         long,
@@ -61,6 +61,23 @@ pub struct Issue {
     /// The customer's id, even if it is another customer's name
     #[arg(long, value_name = "ID")]
     customer_id: Option<CustomerId>,
+}
+
+impl BuyerArgs {
+    /// The customer that the options name.
+    pub fn into_buyer(self) -> Buyer {
+        match (self.customer_id, self.customer) {
+            (Some(id), _) => Buyer::Known(id),
+            (None, named) => Buyer::Named(named.unwrap_or_default()),
+        }
+    }
+}
+
+/// `license issue`
+#[derive(Debug, Args)]
+pub struct Issue {
+    #[command(flatten)]
+    buyer: BuyerArgs,
     /// Code of the plan whose values the license gets; the options below override its values
     #[arg(long, value_name = "CODE")]
     plan: Option<String>,
@@ -128,7 +145,7 @@ pub struct Edit {
     /// Note for administrators
     #[arg(long)]
     note: Option<String>,
-    /// The customer who owns it: id (7 or '#7') or name
+    /// The customer who owns it: id (7 or '#7') or name; a trial is sold with `license sell`
     #[arg(long, value_name = "ID|NAME")]
     customer: Option<String>,
 }
@@ -193,10 +210,7 @@ pub fn issue(console: &Console, issue: Issue) -> Result<()> {
         note: issue.note,
     };
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-    let buyer = match (issue.customer_id, issue.customer) {
-        (Some(id), _) => Buyer::Known(id),
-        (None, named) => Buyer::Named(named.unwrap_or_default()),
-    };
+    let buyer = issue.buyer.into_buyer();
     let sold = console.db.write_blocking("plans.sell", move |tx| {
         plans::sell(&Act::new(tx, &actor, now), &buyer, &sale)
     });
@@ -241,11 +255,16 @@ pub fn change_state(console: &Console, key: &str, operation: StateChange) -> Res
         license.key.formatted(),
         license.state.as_str()
     );
-    console.show_line(&json!({ "licenses": documents(&[license], &slugs) }), &line)
+    show_one(console, license, &slugs, &line)
+}
+
+/// Prints a license that was changed: `line`, or its JSON.
+pub fn show_one(console: &Console, license: License, slugs: &Slugs, line: &str) -> Result<()> {
+    console.show_line(&json!({ "licenses": documents(&[license], slugs) }), line)
 }
 
 /// The license of a typed key, and the slugs of all products.
-fn id_and_slugs(console: &Console, key: &str) -> Result<(LicenseId, Slugs)> {
+pub fn id_and_slugs(console: &Console, key: &str) -> Result<(LicenseId, Slugs)> {
     console.db.read_blocking(|reader| {
         let license = super::by_typed_key(reader, key)?;
         Ok((license.id, Slugs::read(reader)?))
@@ -272,7 +291,7 @@ pub fn edit(console: &Console, edit: Edit) -> Result<()> {
     });
     let license = edited.map_err(|error| error.with_field_names(OPTIONS))?;
     let line = format!("license {} changed", license.key.formatted());
-    console.show_line(&json!({ "licenses": documents(&[license], &slugs) }), &line)
+    show_one(console, license, &slugs, &line)
 }
 
 /// Changes the expiry date of a license.
@@ -299,7 +318,7 @@ pub fn extend(console: &Console, extend: &Extend) -> Result<()> {
             end_of_term(&license)
         ),
     };
-    console.show_line(&json!({ "licenses": documents(&[license], &slugs) }), &line)
+    show_one(console, license, &slugs, &line)
 }
 
 fn date(field: &'static str, text: &str) -> Result<UnixMs> {

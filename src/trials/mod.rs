@@ -1,6 +1,7 @@
 //! Trials without a key: a program asks for a license of its product's trial plan. The license is bound to the device,
 //! which gets the same one for ever, and belongs to no customer until somebody buys it.
 
+pub mod cli;
 pub mod client;
 pub mod panel;
 mod rules;

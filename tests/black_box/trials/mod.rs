@@ -3,6 +3,7 @@
 mod calls;
 mod limits;
 mod panel;
+mod sale;
 
 use serde_json::{Value, json};
 
