@@ -9,6 +9,8 @@ mod store;
 
 pub use rules::Refusal;
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::audit::{Act, Change};
@@ -214,14 +216,31 @@ pub struct TrialDay {
     pub bought: u32,
 }
 
-/// How many trials of a product started on each day since `since`, and how many of them were bought; the latest day
-/// first, without the days on which none started.
-pub fn by_day(reader: &Reader<'_>, product: ProductId, since: UnixMs) -> Result<Vec<TrialDay>> {
-    store::by_day(reader, product, since)
+/// How many trials of these products together started on each day since `since`, and how many of them were bought; the
+/// latest day first, without the days on which none started.
+pub fn by_day(reader: &Reader<'_>, products: &[ProductId], since: UnixMs) -> Result<Vec<TrialDay>> {
+    let mut days: BTreeMap<UnixMs, TrialDay> = BTreeMap::new();
+    for product in products {
+        for one in store::by_day(reader, *product, since)? {
+            let all = days.entry(one.day).or_insert(TrialDay {
+                started: 0,
+                bought: 0,
+                ..one
+            });
+            all.started = all.started.saturating_add(one.started);
+            all.bought = all.bought.saturating_add(one.bought);
+        }
+    }
+    Ok(days.into_values().rev().collect())
 }
 
-/// Whether a product offers trials, or ever had one.
-pub fn were_offered(reader: &Reader<'_>, product: ProductId) -> Result<bool> {
-    let settings = products::product_settings(reader, product)?;
-    Ok(settings.trial_plan.is_some() || store::any(reader, product)?)
+/// Whether one of these products offers trials, or ever had one.
+pub fn were_offered(reader: &Reader<'_>, products: &[ProductId]) -> Result<bool> {
+    for product in products {
+        let settings = products::product_settings(reader, *product)?;
+        if settings.trial_plan.is_some() || store::any(reader, *product)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -15,6 +15,7 @@ use crate::id::{LicenseId, ProductId};
 use crate::licenses::{self, Buyer, Kind};
 use crate::panel::Admin;
 use crate::plans;
+use crate::products;
 use crate::web::form::{self, Form};
 use crate::web::html::{Html, HtmlReply, object_members};
 
@@ -79,12 +80,21 @@ async fn sell(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
         .await
 }
 
-/// The trials of a product by day, for the overview; `None` for a product that never offered any.
-pub fn summary(reader: &Reader<'_>, product: ProductId, now: UnixMs) -> Result<Option<Value>> {
-    if !super::were_offered(reader, product)? {
+/// The trials of a product by day, for the overview; `product` is `None` for all of them. `None` if no trials were ever
+/// offered.
+pub fn summary(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    now: UnixMs,
+) -> Result<Option<Value>> {
+    let all = products::list(reader)?.into_iter().map(|one| one.id);
+    let products: Vec<ProductId> = all
+        .filter(|id| product.is_none_or(|chosen| chosen == *id))
+        .collect();
+    if !super::were_offered(reader, &products)? {
         return Ok(None);
     }
-    let days = super::by_day(reader, product, now.minus(SUMMARY))?;
+    let days = super::by_day(reader, &products, now.minus(SUMMARY))?;
     let total = |count: fn(&TrialDay) -> u32| days.iter().map(count).sum::<u32>();
     let (started, bought) = (total(|day| day.started), total(|day| day.bought));
     let rows = days

@@ -85,9 +85,9 @@ async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
     request.page("overview/home.html.tera", values).await
 }
 
-/// The trials of the product by day; `None` if it never offered any.
+/// The trials by day of the chosen product, or of all; `None` if none were ever offered.
 async fn trials(request: &PanelRequest<'_>, db: &Db) -> Result<Option<Value>> {
-    let (product, now) = (request.product, request.now.wall);
+    let (product, now) = (request.chosen(), request.now.wall);
     db.read(move |reader| trials::panel::summary(reader, product, now))
         .await
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{OFFER, PLAN, offering, refused, shown, trial};
 use crate::browser::Browser;
 use crate::database;
-use crate::setup::started;
+use crate::setup::{FIRST, SECOND, started, two_products};
 use crate::support::{Server, eventually, heartbeat_body, identity};
 
 /// The command that adds a plan to sell.
@@ -482,6 +482,51 @@ fn a_command_gives_a_trial_its_customer() {
     );
 }
 
+/// The numbers in the table of trials by day.
+fn numbers_of_trials(page: &str) -> Vec<String> {
+    let rest = page.split("id=\"trials\"").nth(1).unwrap();
+    let table = rest.split("</table>").next().unwrap();
+    let cells = table.split("<td class=\"num\">").skip(1);
+    cells
+        .map(|cell| cell.split('<').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn without_a_choice_the_overview_shows_the_trials_of_all_products() {
+    let plan = [PLAN, &["--product", SECOND]].concat();
+    let offer = ["config", "--product", SECOND, "set", "trial_plan=try"];
+    let (server, [first, second]) = two_products(&[], &[&plan, &offer]);
+    let mut panel = english(&server, "support");
+    let nothing = panel.get("").text;
+    assert!(
+        nothing.contains("No program has started a trial"),
+        "the second product offers them: {nothing}"
+    );
+    let of_first = format!("?product={FIRST}");
+    let first_page = panel.get(&of_first).text;
+    assert!(first_page.contains("id=\"notices\"") && !first_page.contains("id=\"trials\""));
+    assert_eq!(trial(&second, "laptop").status, 201);
+    server.json(&[PLAN, &["--product", FIRST]].concat());
+    server.json(&["config", "--product", FIRST, "set", "trial_plan=try"]);
+    for name in ["laptop", "desktop"] {
+        eventually("a trial of the first product", || {
+            [200, 201].contains(&trial(&first, name).status)
+        });
+    }
+    let listed = server.json(&["license", "list", "--product", FIRST]);
+    start_days_ago(&server, listed["licenses"][1]["id"].as_i64().unwrap(), 3);
+    // Today one of each product, an earlier one of the first, and the sum.
+    let of_second = format!("?product={SECOND}");
+    for (path, numbers) in [
+        ("", &["2", "0", "1", "0", "3", "0"][..]),
+        (&of_first, &["1", "0", "1", "0", "2", "0"]),
+        (&of_second, &["1", "0", "1", "0"]),
+    ] {
+        eventually(path, || numbers_of_trials(&panel.get(path).text) == numbers);
+    }
+}
+
 #[test]
 fn the_overview_shows_trials_by_day_once_they_were_offered() {
     let server = started(&[], &[PLAN, &["customer", "add", "Ada"]]);
@@ -502,22 +547,8 @@ fn the_overview_shows_trials_by_day_once_they_were_offered() {
         40,
     );
     eventually("the counts", || {
-        let page = panel.get("/").text;
-        let table = page
-            .split("id=\"trials\"")
-            .nth(1)
-            .unwrap()
-            .split("</table>")
-            .next()
-            .unwrap()
-            .to_owned();
-        let numbers: Vec<&str> = table
-            .split("<td class=\"num\">")
-            .skip(1)
-            .map(|cell| cell.split('<').next().unwrap())
-            .collect();
         // Today, the day before yesterday, and the sum; the one of 40 days ago is not in the table.
-        numbers == ["1", "1", "1", "0", "2", "1"]
+        numbers_of_trials(&panel.get("/").text) == ["1", "1", "1", "0", "2", "1"]
     });
     server.json(&["config", "set", "trial_plan="]);
     assert!(
