@@ -1,5 +1,9 @@
 //! The German and English texts in `assets/i18n`, and the choice of the language.
 
+mod dates;
+
+pub use dates::{day, moment};
+
 use std::collections::HashMap;
 
 use rust_embed::RustEmbed;
@@ -87,7 +91,8 @@ impl Catalog {
         })
     }
 
-    /// The title and the detail of the problem `code`. Placeholders like `{name}` are replaced from `members`.
+    /// The title and the detail of the problem `code`. Placeholders like `{name}` are replaced from `members`, moments as
+    /// dates in the language.
     pub fn problem(
         &self,
         language: Language,
@@ -103,7 +108,10 @@ impl Catalog {
             count.and_then(Value::as_i64) == Some(1)
         });
         let detail = singular.map_or(&text.detail, |one| &one.detail);
-        (text.title.clone(), fill(detail, members))
+        (
+            text.title.clone(),
+            fill(detail, &dates::for_people(members, language)),
+        )
     }
 
     /// The title and the detail of `refused`. The detail is the more exact one in `[why]`, if `refused` has a reason.
@@ -111,7 +119,11 @@ impl Catalog {
         let (title, detail) = self.problem(language, refused.code, &refused.members);
         let exact = refused.why.and_then(|why| {
             let key = format!("why.{why}");
-            self.phrase(language, &key, &refused.members)
+            self.phrase(
+                language,
+                &key,
+                &dates::for_people(&refused.members, language),
+            )
         });
         (title, exact.unwrap_or(detail))
     }

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 use tera::Tera;
-use time::OffsetDateTime;
-use time::macros::format_description;
 
 use crate::clock::UnixMs;
 use crate::config::Language;
+use crate::i18n::{day, moment};
 
 const MINUTE_S: i64 = 60;
 const HOUR_S: i64 = 60 * MINUTE_S;
@@ -81,29 +80,6 @@ impl tera::Filter for TimeFilter {
     }
 }
 
-fn utc(at: UnixMs) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(at.0.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
-}
-
-/// The date in UTC: `25.11.2026`, `25 Nov 2026`.
-pub fn day(at: UnixMs, language: Language) -> String {
-    let written = match language {
-        Language::De => utc(at).format(format_description!("[day].[month].[year]")),
-        Language::En => utc(at).format(format_description!(
-            "[day padding:none] [month repr:short] [year]"
-        )),
-    };
-    written.unwrap_or_default()
-}
-
-/// The date and time in UTC: `25.11.2026, 14:05 UTC`.
-pub fn moment(at: UnixMs, language: Language) -> String {
-    let time = utc(at)
-        .format(format_description!("[hour]:[minute]"))
-        .unwrap_or_default();
-    format!("{}, {time} UTC", day(at, language))
-}
-
 /// The distance from `now`: `vor 3 Min.`, `in 6 Tagen`; the date if that is 45 days or more.
 fn ago(at: UnixMs, now: UnixMs, language: Language) -> String {
     let elapsed = now.0.saturating_sub(at.0).div_euclid(1000);
@@ -160,13 +136,6 @@ mod tests {
     use super::*;
 
     const NOW: UnixMs = UnixMs(1_795_356_331_000); // 2026-11-22T14:05:31Z
-
-    #[test]
-    fn dates_are_written_as_usual_in_the_language() {
-        assert_eq!(day(NOW, Language::De), "22.11.2026");
-        assert_eq!(day(NOW, Language::En), "22 Nov 2026");
-        assert_eq!(moment(NOW, Language::De), "22.11.2026, 14:05 UTC");
-    }
 
     #[test]
     fn durations_are_written_in_one_unit() {

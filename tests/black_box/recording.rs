@@ -26,9 +26,16 @@ const VARYING_HEADERS: &[(&str, &str)] = &[
     ("retry-after", "<seconds>"),
 ];
 
-/// Texts that differ from run to run, and what stands for them: `#` is a decimal digit, `%` a hexadecimal one.
+/// Texts that differ from run to run, and what stands for them: `#` is a decimal digit, `%` a hexadecimal one, `@` a
+/// letter. Sentences had moments as in members when the recording was made, and have dates of their language now.
 const VARYING_TEXTS: &[(&str, &str)] = &[
     ("####-##-##T##:##:##Z", "<time>"),
+    ("##.##.####, ##:## UTC", "<time>"),
+    ("##.##.####", "<time>"),
+    ("## @@@ ####, ##:## UTC", "<time>"),
+    ("# @@@ ####, ##:## UTC", "<time>"),
+    ("## @@@ ####", "<time>"),
+    ("# @@@ ####", "<time>"),
     ("%%%%%%%%-%%%%-%%%%-%%%%-%%%%%%%%%%%%", "<uuid>"),
     (
         "%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%%",
@@ -141,6 +148,7 @@ fn fits(bytes: &[u8], pattern: &str) -> bool {
         .zip(bytes)
         .all(|(wanted, byte)| match wanted {
             b'#' => byte.is_ascii_digit(),
+            b'@' => byte.is_ascii_alphabetic(),
             b'%' => byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'),
             _ => wanted == *byte,
         })

@@ -67,6 +67,50 @@ fn an_unusable_license_is_refused_by_every_endpoint_with_its_code() {
 }
 
 #[test]
+fn messages_say_dates_as_people_write_them() {
+    let server = started(&[NO_SWEEP], &[]);
+    let client = server.client();
+    let key = server.issue_license(1);
+    let license = database::last_license(&server);
+    for (columns, member, moment, german, english) in [
+        // The whole of a last day in UTC, and an end within a day.
+        (
+            "valid_from_ms = 0, valid_until_ms = 1767225599000",
+            "valid_until",
+            "2025-12-31T23:59:59Z",
+            "Diese Lizenz war bis 31.12.2025 gültig.",
+            "This license was valid until 31 Dec 2025.",
+        ),
+        (
+            "valid_from_ms = 0, valid_until_ms = 1767189900000",
+            "valid_until",
+            "2025-12-31T14:05:00Z",
+            "Diese Lizenz war bis 31.12.2025, 14:05 UTC gültig.",
+            "This license was valid until 31 Dec 2025, 14:05 UTC.",
+        ),
+        (
+            "valid_from_ms = 4099766400000, valid_until_ms = null",
+            "valid_from",
+            "2099-12-01T00:00:00Z",
+            "Diese Lizenz ist erst ab 01.12.2099 gültig.",
+            "This license is not valid before 1 Dec 2099.",
+        ),
+    ] {
+        database::set_license(&server, license, columns);
+        for (language, sentence) in [("de", german), ("en", english)] {
+            let headers = [("Accept-Language", language)];
+            eventually(sentence, || {
+                let verdict = client.call_with("verify", &identity(&key, "laptop"), &headers);
+                verdict.body["detail"] == sentence
+            });
+            let refused = client.call_with("session/start", &identity(&key, "laptop"), &headers);
+            assert_eq!(refused.body["detail"], sentence);
+            assert_eq!(refused.body[member], moment, "programs read the moment");
+        }
+    }
+}
+
+#[test]
 fn a_suspension_ends_the_session_and_a_reinstated_license_can_start_a_new_one() {
     let server = Server::start();
     let keys = server.issue_licenses(1, 2);
