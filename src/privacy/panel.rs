@@ -50,6 +50,7 @@ fn confirmation(request: &PanelRequest<'_>, customer: &Customer) -> Result<Value
         "action": text("do_erase")?,
         "back": format!("{CUSTOMERS}/{}", customer.id),
         "typed": customer.name,
+        "option": (customer.licenses > 0).then_some("keep_licenses"),
     }))
 }
 
@@ -70,7 +71,7 @@ async fn confirm_erase(request: Owner<'_>, id: i64, app: &App) -> HtmlReply {
     request.page(CONFIRM, values).await
 }
 
-/// Erases a customer and revokes the licenses, if the name was typed.
+/// Erases a customer, and revokes the licenses unless they are kept, if the name was typed.
 #[post("/customers/<id>/erase", data = "<form>")]
 async fn erase(request: Owner<'_>, id: i64, form: Form) -> HtmlReply {
     request.require_reauthentication()?;
@@ -79,7 +80,11 @@ async fn erase(request: Owner<'_>, id: i64, form: Form) -> HtmlReply {
     let erasure = ErasureRequest {
         customer_id: CustomerId(id),
         typed: Some(form.text("typed").to_owned()),
-        licenses: LicensePolicy::Revoke,
+        licenses: if form.has("keep_licenses") {
+            LicensePolicy::Keep
+        } else {
+            LicensePolicy::Revoke
+        },
     };
     let erased = app
         .db

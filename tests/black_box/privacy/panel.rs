@@ -86,3 +86,34 @@ fn an_owner_erases_a_customer_by_typing_the_name() {
     );
     assert!(first.contains("\"\",\"\",\"\",\"20"), "{first}");
 }
+
+#[test]
+fn an_owner_may_keep_the_licenses_of_an_erased_customer() {
+    let (server, person) = shop();
+    server.json(&["customer", "add", "Carl"]);
+    let mut panel = server.logged_in_browser("owner");
+    assert!(
+        !panel
+            .get("/customers/3/erase")
+            .text
+            .contains("keep_licenses"),
+        "there is none to keep"
+    );
+    let asked = panel.get("/customers/1/erase").text;
+    for part in ["name=\"keep_licenses\"", "Keep the licenses usable"] {
+        assert!(asked.contains(part), "{part}: {asked}");
+    }
+    let keep = ("keep_licenses", "1");
+    let wrong = panel.post("/customers/1/erase", &[("typed", "Quendoline"), keep]);
+    assert_eq!(wrong.status, 422, "{wrong:?}");
+    let field = wrong.text.split("name=\"keep_licenses\"").nth(1).unwrap();
+    assert!(field.split('>').next().unwrap().contains(" checked"));
+    let erased = panel.post("/customers/1/erase", &[("typed", NAME), keep]);
+    assert_eq!(erased.status, 303, "{erased:?}");
+    let license = server.json(&["license", "show", &person.keys[0]]);
+    assert_eq!(license["state"], "active", "{license}");
+    assert_eq!(license["devices"], Value::Array(Vec::new()), "{license}");
+    assert_eq!(license["domain"], WORDS[6], "{license}");
+    let audited = database::audited(&server, "customers.erase");
+    assert!(audited[0].after.contains(r#""policy":"keep""#));
+}
