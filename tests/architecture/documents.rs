@@ -1,4 +1,4 @@
-//! What the README and the list of guarantees must say.
+//! What the README, CONTRIBUTING.md and the list of guarantees must say.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,21 +7,29 @@ use std::path::Path;
 use crate::{CORE, files, root};
 
 #[test]
-fn the_readme_names_the_commands_the_files_and_every_core_module() {
+fn the_readme_names_the_commands_and_the_files() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     for word in [
         "cargo run --release",
         "cargo test",
         "cargo bench",
+        "CONTRIBUTING.md",
         "CHANGELOG.md",
+        "SECURITY.md",
         "license-server.toml",
     ] {
         assert!(readme.contains(word), "{word}");
     }
+}
+
+#[test]
+fn contributors_find_the_benchmarks_and_every_core_module() {
+    let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    assert!(text.contains("cargo bench"));
     for module in CORE {
         assert!(
-            readme.contains(&format!("`{module}`")),
-            "the README does not name the module {module}"
+            text.contains(&format!("`{module}`")),
+            "CONTRIBUTING.md does not name the module {module}"
         );
     }
 }
