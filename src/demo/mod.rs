@@ -1,6 +1,7 @@
 //! `license-server demo`: a server on a temporary database with sample data, and two simulated programs that
 //! compete for one license over HTTPS, so that an evaluator sees the product work within ten seconds.
 
+mod plans;
 mod programs;
 mod sample;
 mod wire;

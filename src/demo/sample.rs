@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{HEARTBEAT_S, TIMEOUT_S, set_intervals};
+use super::{HEARTBEAT_S, TIMEOUT_S, plans, set_intervals};
 use crate::admins::{self, Role};
 use crate::audit::{Act, Actor};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
@@ -113,6 +113,7 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
     let actor = Actor::Demo;
     let now_wall = now.wall;
     let config = add_product(&Act::new(tx, &actor, now_wall), owner, now)?;
+    plans::add(&Act::new(tx, &actor, now_wall))?;
     let licenses = issue_licenses(tx, &actor, now_wall)?;
     let contested_key = licenses
         .first()
@@ -131,10 +132,11 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
     suspend_and_revoke_some(tx, &in_use, &actor, now_wall)?;
     let on_domains = licenses.iter().filter(|license| license.domain.is_some());
     add_handshakes(tx, &on_domains.collect::<Vec<_>>(), &actor, now_wall)?;
+    let trials = plans::start_trials(tx, &actor, now)?;
     Ok(Sample {
         api_key: config.api_key.reveal().clone(),
         customers: CUSTOMERS.len(),
-        licenses: licenses.len(),
+        licenses: licenses.len() + trials,
         history,
         contested_key,
         to_run: to_run(&in_use, now_wall),
