@@ -115,13 +115,12 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     (
         "privacy",
         &[
+            "activations",
             "audit",
             "customers",
             "devices",
             "licenses",
             "live_sessions",
-            "session_history",
-            "sessions",
         ],
     ),
     // What programs are told comes from these modules.

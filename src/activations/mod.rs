@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod client;
 pub mod panel;
+mod store;
 
 use serde_json::{Value, json};
 
@@ -13,7 +14,7 @@ use crate::devices::{self, ClientIdentity, Device, SlotRequest};
 use crate::error::Result;
 use crate::id::{DeviceId, LicenseId, ProductId};
 use crate::idempotency::{self, IdempotentOperation, RequestKey, RunOnce, StoredResponse};
-use crate::licenses::{self, License, LicenseKey};
+use crate::licenses::{self, License, LicenseEdit, LicenseKey};
 use crate::live_sessions::LiveNow;
 use crate::security::rate_limit::Quota;
 use crate::session_history::EndReason;
@@ -177,6 +178,29 @@ pub fn deactivate(tx: &Tx<'_>, live: LiveNow<'_>, request: &DeactivationRequest)
 fn free_slot(tx: &Tx<'_>, live: LiveNow<'_>, device_id: DeviceId, reason: EndReason) -> Result<()> {
     sessions::end_on_device(tx, live, device_id, reason)?;
     devices::remove(tx, device_id)
+}
+
+/// Frees every slot of a license; the session ends as [`EndReason::Forced`]. Returns how many were taken.
+pub fn free_all_slots(tx: &Tx<'_>, live: LiveNow<'_>, id: LicenseId) -> Result<usize> {
+    let held = devices::list(tx, id)?;
+    for device in &held {
+        free_slot(tx, live, device.id, EndReason::Forced)?;
+    }
+    Ok(held.len())
+}
+
+/// Changes the terms of a license. To another customer it comes without its devices and stored responses, which are the
+/// former one's.
+///
+/// # Errors
+/// As [`licenses::edit`].
+pub fn edit_license(act: &Act<'_>, live: LiveNow<'_>, edit: &LicenseEdit) -> Result<License> {
+    if let Some(former) = licenses::former_owner(act.tx, edit)? {
+        free_all_slots(act.tx, live, edit.id)?;
+        idempotency::forget(act.tx, edit.id)?;
+        store::insert_former_owner(act.tx, edit.id, former, act.now)?;
+    }
+    licenses::edit(act, edit)
 }
 
 /// Frees the slot of a device at the request of an administrator; its session ends as [`EndReason::Forced`].

@@ -26,9 +26,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0012_products.sql"),
     include_str!("../../sql/migrations/0013_trials.sql"),
     include_str!("../../sql/migrations/0014_privacy.sql"),
+    include_str!("../../sql/migrations/0015_former_owners.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 14;
+pub const SCHEMA: u32 = 15;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

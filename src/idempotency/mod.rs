@@ -84,6 +84,11 @@ pub fn run_once<T>(
     Ok(RunOnce::Ran(result))
 }
 
+/// Deletes every response to requests for a license.
+pub fn forget(tx: &Tx<'_>, license_id: LicenseId) -> Result<()> {
+    store::forget(tx, license_id)
+}
+
 /// Deletes at most `limit` responses that are older than [`RETENTION`], except those to the start of a session that
 /// still runs.
 pub fn purge(tx: &Tx<'_>, now: UnixMs, limit: u32) -> Result<usize> {

@@ -6,6 +6,7 @@ use super::{RequestKey, StoredResponse};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
+use crate::id::LicenseId;
 use crate::sql;
 
 /// The response to an earlier request with the same key, if it has a session or is not older than `since`.
@@ -47,4 +48,9 @@ pub(super) fn purge(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
         sql!("idempotency/purge"),
         named_params! { ":before_ms": before, ":limit": limit },
     )
+}
+
+pub(super) fn forget(tx: &Tx<'_>, license_id: LicenseId) -> Result<()> {
+    let params = named_params! { ":license_id": license_id };
+    tx.run(sql!("idempotency/forget"), params).map(drop)
 }

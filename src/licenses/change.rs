@@ -11,9 +11,9 @@ use super::{
 use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::customers;
-use crate::db::Tx;
+use crate::db::{Reader, Tx};
 use crate::error::{Error, RefusalKind, Refused, Resource, Result};
-use crate::id::LicenseId;
+use crate::id::{CustomerId, LicenseId};
 use crate::revision::Revision;
 
 /// 9999-12-31T23:59:59Z, the latest date that RFC 3339 can express.
@@ -189,40 +189,60 @@ pub struct EditedTerms {
     pub note: Option<String>,
 }
 
-/// [`edit`], unless the license was changed since a form was made from it: `seen` is its [`License::revision`] then.
-///
-/// # Errors
-/// As [`edit`], and `changed_meanwhile`.
-pub fn edit_unchanged(
-    act: &Act<'_>,
-    id: LicenseId,
-    terms: &EditedTerms,
-    seen: &Revision,
-) -> Result<License> {
-    seen.check(&find(act.tx, id)?.revision())?;
-    edit(act, id, terms)
+/// A change to the terms of a license.
+#[derive(Clone, Debug)]
+pub struct LicenseEdit {
+    /// The license.
+    pub id: LicenseId,
+    /// What changes.
+    pub terms: EditedTerms,
+    /// The [`License::revision`] that the change is based on; `None` if it applies to any.
+    pub seen: Option<Revision>,
 }
 
-/// Changes the terms of a license.
+/// The customer whose license `edit` gives to another.
 ///
 /// # Errors
-/// [`Error::NotFound`] for the license, its new plan or customer, [`Error::Invalid`], `customer_erased`, and `slots_taken`
-/// if more devices hold a slot than the new limit allows.
-pub fn edit(act: &Act<'_>, id: LicenseId, terms: &EditedTerms) -> Result<License> {
+/// As [`edit`].
+pub fn former_owner(reader: &Reader<'_>, edit: &LicenseEdit) -> Result<Option<CustomerId>> {
+    let owner = find(reader, edit.id)?.customer_id;
+    let new = new_owner(reader, &edit.terms)?;
+    Ok(owner.filter(|_| new.is_some() && new != owner))
+}
+
+/// The customer to whom a license is given, if to any.
+fn new_owner(reader: &Reader<'_>, terms: &EditedTerms) -> Result<Option<CustomerId>> {
+    let Some(text) = terms.customer.as_deref().filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let id = customers::find(reader, text)?;
+    Ok(Some(customers::not_erased(reader, id)?.id))
+}
+
+/// Changes the terms of a license; one with a [`former_owner`] only as `activations::edit_license`, which takes from it what
+/// is that one's. Its note is, too, unless it is changed.
+///
+/// # Errors
+/// [`Error::NotFound`] for the license, its new plan or customer, [`Error::Invalid`], `customer_erased`,
+/// `changed_meanwhile`, and `slots_taken` if more devices hold a slot than the new limit allows.
+pub fn edit(act: &Act<'_>, edit: &LicenseEdit) -> Result<License> {
     let LicenseRow {
         license: old,
         taken,
         ..
-    } = find_row(act.tx, id, act.now)?;
-    let mut new = rules::edited(&old, terms)?;
+    } = find_row(act.tx, edit.id, act.now)?;
+    if let Some(seen) = &edit.seen {
+        seen.check(&old.revision())?;
+    }
+    let mut new = rules::edited(&old, &edit.terms)?;
     if let Some(code) = new.plan.as_deref().filter(|_| new.plan != old.plan)
         && !store::has_plan(act.tx, old.product, code)?
     {
         return Err(Error::not_found(Resource::Plan, code));
     }
-    if let Some(customer) = terms.customer.as_deref().filter(|text| !text.is_empty()) {
-        let id = customers::find(act.tx, customer)?;
-        new.customer_id = Some(customers::not_erased(act.tx, id)?.id);
+    new.customer_id = new_owner(act.tx, &edit.terms)?.or(old.customer_id);
+    if old.customer_id.is_some() && new.customer_id != old.customer_id && new.note == old.note {
+        new.note.clear();
     }
     rules::check_edited(&new)?;
     if new.device_limit < taken {
@@ -231,7 +251,7 @@ pub fn edit(act: &Act<'_>, id: LicenseId, terms: &EditedTerms) -> Result<License
             .into());
     }
     change_terms(act, &old, &new)?;
-    find(act.tx, id)
+    find(act.tx, edit.id)
 }
 
 /// Stores the terms of `new`, which is `old` with other terms.

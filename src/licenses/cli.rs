@@ -3,7 +3,8 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Buyer, EditedTerms, Extension, Features, Kind, License, LicenseSearch};
+use super::{Buyer, EditedTerms, Extension, Features, Kind, License, LicenseEdit, LicenseSearch};
+use crate::activations;
 use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
 use crate::console::{Console, Extent, Table};
@@ -12,6 +13,7 @@ use crate::id::{CustomerId, LicenseId};
 use crate::plans::{self, Sale};
 use crate::products::Slugs;
 use crate::products::cli::ProductArg;
+use crate::sessions::cli::StoredLiveness;
 
 const LIST_MAX: u32 = 100_000;
 /// The head of the table; the last column only if there are several products.
@@ -284,10 +286,16 @@ pub fn edit(console: &Console, edit: Edit) -> Result<()> {
         customer: edit.customer,
         ..EditedTerms::default()
     };
-    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+    let actor = Actor::command_line(&console.user);
     let (id, slugs) = id_and_slugs(console, &edit.key)?;
+    let StoredLiveness { live, now, .. } = StoredLiveness::load(console)?;
+    let edit = LicenseEdit {
+        id,
+        terms,
+        seen: None,
+    };
     let edited = console.db.write_blocking("licenses.edit", move |tx| {
-        super::edit(&Act::new(tx, &actor, now), id, &terms)
+        activations::edit_license(&Act::new(tx, &actor, now.wall), live.at(now), &edit)
     });
     let license = edited.map_err(|error| error.with_field_names(OPTIONS))?;
     let line = format!("license {} changed", license.key.formatted());

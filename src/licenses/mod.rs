@@ -12,8 +12,8 @@ mod sale;
 mod store;
 
 pub use change::{
-    EditedTerms, Extension, begin_term, change_terms, edit, edit_unchanged, extend,
-    extend_unchanged, reinstate, revoke, revoke_confirmed, suspend, undo_begin_term,
+    EditedTerms, Extension, LicenseEdit, begin_term, change_terms, edit, extend, extend_unchanged,
+    former_owner, reinstate, revoke, revoke_confirmed, suspend, undo_begin_term,
 };
 pub use issue::{ORDER_MAX, Order, Term, issue_trial};
 pub use key::{KEY_TEXT_MAX, LicenseKey, key_part};

@@ -299,34 +299,18 @@ mod tests {
 
     #[test]
     fn a_license_can_be_used_from_its_first_to_its_last_moment() {
-        for (license, now, expected) in [
-            (sample(LicenseState::Active, 10, None), 10, Ok(())),
-            (
-                sample(LicenseState::Active, 10, None),
-                9,
-                Err("license_not_yet_valid"),
-            ),
-            (sample(LicenseState::Active, 10, Some(20)), 20, Ok(())),
-            (
-                sample(LicenseState::Active, 10, Some(20)),
-                21,
-                Err("license_expired"),
-            ),
-            (
-                sample(LicenseState::Suspended, 10, Some(20)),
-                21,
-                Err("license_suspended"),
-            ),
-            (
-                sample(LicenseState::Revoked, 10, None),
-                9,
-                Err("license_suspended"),
-            ),
+        use LicenseState::{Active, Revoked, Suspended};
+        for (state, until, now, expected) in [
+            (Active, None, 10, Ok(())),
+            (Active, None, 9, Err("license_not_yet_valid")),
+            (Active, Some(20), 20, Ok(())),
+            (Active, Some(20), 21, Err("license_expired")),
+            (Suspended, Some(20), 21, Err("license_suspended")),
+            (Revoked, None, 9, Err("license_suspended")),
         ] {
-            assert_eq!(
-                check_usable(&license, UnixMs(now)).map_err(Refusal::code),
-                expected
-            );
+            let license = sample(state, 10, until);
+            let usable = check_usable(&license, UnixMs(now)).map_err(Refusal::code);
+            assert_eq!(usable, expected);
         }
     }
 }

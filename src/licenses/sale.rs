@@ -54,7 +54,7 @@ pub fn sell(act: &Act<'_>, buyer: &Buyer, order: &Order) -> Result<Vec<License>>
     issue::issue(act, customer_id, order)
 }
 
-/// Gives a license to `buyer`, such as a trial that somebody buys: from then on it is no longer bound to the device that
+/// Gives a license without a customer to `buyer`, such as a trial that somebody buys: from then on it is no longer bound to the device that
 /// started it. With `order`, what that says replaces what the license is, and its term begins; its key, first moment,
 /// domain and note stay.
 ///

@@ -6,16 +6,14 @@ use serde_json::{Value, json};
 
 use super::store;
 use super::{Erasure, LicensePolicy};
+use crate::activations;
 use crate::audit::{self, Act, Actor, Change, Entry};
 use crate::customers;
 use crate::db::Reader;
-use crate::devices;
 use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::licenses;
 use crate::live_sessions::LiveNow;
-use crate::session_history::EndReason;
-use crate::sessions;
 use crate::text;
 
 /// Members of audit entries that hold domains of a license.
@@ -78,9 +76,9 @@ pub(super) fn erase_person(act: &Act<'_>, live: LiveNow<'_>, erasure: &Erasure) 
     let domains = own_domains(tx, erasure.customer_id, &entries)?;
     let mut entry_ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
     for domain in &domains {
-        let about_domain = store::audit_entries_of_domain(tx, domain)?;
+        let about_domain = store::audit_entries_of_domain(tx, domain, erasure.customer_id)?;
         entry_ids.extend(about_domain.iter().map(|entry| entry.id));
-        store::forget_domain(tx, domain)?;
+        store::forget_domain(tx, domain, erasure.customer_id)?;
     }
     let audit_entries = audit::erase(tx, &entry_ids, act.now)?;
     let sessions = store::clear(tx, erasure)?;
@@ -115,16 +113,12 @@ pub(super) fn erase_person(act: &Act<'_>, live: LiveNow<'_>, erasure: &Erasure) 
 fn release_devices(act: &Act<'_>, live: LiveNow<'_>, ids: &[LicenseId]) -> Result<usize> {
     let mut released = 0;
     for id in ids {
-        for device in devices::list(act.tx, *id)? {
-            sessions::end_on_device(act.tx, live, device.id, EndReason::Forced)?;
-            devices::remove(act.tx, device.id)?;
-            released += 1;
-        }
+        released += activations::free_all_slots(act.tx, live, *id)?;
     }
     Ok(released)
 }
 
-/// The domains to which licenses of the customer are or were bound, and none of another customer.
+/// The domains to which licenses of the customer are or were bound, and none that always was of another customer.
 pub(super) fn own_domains(
     reader: &Reader<'_>,
     id: CustomerId,

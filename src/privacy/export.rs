@@ -20,8 +20,8 @@ pub struct PersonalData {
     pub document: Value,
 }
 
-/// All that the database holds of a customer: the customer, licenses with devices, sessions and stored responses, the
-/// websites, and the audit log. Tokens, which are secrets of programs, are left out.
+/// All that the database holds of a customer: the customer, licenses with devices, sessions and stored responses, sessions
+/// on licenses that are another customer's now, the websites, and the audit log. Tokens, which are secrets of programs, are left out.
 ///
 /// # Errors
 /// [`Error::NotFound`](crate::error::Error::NotFound) if the id is unknown.
@@ -30,11 +30,11 @@ pub fn export(reader: &Reader<'_>, id: CustomerId, now: UnixMs) -> Result<Person
     let mut entries = store::audit_entries(reader, id, customer.created_at)?;
     let mut websites = Vec::new();
     for domain in own_domains(reader, id, &entries)? {
-        entries.extend(store::audit_entries_of_domain(reader, &domain)?);
+        entries.extend(store::audit_entries_of_domain(reader, &domain, id)?);
         websites.push(json!({
             "domain": domain,
-            "handshakes": store::handshake_rows(reader, &domain)?,
-            "addresses": store::source_rows(reader, &domain)?,
+            "handshakes": store::handshake_rows(reader, &domain, id)?,
+            "addresses": store::source_rows(reader, &domain, id)?,
         }));
     }
     entries.sort_by_key(|entry| entry.id);
@@ -43,8 +43,9 @@ pub fn export(reader: &Reader<'_>, id: CustomerId, now: UnixMs) -> Result<Person
         "exported_at": now.rfc3339(),
         "customer": store::customer_row(reader, id)?,
         "licenses": licenses(reader, id)?,
+        "former_licenses": former_licenses(reader, id)?,
         "websites": websites,
-        "audit_log": entries.iter().map(entry_json).collect::<Vec<_>>(),
+        "audit_log": entries.iter().map(|entry| entry_json(entry, id)).collect::<Vec<_>>(),
     });
     Ok(PersonalData {
         customer_id: id,
@@ -53,13 +54,13 @@ pub fn export(reader: &Reader<'_>, id: CustomerId, now: UnixMs) -> Result<Person
 }
 
 /// The licenses, each with its devices, sessions and stored responses.
-fn licenses(reader: &Reader<'_>, id: CustomerId) -> Result<Vec<Value>> {
-    let licenses = store::license_rows(reader, id)?.into_iter();
+fn licenses(reader: &Reader<'_>, owner: CustomerId) -> Result<Vec<Value>> {
+    let licenses = store::license_rows(reader, owner)?.into_iter();
     let with_rows = licenses.map(|(id, mut license)| {
         let rows = [
             ("devices", store::device_rows(reader, id)?),
             ("sessions", store::running_session_rows(reader, id)?),
-            ("history", store::ended_session_rows(reader, id)?),
+            ("history", store::ended_session_rows(reader, id, owner)?),
             ("stored_responses", store::stored_response_rows(reader, id)?),
         ];
         license.extend(rows.map(|(name, rows)| (name.to_owned(), Value::Array(rows))));
@@ -68,11 +69,29 @@ fn licenses(reader: &Reader<'_>, id: CustomerId) -> Result<Vec<Value>> {
     with_rows.collect()
 }
 
-/// An audit entry. The address of an administrator is not the customer's.
-fn entry_json(entry: &Entry) -> Value {
+/// The licenses that the customer gave away, each with the sessions until then.
+fn former_licenses(reader: &Reader<'_>, owner: CustomerId) -> Result<Vec<Value>> {
+    let licenses = store::former_license_rows(reader, owner)?.into_iter();
+    let with_history = licenses.map(|(id, mut license)| {
+        let rows = store::ended_session_rows(reader, id, owner)?;
+        license.insert("history".to_owned(), Value::Array(rows));
+        Ok(Value::Object(license))
+    });
+    with_history.collect()
+}
+
+/// An audit entry. The address of an administrator is not the customer's, nor is what a license was with another one.
+fn entry_json(entry: &Entry, owner: CustomerId) -> Value {
     let mut members = Map::new();
-    let values =
-        |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|_| Value::from(text));
+    let values = |text: &str| {
+        let values = serde_json::from_str::<Value>(text).unwrap_or_else(|_| Value::from(text));
+        let customer = values.get("customer").and_then(Value::as_i64);
+        if customer.is_none_or(|id| id == owner.0) {
+            values
+        } else {
+            Value::Null
+        }
+    };
     members.extend(
         [
             ("at", entry.at.rfc3339().into()),

@@ -24,7 +24,7 @@ pub(super) fn domains(reader: &Reader<'_>, id: CustomerId) -> Result<Vec<String>
     reader.list(sql!("privacy/domains"), params, |row| row.get(0))
 }
 
-/// Whether a license of another customer is bound to the domain, or is being transferred to it.
+/// Whether a license that never was the customer's is bound to the domain, or is being transferred to it.
 pub(super) fn is_bound_to_another(
     reader: &Reader<'_>,
     domain: &str,
@@ -36,8 +36,8 @@ pub(super) fn is_bound_to_another(
     })
 }
 
-/// The audit entries about a customer who was added at `since`, about their licenses, and about devices, domains and
-/// sessions of these.
+/// The audit entries about a customer who was added at `since`, about licenses while they were theirs, and about devices,
+/// domains and sessions of these.
 pub(super) fn audit_entries(
     reader: &Reader<'_>,
     id: CustomerId,
@@ -47,19 +47,23 @@ pub(super) fn audit_entries(
     reader.list(sql!("privacy/audit_entries"), params, |row| row.try_into())
 }
 
-/// The audit entries about a domain itself.
-pub(super) fn audit_entries_of_domain(reader: &Reader<'_>, domain: &str) -> Result<Vec<Entry>> {
-    let params = named_params! { ":domain": domain };
+/// The audit entries about a domain itself while it was the customer's.
+pub(super) fn audit_entries_of_domain(
+    reader: &Reader<'_>,
+    domain: &str,
+    id: CustomerId,
+) -> Result<Vec<Entry>> {
+    let params = named_params! { ":domain": domain, ":customer_id": id };
     reader.list(sql!("privacy/audit_entries_of_domain"), params, |row| {
         row.try_into()
     })
 }
 
-/// Deletes the handshakes of a domain, and the addresses that completed one.
-pub(super) fn forget_domain(tx: &Tx<'_>, domain: &str) -> Result<()> {
-    let params = named_params! { ":domain": domain };
+/// Deletes the handshakes of a domain while it was the customer's, and the addresses that completed one.
+pub(super) fn forget_domain(tx: &Tx<'_>, domain: &str, id: CustomerId) -> Result<()> {
+    let params = named_params! { ":domain": domain, ":customer_id": id };
     tx.run(sql!("privacy/delete_handshakes"), params)?;
-    let params = named_params! { ":domain": domain };
+    let params = named_params! { ":domain": domain, ":customer_id": id };
     tx.run(sql!("privacy/delete_sources"), params).map(drop)
 }
 
@@ -144,6 +148,17 @@ pub(super) fn license_rows(
     })
 }
 
+/// The licenses that the customer gave away, with their ids.
+pub(super) fn former_license_rows(
+    reader: &Reader<'_>,
+    id: CustomerId,
+) -> Result<Vec<(LicenseId, Map<String, Value>)>> {
+    let params = named_params! { ":customer_id": id };
+    reader.list(sql!("privacy/export_former"), params, |row| {
+        Ok((row.get("license_id")?, members(row)?))
+    })
+}
+
 pub(super) fn device_rows(reader: &Reader<'_>, id: LicenseId) -> Result<Vec<Value>> {
     let params = named_params! { ":license_id": id };
     reader.list(sql!("privacy/export_devices"), params, object)
@@ -154,8 +169,13 @@ pub(super) fn running_session_rows(reader: &Reader<'_>, id: LicenseId) -> Result
     reader.list(sql!("privacy/export_sessions"), params, object)
 }
 
-pub(super) fn ended_session_rows(reader: &Reader<'_>, id: LicenseId) -> Result<Vec<Value>> {
-    let params = named_params! { ":license_id": id };
+/// The sessions that ended on a license while it was the customer's.
+pub(super) fn ended_session_rows(
+    reader: &Reader<'_>,
+    id: LicenseId,
+    owner: CustomerId,
+) -> Result<Vec<Value>> {
+    let params = named_params! { ":license_id": id, ":customer_id": owner };
     reader.list(sql!("privacy/export_history"), params, object)
 }
 
@@ -164,13 +184,21 @@ pub(super) fn stored_response_rows(reader: &Reader<'_>, id: LicenseId) -> Result
     reader.list(sql!("privacy/export_answers"), params, object)
 }
 
-pub(super) fn handshake_rows(reader: &Reader<'_>, domain: &str) -> Result<Vec<Value>> {
-    let params = named_params! { ":domain": domain };
+pub(super) fn handshake_rows(
+    reader: &Reader<'_>,
+    domain: &str,
+    owner: CustomerId,
+) -> Result<Vec<Value>> {
+    let params = named_params! { ":domain": domain, ":customer_id": owner };
     reader.list(sql!("privacy/export_handshakes"), params, object)
 }
 
-pub(super) fn source_rows(reader: &Reader<'_>, domain: &str) -> Result<Vec<Value>> {
-    let params = named_params! { ":domain": domain };
+pub(super) fn source_rows(
+    reader: &Reader<'_>,
+    domain: &str,
+    owner: CustomerId,
+) -> Result<Vec<Value>> {
+    let params = named_params! { ":domain": domain, ":customer_id": owner };
     reader.list(sql!("privacy/export_sources"), params, object)
 }
 

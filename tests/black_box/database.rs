@@ -508,7 +508,8 @@ pub fn mend_table(server: &Server, table: &str) {
 /// Adds a handshake for a domain to the log, and its source to the known ones.
 pub fn add_handshake(server: &Server, domain: &str, source: &str) {
     let log = format!(
-        "insert into handshakes values (null, 1, '{domain}', '{source}', 'license', 'delivered', '');"
+        "insert into handshakes (at_ms, domain, source, operation, ending, reason)
+         values (1, '{domain}', '{source}', 'license', 'delivered', '');"
     );
     let known = format!("insert into known_sources values ('{domain}', '{source}', 1)");
     change(server, &(log + &known));

@@ -10,7 +10,7 @@ use license_server::devices;
 use license_server::error::{Error, Result};
 use license_server::flags::{self, FlagChange};
 use license_server::id::{LicenseId, ProductId};
-use license_server::licenses::{self, EditedTerms};
+use license_server::licenses::{self, EditedTerms, LicenseEdit};
 use license_server::products;
 use license_server::releases::{self, Release, ReleaseState};
 use license_server::text::{clean_input, to_nfc};
@@ -126,7 +126,12 @@ fn license(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
             note: Some(note),
             ..EditedTerms::default()
         };
-        licenses::edit(&Act::new(tx, &actor(), NOON), LicenseId(1), &terms)
+        let edit = LicenseEdit {
+            id: LicenseId(1),
+            terms,
+            seen: None,
+        };
+        licenses::edit(&Act::new(tx, &actor(), NOON), &edit)
     });
     prop_assert!(
         refused_by

@@ -1,3 +1,11 @@
--- Deletes the addresses that completed a handshake for a domain. By the primary key.
--- :domain text
-delete from known_sources where domain = :domain;
+-- Deletes the addresses that completed a handshake for a domain, without those from when a license on it belonged to
+-- another customer. By the primary key.
+-- :domain text, :customer_id integer
+delete from known_sources
+where domain = :domain
+  and not exists (
+      select 1 from licenses l
+      where (l.domain = :domain or l.transfer_domain = :domain)
+        and :customer_id is not coalesce(
+            (select f.customer_id from former_owners f
+             where f.license_id = l.license_id and f.until_ms > known_sources.completed_at_ms order by f.until_ms limit 1), l.customer_id));

@@ -4,6 +4,7 @@ use rocket::{Route, get, post, routes};
 use serde_json::{Map, Value, json};
 
 use super::{DEVICES_FIELD, LIST, as_field, load, row_json, suggested_customers};
+use crate::activations;
 use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
@@ -12,7 +13,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::features::Features;
 use crate::id::LicenseId;
-use crate::licenses::{self, EditedTerms, Extension, Kind, License, LicenseRow};
+use crate::licenses::{self, EditedTerms, Extension, Kind, License, LicenseEdit, LicenseRow};
 use crate::panel::Admin;
 use crate::plans;
 use crate::revision;
@@ -111,13 +112,19 @@ fn terms_of(form: &Fields) -> Result<EditedTerms> {
 /// Edits a license.
 #[post("/licenses/<id>/edit", data = "<form>")]
 async fn edit(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
-    let (actor, now, seen) = (request.actor(), request.now.wall, form.revision());
+    let (actor, seen) = (request.actor(), form.revision());
+    let (now, moment, live) = (request.now.wall, request.now, app.live_sessions.clone());
     let changed = match terms_of(&form) {
         Ok(terms) => {
+            let edit = LicenseEdit {
+                id: LicenseId(id),
+                terms,
+                seen: Some(seen),
+            };
             app.db
                 .write("licenses.edit", move |tx| {
                     let act = Act::new(tx, &actor, now);
-                    licenses::edit_unchanged(&act, LicenseId(id), &terms, &seen)
+                    activations::edit_license(&act, live.at(moment), &edit)
                 })
                 .await
         }

@@ -101,11 +101,7 @@ fn add_person(server: &Server) -> Person {
     }
     let phone = ["license", "release-device", &keys[0], WORDS[10]];
     server.json(&phone);
-    let ended = start(server, &keys[0], WORDS[9], WORDS[12]);
-    let ended = server
-        .client()
-        .call("session/end", &heartbeat_body(&keys[0], &ended));
-    assert_eq!(ended.status, 200, "{ended:?}");
+    start_and_end(server, &keys[0], WORDS[9], WORDS[12]);
     start(server, &keys[1], WORDS[11], WORDS[13]);
     let id = running(server)[0]["id"].to_string();
     server.json(&["session", "end", &id]);
@@ -134,6 +130,15 @@ fn issue(server: &Server, arguments: &[&str]) -> Vec<String> {
     let issued = issued["licenses"].as_array().unwrap();
     let keys = issued.iter().map(|license| license["license_key"].as_str());
     keys.map(|key| key.unwrap().to_owned()).collect()
+}
+
+/// Activates the device, starts a session on it from this address, and ends that.
+pub fn start_and_end(server: &Server, key: &str, device: &str, address: &str) {
+    let token = start(server, key, device, address);
+    let ended = server
+        .client()
+        .call("session/end", &heartbeat_body(key, &token));
+    assert_eq!(ended.status, 200, "{ended:?}");
 }
 
 /// Activates the device, which stores a response, and starts a session on it from this address.
