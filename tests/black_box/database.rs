@@ -515,6 +515,12 @@ pub fn add_handshake(server: &Server, domain: &str, source: &str) {
     change(server, &(log + &known));
 }
 
+/// Makes a license of the first product one that began as the trial of a device.
+pub fn add_trial(server: &Server, license: i64) {
+    let sql = format!("insert into trials values ({license}, 1, zeroblob(32), 1)");
+    change(server, &sql);
+}
+
 /// An entry of the handshake log.
 #[derive(Debug)]
 pub struct Handshake {

@@ -149,8 +149,7 @@ fn an_erasure_of_the_new_customer_leaves_what_happened_before() {
 #[test]
 fn the_trial_of_a_license_that_was_sold_and_moved_belongs_to_its_first_customer() {
     let (server, person) = shop();
-    let sql = "insert into trials values (2, 1, zeroblob(32), 1)";
-    database::execute(&server.database(), sql).unwrap();
+    database::add_trial(&server, 2);
     server.json(&["license", "edit", &person.keys[1], "--customer", "2"]);
     let digest = || database::rows(&server.database())["trials"][0]["fingerprint_digest"].clone();
     let before = digest();
