@@ -297,14 +297,25 @@ impl Db {
         let conn = readers.get().map_err(|error| Error::Unavailable {
             reason: format!("no read connection is free: {error}"),
         })?;
-        // One transaction, so that all queries of `work` see the same state.
+        self.read_on(&conn, work)
+            .inspect_err(|error| self.note("read", error))
+    }
+
+    /// Runs `work` in one transaction, so that all its queries see the same state.
+    fn read_on<T>(
+        &self,
+        conn: &rusqlite::Connection,
+        work: impl FnOnce(&Reader<'_>) -> Result<T>,
+    ) -> Result<T> {
         let read_tx = conn.unchecked_transaction()?;
         let result = work(&Reader {
-            conn: &conn,
+            conn,
             generation: &self.generation,
         });
-        read_tx.finish()?;
-        result.inspect_err(|error| self.note("read", error))
+        let ended = read_tx.finish();
+        let found = result?;
+        ended?;
+        Ok(found)
     }
 
     /// Waits until a disk error makes further writes of this process unsafe; the process must end then. For one

@@ -75,8 +75,12 @@ impl Writer {
             let result = work(tx);
             let keep = result.is_ok();
             let answer: Answer = Box::new(move |commit| {
-                // A refusal, too, may depend on uncommitted changes of earlier jobs in the batch.
-                drop(send.send(commit.map_err(unavailable).and(result)));
+                // A refusal, too, may depend on uncommitted changes of earlier jobs in the batch; damage does not.
+                let result = match result {
+                    Err(Error::Damaged { .. }) => result,
+                    _ => commit.map_err(unavailable).and(result),
+                };
+                drop(send.send(result));
             });
             let after = if keep { tx.after.take() } else { Vec::new() };
             Some(Done {

@@ -333,10 +333,10 @@ impl WriterLoop {
                     self.generation.next();
                 }
             }
-            Err(error) => match super::disk::classify(error) {
-                Error::Damaged { found } => self.condition.note_damage(&found),
-                error => log::debug!("the data version of the database cannot be read: {error}"),
-            },
+            Err(error) => {
+                let reason = self.failure("the data version of the database cannot be read", error);
+                log::debug!("{reason}");
+            }
         }
     }
 
@@ -344,6 +344,22 @@ impl WriterLoop {
         run_reads(&self.conn, &self.generation, batch, || {
             self.check_data_version();
         });
+    }
+
+    /// The reason for a failure, for callers and the log. Damage is noted here: the text does not say of which kind
+    /// the error was.
+    fn failure(&self, what: &str, error: impl Into<Error>) -> String {
+        match error.into() {
+            Error::Unavailable { reason } => format!("{what}: {reason}"),
+            Error::Damaged { found } => {
+                // After a failed sync the pages may be sound: the next start reads them again.
+                if !self.condition.has_failed() {
+                    self.condition.note_damage(&found);
+                }
+                format!("{what}: {found}")
+            }
+            error => format!("{what}: {error}"),
+        }
     }
 
     /// Before the first transaction, the WAL of an earlier process is written again: nothing may be appended to
@@ -356,7 +372,7 @@ impl WriterLoop {
             return Ok(());
         }
         checkpoint::rewrite_wal(&self.conn, self.location.path())
-            .map_err(|error| format!("the database cannot be written: {error}"))?;
+            .map_err(|error| self.failure("the database cannot be written", error))?;
         self.wal_rewritten.set(true);
         Ok(())
     }
@@ -366,8 +382,9 @@ impl WriterLoop {
     fn begin(&self) -> Result<bool, String> {
         self.ensure_wal_rewritten()?;
         self.location.check()?;
-        let no = |error: &dyn std::fmt::Display| format!("the database cannot be written: {error}");
-        self.run("begin immediate").map_err(|error| no(&error))?;
+        let no = |error: Error| self.failure("the database cannot be written", error);
+        self.run("begin immediate")
+            .map_err(|error| no(error.into()))?;
         self.check_data_version();
         let first = self.first.borrow();
         let Some(work) = first.as_ref() else {
@@ -381,7 +398,7 @@ impl WriterLoop {
             Ok(()) => Ok(tx.invalidates.get()),
             Err(error) => {
                 self.roll_back();
-                Err(no(&error))
+                Err(no(error))
             }
         }
     }
@@ -390,7 +407,8 @@ impl WriterLoop {
         if !self.conn.is_autocommit()
             && let Err(error) = self.run("rollback")
         {
-            log::error!("the rollback failed too: {error}");
+            let reason = self.failure("the rollback failed too", error);
+            log::error!("{reason}");
         }
     }
 
@@ -398,7 +416,7 @@ impl WriterLoop {
         self.run("commit").map_err(|error| {
             self.condition
                 .note_io_error("confirm a commit", &error, self.location.path());
-            format!("the commit failed: {error}")
+            self.failure("the commit failed", error)
         })
     }
 
@@ -462,7 +480,7 @@ impl WriterLoop {
     /// `Err` means that the whole transaction is gone: SQLite rolls it back by itself when the disk is full or
     /// broken. Then no job of the batch may be acknowledged.
     fn run_one(&self, job: Job) -> Result<Option<Done>, String> {
-        let lost = |error: rusqlite::Error| format!("the transaction was lost: {error}");
+        let lost = |error: rusqlite::Error| self.failure("the transaction was lost", error);
         if let Err(error) = self.run("savepoint job") {
             let reason = lost(error);
             drop(job(Err(&reason)));

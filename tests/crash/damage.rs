@@ -91,6 +91,61 @@ fn a_damaged_page_is_reported_in_health_log_and_check_and_not_as_missing_data() 
     }
 }
 
+/// Sends every request that writes; returns those that were refused.
+fn refused_writes(server: &Server, key: &str, token: &str) -> Vec<&'static str> {
+    let client = server.client();
+    let calls = [
+        (
+            "session/end",
+            json!({ "session_token": token, "license_key": key }),
+        ),
+        ("session/start", identity(key, "laptop")),
+        ("activate", identity(key, "workstation")),
+    ];
+    let mut refused = Vec::new();
+    for (call, body) in calls {
+        let answer = client.call_with(call, &body, &[("Idempotency-Key", call)]);
+        let (status, code) = answer.status_and_code();
+        // An end that was refused leaves the session active.
+        let is_active = refused.contains(&"session/end") && code == "session_active";
+        assert!(
+            status < 300 || is_active || (status, code) == (503, "unavailable"),
+            "{call}: {answer:?}"
+        );
+        refused.extend((status == 503).then_some(call));
+    }
+    refused
+}
+
+#[test]
+fn damage_met_only_by_a_write_is_reported_in_health_and_log() {
+    for part in [
+        "session_history",
+        "session_history_ended",
+        "session_history_license",
+        "session_history_started",
+        "active_session_device",
+        "idempotent_answers",
+        "idempotent_answer_at",
+    ] {
+        let mut server = Server::start();
+        let key = server.issue_license(2);
+        let token = server.client().session(&key, "laptop");
+        assert_eq!(server.stop(), Some(0));
+        damage(&server, part);
+        server.run();
+        let refused = refused_writes(&server, &key, &token);
+        assert!(!refused.is_empty(), "{part}");
+        let health = server.client().get("/health");
+        assert_eq!(health.status, 503, "{part}: {refused:?}");
+        assert_eq!(health.body["status"], "damaged", "{part}: {refused:?}");
+        let log = server.log();
+        assert!(log.contains("restore a backup"), "{part}: {log}");
+        assert!(log.lines().count() < 20, "it floods the log: {log}");
+        assert_eq!(server.stop(), Some(0), "{}", server.log());
+    }
+}
+
 #[test]
 fn a_disk_that_cannot_be_read_for_a_moment_is_not_reported_as_missing_data() {
     let mut server = Server::prepare(&[]);

@@ -313,6 +313,11 @@ fn check_prints_one_line_for_each_check() {
             "{name}: {text}"
         );
     }
+    let integrity = names.iter().find(|line| line.starts_with("integrity"));
+    assert!(
+        integrity.is_some_and(|line| line.contains("SQLite keeps no checksums")),
+        "what it cannot see: {text}"
+    );
     let document = server.json(&["check"]);
     assert_eq!(
         document["checks"].as_array().map(Vec::len),
