@@ -6,6 +6,7 @@
 
 mod pauses;
 mod start;
+mod synchronization;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -19,7 +20,8 @@ use time::format_description::well_known::Rfc3339;
 use crate::error::{Doing, Result};
 
 pub use pauses::{Pause, Pauses};
-pub use start::{Boot, LONGEST_DOWNTIME, TrustReason};
+pub use start::{Boot, TrustReason};
+use synchronization::Synchronization;
 
 /// How far the system clock may deviate from its pace and still be trusted at once: time synchronization adjusts
 /// it by as much in normal operation.
@@ -28,10 +30,8 @@ const SLEW: Duration = Duration::from_mins(2);
 const JUMP_CONFIRMED: Duration = Duration::from_mins(15);
 /// Interval at which the thread that detects pauses reads the clock.
 const STAMP: Duration = Duration::from_millis(250);
-/// The file that systemd-timesyncd touches when it has set the clock, and how old that may be: it synchronizes at
-/// least every 34 minutes.
-const SYNCHRONIZED_FILE: &str = "/run/systemd/timesync/synchronized";
-const SYNCHRONIZED_MAX_AGE: Duration = Duration::from_mins(70);
+/// How long a start waits to be told whether the clock is synchronized.
+const SYNCHRONIZATION_PATIENCE: Duration = Duration::from_secs(3);
 /// The id of the current boot; also available in containers.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// 2026-01-01: a clock before this date is certainly wrong, since this program is newer.
@@ -143,8 +143,8 @@ pub trait Clock: Send + Sync {
     fn wall(&self) -> UnixMs;
     /// The age of the process, which only grows.
     fn tick(&self) -> Tick;
-    /// Whether time synchronization confirms [`Clock::wall`]; false if that is unknown.
-    fn is_synchronized(&self) -> bool;
+    /// Whether time synchronization confirms [`Clock::wall`]; false if that is not known within `patience`.
+    fn is_synchronized(&self, patience: Duration) -> bool;
     /// When the machine booted, by [`Clock::wall`]; `None` if that is unknown.
     fn boot(&self) -> Option<Boot>;
 }
@@ -153,11 +153,15 @@ pub trait Clock: Send + Sync {
 #[derive(Debug)]
 pub struct SystemClock {
     born: Duration,
+    synchronization: Synchronization,
 }
 
 impl Default for SystemClock {
     fn default() -> Self {
-        Self { born: since_boot() }
+        Self {
+            born: since_boot(),
+            synchronization: Synchronization::default(),
+        }
     }
 }
 
@@ -180,16 +184,8 @@ impl Clock for SystemClock {
         Tick(since_boot().saturating_sub(self.born))
     }
 
-    /// Reading the kernel's state (`adjtimex`) would need unsafe code. Instead, a start also trusts a clock that
-    /// was trusted before in the same boot, see [`TrustReason::SameBoot`].
-    fn is_synchronized(&self) -> bool {
-        // A file from the future, or an old one, confirms nothing: it may be from another clock, or from before
-        // the clock was changed.
-        rustix::fs::stat(SYNCHRONIZED_FILE).is_ok_and(|stat| {
-            let at = UnixMs(stat.st_mtime.saturating_mul(1000));
-            let now = self.wall();
-            now <= at.plus(SYNCHRONIZED_MAX_AGE) && at <= now.plus(SLEW)
-        })
+    fn is_synchronized(&self, patience: Duration) -> bool {
+        self.synchronization.confirms(self.wall(), patience)
     }
 
     fn boot(&self) -> Option<Boot> {
@@ -286,7 +282,7 @@ impl Clock for ManualClock {
         Tick(Duration::from_millis(self.tick_ms.load(Ordering::SeqCst)))
     }
 
-    fn is_synchronized(&self) -> bool {
+    fn is_synchronized(&self, _patience: Duration) -> bool {
         self.synchronized.load(Ordering::SeqCst)
     }
 
@@ -367,9 +363,9 @@ impl TrustedClock {
             known: high_water,
             boot: clock.boot(),
             trusted_boot,
-            is_synchronized: clock.is_synchronized(),
         };
-        match TrustReason::of(&facts) {
+        let is_synchronized = || clock.is_synchronized(SYNCHRONIZATION_PATIENCE);
+        match TrustReason::of(&facts, is_synchronized) {
             TrustReason::Unexplained => Self::starting_at(clock, known, TrustReason::Unexplained),
             reason => Self::starting_at(clock, machine.max(known), reason),
         }
@@ -423,7 +419,7 @@ impl TrustedClock {
         // Read under the lock, so that ticks and dates increase in the same order for all callers.
         let tick = self.clock.tick();
         let before = *dates;
-        *dates = before.follow(raw, tick, || self.clock.is_synchronized());
+        *dates = before.follow(raw, tick, || self.clock.is_synchronized(Duration::ZERO));
         let gap = tick.since(before.tick);
         if before.watched && gap >= pauses::PAUSE_MIN {
             dates.paused += gap;

@@ -10,8 +10,7 @@ use serde_json::json;
 use crate::app;
 use crate::backups::{self, BackupAge};
 use crate::clock::{
-    BUILT_AFTER, Clock, ClockState, LONGEST_DOWNTIME, SystemClock, TrustReason, TrustedClock,
-    UnixMs,
+    BUILT_AFTER, Clock, ClockState, SystemClock, TrustReason, TrustedClock, UnixMs,
 };
 use crate::config::{Config, TlsMode};
 use crate::console::{self, OutputFormat};
@@ -340,17 +339,10 @@ fn why(reason: TrustReason, seen: &str) -> String {
         TrustReason::SameBoot => format!(
             "trusted, since the machine has not rebooted and its clock has not been changed since {seen}"
         ),
-        TrustReason::Synchronized => {
-            "trusted, since systemd-timesyncd reports it as synchronized".to_owned()
-        }
-        TrustReason::Downtime => format!(
-            "trusted, since the last date in the database, {seen}, is at most {} days ago",
-            LONGEST_DOWNTIME.as_secs() / 86_400
-        ),
+        TrustReason::Synchronized => "trusted, since it is synchronized".to_owned(),
         TrustReason::Unexplained => format!(
-            "the last date in the database is {seen}, more than {} days earlier, and the clock does not appear to be \
-             synchronized",
-            LONGEST_DOWNTIME.as_secs() / 86_400
+            "the last date in the database is {seen}, more than 15 minutes earlier; the machine has rebooted or its \
+             clock was changed since, and the clock does not appear to be synchronized"
         ),
     }
 }
@@ -378,18 +370,16 @@ fn certificate(settings: &Config, db: Option<&Db>) -> CheckResult {
     opened_certificate(settings, &certificates, now)
 }
 
-/// Whether the files of the settings, if they name any, may be used.
+/// Whether others have access to the files of the settings, if they name any.
 fn check_certificate_files(settings: &Config) -> Result<(), String> {
-    if let (TlsMode::Files, Some(chain), Some(key)) = (
-        settings.tls.mode,
-        &settings.tls.certificate,
-        &settings.tls.key,
-    ) && let Some(warning) =
-        data_folder::check_certificate_files(chain, key).map_err(|error| error.to_string())?
-    {
-        return Err(warning);
-    }
-    Ok(())
+    let tls = &settings.tls;
+    let (TlsMode::Files, Some(chain), Some(key)) = (tls.mode, &tls.certificate, &tls.key) else {
+        return Ok(());
+    };
+    let faults = data_folder::inspect_certificate_files(chain, key);
+    faults
+        .first()
+        .map_or(Ok(()), |fault| Err(fault.message().to_owned()))
 }
 
 /// The certificate that the next start uses, created by the server or read from files.

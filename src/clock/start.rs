@@ -9,9 +9,6 @@ use super::UnixMs;
 /// How far ahead the clock is trusted without a reason: no farther than a start would have to wait otherwise. A
 /// clock may have been corrected by as much since it was last trusted.
 pub(super) const NEAR: Duration = super::JUMP_CONFIRMED;
-/// The longest downtime that explains a date without further evidence: a weekend with public holidays. Clocks that
-/// are wrong after a boot are wrong by hours (a time zone), by years, or behind.
-pub const LONGEST_DOWNTIME: Duration = Duration::from_hours(5 * 24);
 /// Maximum length of a boot id: a UUID has 36 characters.
 const BOOT_MAX: usize = 36;
 
@@ -68,8 +65,6 @@ pub(super) struct Facts {
     pub(super) boot: Option<Boot>,
     /// The boot in which the system clock was last trusted.
     pub(super) trusted_boot: Option<Boot>,
-    /// Whether time synchronization confirms the system clock.
-    pub(super) is_synchronized: bool,
 }
 
 /// Why a start uses the system clock's date, or does not.
@@ -81,15 +76,14 @@ pub enum TrustReason {
     SameBoot,
     /// Time synchronization confirms it.
     Synchronized,
-    /// It is ahead by no more than a downtime of [`LONGEST_DOWNTIME`] explains.
-    Downtime,
     /// Nothing explains it: the latest date known is used for now.
     Unexplained,
 }
 
 impl TrustReason {
-    /// Decides from the facts.
-    pub(super) fn of(facts: &Facts) -> Self {
+    /// Decides from the facts, and, if nothing else explains the date, from whether time synchronization confirms
+    /// it, which may take a moment to find out.
+    pub(super) fn of(facts: &Facts, is_synchronized: impl FnOnce() -> bool) -> Self {
         let Facts { machine, known, .. } = *facts;
         let same_clock = || match (&facts.trusted_boot, &facts.boot) {
             (Some(before), Some(now)) => before.continues_in(now),
@@ -99,10 +93,8 @@ impl TrustReason {
             Self::Near
         } else if same_clock() {
             Self::SameBoot
-        } else if facts.is_synchronized {
+        } else if is_synchronized() {
             Self::Synchronized
-        } else if machine <= known.plus(LONGEST_DOWNTIME) {
-            Self::Downtime
         } else {
             Self::Unexplained
         }
@@ -120,42 +112,42 @@ mod tests {
     const KNOWN: UnixMs = UnixMs(1_800_000_000_000);
 
     #[test]
-    fn a_start_trusts_a_date_that_downtime_the_same_boot_or_synchronization_explains() {
+    fn a_start_trusts_a_date_ahead_that_the_same_boot_or_synchronization_explains() {
         let day = Duration::from_hours(24);
+        let (quarter, minutes) = (Duration::from_mins(15), Duration::from_mins(16));
         let began = KNOWN.minus(day);
         let boot = |id, began| Boot::new(id, began);
         let (same, near) = (boot("a", began), boot("a", began.plus(NEAR)));
         let (changed, other) = (boot("a", began.plus(day * 400)), boot("b", began));
-        for (days, now, trusted_boot, is_synchronized, reason) in [
-            (0, None, None, false, TrustReason::Near),
-            (3, None, None, false, TrustReason::Downtime),
-            (5, other, same, false, TrustReason::Downtime),
-            (6, None, None, false, TrustReason::Unexplained),
-            (6, other, same, false, TrustReason::Unexplained),
-            (6, other, same, true, TrustReason::Synchronized),
-            (6, same, None, false, TrustReason::Unexplained),
-            (6, same, same, false, TrustReason::SameBoot),
-            (90, near, same, false, TrustReason::SameBoot),
-            (400, changed, same, false, TrustReason::Unexplained),
-            (400, changed, same, true, TrustReason::Synchronized),
+        for (ahead, now, trusted_boot, is_synchronized, reason) in [
+            (Duration::ZERO, None, None, false, TrustReason::Near),
+            (quarter, other, same, false, TrustReason::Near),
+            (minutes, None, None, false, TrustReason::Unexplained),
+            (minutes, other, same, false, TrustReason::Unexplained),
+            (day * 3, other, same, false, TrustReason::Unexplained),
+            (day * 3, other, same, true, TrustReason::Synchronized),
+            (day * 3, same, None, false, TrustReason::Unexplained),
+            (day * 3, same, same, false, TrustReason::SameBoot),
+            (day * 90, near, same, false, TrustReason::SameBoot),
+            (day * 400, changed, same, false, TrustReason::Unexplained),
+            (day * 400, changed, same, true, TrustReason::Synchronized),
         ] {
             let facts = Facts {
-                machine: KNOWN.plus(day * days),
+                machine: KNOWN.plus(ahead),
                 known: KNOWN,
                 boot: now,
                 trusted_boot,
-                is_synchronized,
             };
-            assert_eq!(TrustReason::of(&facts), reason, "{facts:?}");
+            let found = TrustReason::of(&facts, || is_synchronized);
+            assert_eq!(found, reason, "{facts:?}");
         }
         let first = Facts {
             machine: KNOWN,
             known: UnixMs(0),
             boot: None,
             trusted_boot: None,
-            is_synchronized: false,
         };
-        assert_eq!(TrustReason::of(&first), TrustReason::Near);
+        assert_eq!(TrustReason::of(&first, || false), TrustReason::Near);
     }
 
     #[test]

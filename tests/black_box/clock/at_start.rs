@@ -1,5 +1,6 @@
 //! Wrong system clocks at the start of the server, simulated for the process by libfaketime.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use license_server::clock::UnixMs;
@@ -24,14 +25,31 @@ fn library() -> Option<PathBuf> {
     })
 }
 
-/// Sets the clock of the server and its commands, such as `+400d`, from the next start on.
+/// Writes a program that says in place of `timedatectl` whether the kernel's clock is synchronized, `yes` or `no`.
+/// Returns the assignment with which `env` makes the server find it.
+fn write_word_of_kernel(server: &Server, word: &str) -> String {
+    let folder = server.path("bin");
+    std::fs::create_dir_all(&folder).unwrap();
+    // Renamed into place: the server may run it at any time.
+    let (draft, program) = (folder.join("draft"), folder.join("timedatectl"));
+    std::fs::write(&draft, format!("#!/bin/sh\necho {word}\n")).unwrap();
+    std::fs::set_permissions(&draft, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::rename(&draft, program).unwrap();
+    let others = std::env::var("PATH").unwrap();
+    format!("PATH={}:{others}", folder.display())
+}
+
+/// Sets the clock of the server and its commands, such as `+400d`, from the next start on; the kernel does not
+/// confirm it.
 fn set_clock(server: &mut Server, library: &Path, clock: &str) {
+    let path = write_word_of_kernel(server, "no");
     let (preload, clock) = (
         format!("LD_PRELOAD={}", library.display()),
         format!("FAKETIME={clock}"),
     );
     server.set_launcher(&[
         "env",
+        &path,
         &preload,
         &clock,
         // The monotonic clock stays real, since waits are measured with it.
@@ -114,44 +132,79 @@ fn trial_until(server: &Server) -> String {
     until.split('T').next().unwrap().to_owned()
 }
 
-#[test]
-fn a_clock_ahead_by_no_more_than_a_plausible_stop_is_accepted() {
-    let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
-    server.issue_license(1);
-    assert_eq!(server.stop(), Some(0));
-    // Moves the last seen time back, both in the database and in the lock file.
-    let lock = server.path("data/license-server.sqlite3.lock");
-    let back = |days: i64| {
-        let moved = now_ms() - days * 86_400_000;
-        database::set_latest_date(&server, moved);
-        let note = std::fs::read_to_string(&lock).unwrap();
-        let (before, rest) = note.split_once("seen=").unwrap();
-        let (_, after) = rest.split_once(' ').unwrap();
-        std::fs::write(&lock, format!("{before}seen={moved} {after}")).unwrap();
-    };
-    // The same boot: the clock has run without a break, so any distance is accepted.
-    back(60);
-    let (ok, detail) = clock_line(&server);
-    assert!(ok && detail.contains("has not rebooted"), "{detail}");
-    assert_eq!(trial_until(&server), in_days(30));
-    // Another boot: the distance must be plausible for a stop.
+/// Moves the last seen time back, both in the database and in the lock file.
+fn move_latest_date_back(server: &Server, days: i64) {
+    let lock = lock_file(server);
+    let moved = now_ms() - days * 86_400_000;
+    database::set_latest_date(server, moved);
+    let note = std::fs::read_to_string(&lock).unwrap();
+    let (before, rest) = note.split_once("seen=").unwrap();
+    let (_, after) = rest.split_once(' ').unwrap();
+    std::fs::write(&lock, format!("{before}seen={moved} {after}")).unwrap();
+}
+
+/// Replaces the boot in the lock file, as if the machine had rebooted since the server stopped.
+fn reboot(server: &Server) {
+    let lock = lock_file(server);
     let note = std::fs::read_to_string(&lock).unwrap();
     assert!(note.contains("boot="), "{note}");
     let other = "boot=00000000-0000-0000-0000-000000000000";
     let at = note.find("boot=").unwrap();
     let note = format!("{}{other}{}", &note[..at], &note[at + other.len()..]);
     std::fs::write(&lock, note).unwrap();
-    back(3);
+}
+
+fn lock_file(server: &Server) -> PathBuf {
+    server.path("data/license-server.sqlite3.lock")
+}
+
+#[test]
+fn after_a_reboot_a_clock_ahead_is_trusted_only_if_the_kernel_confirms_it() {
+    let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
+    server.issue_license(1);
+    assert_eq!(server.stop(), Some(0));
+    let path = write_word_of_kernel(&server, "no");
+    server.set_launcher(&["env", &path]);
+    // The same boot: the clock has run without a break, so any distance is accepted.
+    move_latest_date_back(&server, 60);
     let (ok, detail) = clock_line(&server);
-    assert!(ok && detail.contains("is at most 5 days ago"), "{detail}");
+    assert!(ok && detail.contains("has not rebooted"), "{detail}");
     assert_eq!(trial_until(&server), in_days(30));
-    back(60);
+    reboot(&server);
+    for days in [1, 60] {
+        move_latest_date_back(&server, days);
+        let (ok, detail) = clock_line(&server);
+        assert!(
+            !ok && detail.contains("does not appear to be synchronized"),
+            "{detail}"
+        );
+        assert_eq!(trial_until(&server), in_days(30 - days));
+    }
+    move_latest_date_back(&server, 60);
+    write_word_of_kernel(&server, "yes");
     let (ok, detail) = clock_line(&server);
-    assert!(
-        !ok && detail.contains("more than 5 days earlier"),
-        "{detail}"
-    );
-    assert_eq!(trial_until(&server), in_days(-30));
+    assert!(ok && detail.contains("it is synchronized"), "{detail}");
+    assert_eq!(trial_until(&server), in_days(30));
+}
+
+#[test]
+fn a_server_that_waits_for_its_clock_trusts_it_once_the_kernel_confirms_it() {
+    let mut server = started(&[AUTO_ACTIVATE], &[NO_LIMIT]);
+    assert_eq!(server.stop(), Some(0));
+    let path = write_word_of_kernel(&server, "no");
+    server.set_launcher(&["env", &path]);
+    move_latest_date_back(&server, 3);
+    reboot(&server);
+    server.run();
+    eventually("it waits", || {
+        server.log().contains("far ahead of the latest known date")
+    });
+    write_word_of_kernel(&server, "yes");
+    eventually("the clock is trusted", || {
+        server.log().contains("the system clock is trusted again")
+    });
+    let (ok, detail) = clock_line(&server);
+    assert!(ok, "{detail}");
 }
 
 #[test]
