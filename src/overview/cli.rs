@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::LicenseReport;
+use super::{HISTORY_MAX, LicenseReport};
 use crate::clock::UnixMs;
-use crate::console::{Console, Table};
+use crate::console::{Console, Extent, Table};
 use crate::devices::Device;
 use crate::domain::Domain;
 use crate::error::Result;
@@ -20,12 +20,21 @@ use crate::{domains, licenses, session_history, sessions};
 pub fn show(console: &Console, key: &str) -> Result<()> {
     let cutoff = sessions::cli::StoredLiveness::load(console)?.cutoff;
     let now = console.now().wall;
-    let (details, slugs) = console.db.read_blocking(|reader| {
+    let (mut details, slugs) = console.db.read_blocking(|reader| {
         let details = super::license_report(reader, key, cutoff, now)?;
         Ok((details, Slugs::read(reader)?))
     })?;
-    let document = to_json(&details, &slugs);
+    let extent = Extent::truncate(&mut details.history, HISTORY_MAX);
+    let mut document = to_json(&details, &slugs);
     let mut rows = facts(&details);
+    if extent != Extent::Complete {
+        let key = details.license.key.formatted();
+        let rest = format!("more: license-server session history --license {key} --hours 8760");
+        rows.push(fact("ended", rest));
+        if let Some(members) = document.as_object_mut() {
+            members.insert("history_truncated".to_owned(), true.into());
+        }
+    }
     if slugs.are_several() {
         let slug = slugs.of(details.license.product).to_owned();
         rows.insert(1, fact("product", slug));

@@ -33,7 +33,7 @@ use crate::version::Version;
 use crate::{admins, customers};
 
 /// How many ended sessions the command line shows with a license.
-const HISTORY_MAX: u32 = 10;
+pub const HISTORY_MAX: u32 = 10;
 
 /// A license with everything that the command line shows about it.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub struct LicenseReport {
     pub devices: Vec<Device>,
     /// Its running session.
     pub session: Option<SessionDetails>,
-    /// Its latest ended sessions.
+    /// Its latest ended sessions; one more than [`HISTORY_MAX`] if there are more.
     pub history: Vec<EndedSession>,
 }
 
@@ -180,7 +180,7 @@ pub fn license_report(
     let span = HistoryQuery {
         since: UnixMs(0),
         license_id: Some(license.id),
-        limit: HISTORY_MAX,
+        limit: HISTORY_MAX + 1,
     };
     Ok(LicenseReport {
         binding: domains::binding_at(reader, license.id, now)?,

@@ -4,9 +4,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::json::members;
-use super::{Release, ReleaseState};
+use super::{LIST_MAX, Release, ReleaseState};
 use crate::audit::{Act, Actor};
-use crate::console::{Console, OutputFormat, Table, message};
+use crate::console::{Console, Extent, OutputFormat, Table, message};
 use crate::error::{Error, Result};
 use crate::products::cli::ProductArg;
 use crate::version::Version;
@@ -93,16 +93,17 @@ fn add(console: &Console, product: ProductArg, add: Add) -> Result<()> {
 }
 
 fn list(console: &Console, product: &ProductArg) -> Result<()> {
-    let (product, releases) = console.db.read_blocking(|reader| {
+    let (product, mut releases) = console.db.read_blocking(|reader| {
         let product = product.resolve(reader)?;
-        let releases = super::list(reader, product.id)?;
+        let releases = super::list_up_to(reader, product.id, LIST_MAX + 1)?;
         Ok((product, releases))
     })?;
+    let extent = Extent::truncate(&mut releases, LIST_MAX);
     let rows = releases.iter().map(row);
     let table = Table::new(&["version", "channel", "state", "released", "url", "notes"]).with(rows);
     let documents: Vec<Value> = releases.iter().map(document).collect();
     let document = json!({ "product": product.slug, "releases": documents });
-    console.show(&document, &table)
+    console.show_list(document, &table, extent, "the oldest are left out")
 }
 
 fn yank(console: &Console, product: ProductArg, version: &str) -> Result<()> {

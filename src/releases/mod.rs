@@ -21,6 +21,9 @@ use crate::revision::Revision;
 use crate::text;
 use crate::version::Version;
 
+/// How many releases of a product are listed.
+pub const LIST_MAX: u32 = 10_000;
+
 /// Whether a release is available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -186,9 +189,14 @@ pub fn available(
         .filter(|release| release.state == ReleaseState::Released))
 }
 
-/// All releases of a product in any state, newest version first.
+/// The releases of a product in any state, newest version first: all, unless there are more than [`LIST_MAX`].
 pub fn list(reader: &Reader<'_>, product: ProductId) -> Result<Vec<Release>> {
-    let mut releases = store::list(reader, product)?;
+    list_up_to(reader, product, LIST_MAX)
+}
+
+/// As [`list`], with at most `limit` releases, those that were added last.
+pub fn list_up_to(reader: &Reader<'_>, product: ProductId, limit: u32) -> Result<Vec<Release>> {
+    let mut releases = store::list(reader, product, limit)?;
     releases.sort_by_key(|release| std::cmp::Reverse(release.version));
     Ok(releases)
 }

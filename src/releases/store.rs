@@ -53,8 +53,8 @@ pub(super) fn count(reader: &Reader<'_>, product: ProductId) -> Result<u32> {
     reader.one(sql!("releases/count"), params, |row| row.get(0))
 }
 
-pub(super) fn list(reader: &Reader<'_>, product: ProductId) -> Result<Vec<Release>> {
-    let params = named_params! { ":product_id": product };
+pub(super) fn list(reader: &Reader<'_>, product: ProductId, limit: u32) -> Result<Vec<Release>> {
+    let params = named_params! { ":product_id": product, ":limit": limit };
     reader.list(sql!("releases/list"), params, release)
 }
 

@@ -206,18 +206,14 @@ pub fn audited_actions(server: &Server) -> Vec<String> {
 
 /// Gives an entry another actor.
 pub fn forge_actor(server: &Server, entry: i64, actor: &str) {
-    change(
-        server,
-        &format!("update audit_log set actor = '{actor}' where audit_id = {entry}"),
-    );
+    let sql = format!("update audit_log set actor = '{actor}' where audit_id = {entry}");
+    change(server, &sql);
 }
 
 /// Removes an entry.
 pub fn remove_audit_entry(server: &Server, entry: i64) {
-    change(
-        server,
-        &format!("delete from audit_log where audit_id = {entry}"),
-    );
+    let sql = format!("delete from audit_log where audit_id = {entry}");
+    change(server, &sql);
 }
 
 /// Changes what the first entry says.
@@ -238,22 +234,28 @@ pub fn customer_names(path: &Path) -> Vec<String> {
 
 /// Adds customers until there are this many.
 pub fn fill_customers(server: &Server, count: i64) {
-    change(
-        server,
-        &format!(
-            "with recursive n(i) as (select 2 union all select i + 1 from n where i < {count})
-             insert or ignore into customers (customer_id, name, created_at_ms)
-             select i, 'customer ' || i, 0 from n"
-        ),
+    let sql = format!(
+        "with recursive n(i) as (select 2 union all select i + 1 from n where i < {count})
+         insert or ignore into customers (customer_id, name, created_at_ms)
+         select i, 'customer ' || i, 0 from n"
     );
+    change(server, &sql);
+}
+
+/// Adds releases `1.0.N` to the product of the first one until there are `count`.
+pub fn fill_releases(server: &Server, count: i64) {
+    let sql = format!(
+        "with recursive n(i) as (select 2 union all select i + 1 from n where i < {count})
+         insert or ignore into releases (product_id, version, channel, notes, state, released_at_ms)
+         select (select min(product_id) from releases), '1.0.' || i, 'stable', '', 'released', 0 from n"
+    );
+    change(server, &sql);
 }
 
 /// Gives the first customer another name, as it is.
 pub fn rename_first_customer(server: &Server, name: &str) {
-    change(
-        server,
-        &format!("update customers set name = '{name}' where customer_id = 1"),
-    );
+    let sql = format!("update customers set name = '{name}' where customer_id = 1");
+    change(server, &sql);
 }
 
 /// Removes all customers and leaves their licenses.
@@ -281,10 +283,8 @@ pub fn revoked_key(server: &Server) -> String {
 
 /// Sets columns of a license, such as `state = 'suspended'`.
 pub fn set_license(server: &Server, license: i64, columns: &str) {
-    change(
-        server,
-        &format!("update licenses set {columns} where license_id = {license}"),
-    );
+    let sql = format!("update licenses set {columns} where license_id = {license}");
+    change(server, &sql);
 }
 
 /// Sets columns of every license.
@@ -294,12 +294,10 @@ pub fn set_all_licenses(server: &Server, columns: &str) {
 
 /// Lets the license on a domain expire.
 pub fn expire_license_on(server: &Server, domain: &str) {
-    change(
-        server,
-        &format!(
-            "update licenses set valid_from_ms = 0, valid_until_ms = 1 where domain = '{domain}'"
-        ),
+    let sql = format!(
+        "update licenses set valid_from_ms = 0, valid_until_ms = 1 where domain = '{domain}'"
     );
+    change(server, &sql);
 }
 
 /// When the transfer of the only license ends.
@@ -382,23 +380,18 @@ pub fn latest_heartbeat_ms(path: &Path) -> i64 {
 
 /// Moves the last heartbeats of all running sessions into the future.
 pub fn advance_heartbeats(server: &Server, by_ms: i64) {
-    change(
-        server,
-        &format!(
-            "update active_sessions set last_heartbeat_at_ms = last_heartbeat_at_ms + {by_ms}"
-        ),
-    );
+    let sql =
+        format!("update active_sessions set last_heartbeat_at_ms = last_heartbeat_at_ms + {by_ms}");
+    change(server, &sql);
 }
 
 /// Moves all ended sessions into the past.
 pub fn age_history(server: &Server, by_ms: i64) {
-    change(
-        server,
-        &format!(
-            "update session_history set started_at_ms = started_at_ms - {by_ms},
-             last_heartbeat_at_ms = last_heartbeat_at_ms - {by_ms}, ended_at_ms = ended_at_ms - {by_ms}"
-        ),
+    let sql = format!(
+        "update session_history set started_at_ms = started_at_ms - {by_ms},
+         last_heartbeat_at_ms = last_heartbeat_at_ms - {by_ms}, ended_at_ms = ended_at_ms - {by_ms}"
     );
+    change(server, &sql);
 }
 
 /// Adds for each running session one that ran for an hour, eight hours before.
@@ -446,10 +439,8 @@ pub fn admin_language(server: &Server, name: &str) -> Option<String> {
 
 /// Gives an administrator a name that the server would refuse.
 pub fn rename_admin(server: &Server, old: &str, new: &str) {
-    change(
-        server,
-        &format!("update admins set name = '{new}' where name = '{old}'"),
-    );
+    let sql = format!("update admins set name = '{new}' where name = '{old}'");
+    change(server, &sql);
 }
 
 /// Gives all administrators, of whom there is one, another name.
@@ -484,10 +475,8 @@ pub fn login_of_browser(server: &Server, begin: &str) -> i64 {
 
 /// Moves a time of all logins into the past: `seen_at_ms` or `created_at_ms`.
 pub fn age_logins(server: &Server, column: &str, by_ms: i64) {
-    change(
-        server,
-        &format!("update admin_sessions set {column} = {column} - {by_ms}"),
-    );
+    let sql = format!("update admin_sessions set {column} = {column} - {by_ms}");
+    change(server, &sql);
 }
 
 /// Moves the last re-authentication of all logins five minutes into the past.

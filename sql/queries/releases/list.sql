@@ -1,7 +1,8 @@
--- All releases of a product. The program sorts them, since it compares versions numerically. By the unique index on
--- product and version.
--- :product_id integer
+-- The releases of a product, the last added first. The program sorts them, since it compares versions numerically. By
+-- the unique index on product and version.
+-- :product_id integer, :limit integer
 select version, channel, notes, download_url, sha256, state, released_at_ms
 from releases
 where product_id = :product_id
-limit 10000;
+order by release_id desc
+limit :limit;

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::browser::{Browser, field};
+use crate::database;
 use crate::support::{Server, eventually, identity};
 
 fn add(panel: &mut Browser, version: &str, notes: &str) {
@@ -349,4 +350,28 @@ fn the_list_of_releases_is_paged() {
             && !second.contains(">1.3.0</a>")
     );
     assert!(second.contains("rel=\"prev\"") && !second.contains("rel=\"next\""));
+}
+
+/// How many releases `release list` prints at most.
+const LIST_MAX: i64 = 10_000;
+
+#[test]
+fn a_command_that_does_not_list_all_releases_says_so() {
+    let server = Server::prepare(&[]);
+    server.json(&["release", "add", "1.0.1", "--notes", "First"]);
+    for (count, truncated) in [(LIST_MAX, false), (LIST_MAX + 1, true)] {
+        database::fill_releases(&server, count);
+        let listed = server.json(&["release", "list"]);
+        let rows = listed["releases"].as_array().unwrap().len();
+        assert_eq!(i64::try_from(rows).unwrap(), LIST_MAX);
+        assert_eq!(listed["releases"][0]["version"], format!("1.0.{count}"));
+        assert_eq!(listed["truncated"] == true, truncated, "{count}");
+        let message = server.cli(&["release", "list"]).stderr;
+        let message = String::from_utf8(message).unwrap();
+        assert_eq!(
+            message.contains("only the first 10000"),
+            truncated,
+            "{message}"
+        );
+    }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::database;
 use crate::inspect::ended;
 use crate::setup::{MANY_STARTS, started};
-use crate::support::{Client, Server, eventually, heartbeat_body, identity};
+use crate::support::{Client, Server, eventually, heartbeat_body, identity, rounds};
 
 /// Starts and ends a session; its token, or the status of a refused start.
 fn start_and_end(client: &Client, key: &str) -> Result<String, u16> {
@@ -173,4 +173,58 @@ fn of_a_day_with_very_many_sessions_the_first_the_last_and_the_count_are_kept() 
         table.lines().next().unwrap().ends_with("SESSIONS"),
         "{table}"
     );
+}
+
+#[test]
+fn a_loop_of_starts_and_ends_takes_the_same_space_every_day_however_many_there_are() {
+    let settings = [
+        MANY_STARTS,
+        ("SESSIONS__HISTORY_PER_DAY", "10"),
+        ("SESSIONS__CLEANUP_INTERVAL", "1"),
+    ];
+    let mut server = started(&settings, &[]);
+    let key = server.issue_license(1);
+    let body = identity(&key, "laptop");
+    assert_eq!(server.client().call("activate", &body).status, 201);
+    let (sessions_a_day, mut sizes) = (60 * rounds(1), Vec::new());
+    for day in 1..=3 {
+        let client = server.client();
+        for _ in 0..sessions_a_day {
+            start_and_end(&client, &key).unwrap();
+        }
+        assert_eq!(server.stop(), Some(0));
+        age_history(&server);
+        server.run();
+        // If the test runs over midnight, two days have this many.
+        eventually("the history is folded", || {
+            database::count(&server, "session_history") <= day * 2 * 11
+        });
+        assert_eq!(server.stop(), Some(0));
+        sizes.push(std::fs::metadata(server.database()).unwrap().len());
+        server.run();
+    }
+    println!("{sessions_a_day} sessions a day, bytes of the database: {sizes:?}");
+    // Pages that folding has freed are used again.
+    assert!(sizes[2] < sizes[0] + (64 << 10), "{sizes:?}");
+}
+
+#[test]
+fn license_show_says_that_there_are_more_ended_sessions_than_it_lists() {
+    let server = Server::start();
+    let key = server.issue_license(1);
+    let client = server.client();
+    let body = identity(&key, "laptop");
+    assert_eq!(client.call("activate", &body).status, 201);
+    for (count, truncated) in [(10, false), (11, true)] {
+        while ended(&server).len() < count {
+            start_and_end(&client, &key).unwrap();
+        }
+        let shown = server.json(&["license", "show", &key]);
+        assert_eq!(shown["history"].as_array().map(Vec::len), Some(10));
+        assert_eq!(shown["history_truncated"] == true, truncated, "{shown}");
+        let text = server.cli(&["license", "show", &key]).stdout;
+        let text = String::from_utf8(text).unwrap();
+        let rest = format!("session history --license {key}");
+        assert_eq!(text.contains(&rest), truncated, "{text}");
+    }
 }
