@@ -362,10 +362,8 @@ fn certificates(
     trusted: TrustedAuthority,
 ) -> Result<Option<Certificates>> {
     let tls = &settings.tls;
-    if let (TlsMode::Files, Some(chain), Some(key)) = (tls.mode, &tls.certificate, &tls.key)
-        && let Some(warning) = data_folder::check_certificate_files(chain, key)?
-    {
-        log::warn!("{warning}");
+    if let (TlsMode::Files, Some(chain), Some(key)) = (tls.mode, &tls.certificate, &tls.key) {
+        data_folder::secure_certificate_files(chain, key)?;
     }
     let certificates = Certificates::open(settings, trusted, system_now())?;
     if tls.mode == TlsMode::SelfSigned

@@ -10,7 +10,7 @@ use rustix::fs::{Access, AtFlags, CWD, OFlags};
 
 use super::run_as::User;
 use crate::db::{self, file_kind};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 
 /// Folders in it that hold secrets: every file in them is checked.
 const SECRET_FOLDERS: [&str; 2] = ["tls", "signing"];
@@ -68,20 +68,26 @@ pub fn secure(database: &Path) -> Result<()> {
         Ok(()) => {}
     }
     for fault in inspect(database)? {
-        let Some(mode) = fault.mode else {
-            return Err(Error::State(fault.message));
-        };
-        // Open without following links: the file may have been replaced by a link since it was checked.
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let file = File::options()
-            .read(true)
-            .custom_flags(flags)
-            .open(&fault.path);
-        file.and_then(|file| file.set_permissions(fs::Permissions::from_mode(mode)))
-            .doing("restrict the permissions in the data folder")?;
-        let name = fault.path.display();
-        log::warn!("others had access to {name}: its mode is {mode:o} now");
+        repair(&fault)?;
     }
+    Ok(())
+}
+
+/// Sets the mode that repairs a fault.
+fn repair(fault: &Fault) -> Result<()> {
+    let Some(mode) = fault.mode else {
+        return Err(Error::State(fault.message.clone()));
+    };
+    // Open without following links: the file may have been replaced by a link since it was checked.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags)
+        .open(&fault.path);
+    let name = fault.path.display();
+    file.and_then(|file| file.set_permissions(fs::Permissions::from_mode(mode)))
+        .map_err(|error| Error::State(format!("{} (it was tried: {error})", fault.message)))?;
+    log::warn!("others had access to {name}: its mode is {mode:o} now");
     Ok(())
 }
 
@@ -270,24 +276,49 @@ fn check_entry(path: &Path) -> Result<Option<Fault>> {
     fault(message, (own || me.uid() == 0).then_some(right))
 }
 
-/// Checks the permissions of a certificate and key that the operator keeps elsewhere. Returns a warning if all users
-/// may read the key, else `None`.
+/// Repairs the permissions of a certificate and key that the operator keeps elsewhere.
 ///
 /// # Errors
-/// [`Error::State`] if all users may write to one of the files.
-pub fn check_certificate_files(certificate: &Path, key: &Path) -> Result<Option<String>> {
-    let mode = |path: &Path| fs::metadata(path).map_or(0, |data| data.mode());
-    for path in [certificate, key] {
-        if mode(path) & 0o002 != 0 {
-            let name = path.display();
-            return Err(Error::State(format!(
-                "all users of this machine may write to {name}, and so replace the server's certificate: chmod o-w {name}"
-            )));
-        }
+/// [`Error::State`] for a fault that this user cannot repair; it says what to do.
+pub fn secure_certificate_files(certificate: &Path, key: &Path) -> Result<()> {
+    let faults = inspect_certificate_files(certificate, key);
+    faults.iter().try_for_each(repair)
+}
+
+/// What is wrong with the permissions of a certificate and key that the operator keeps elsewhere. Changes nothing.
+/// A group may read the key: so several servers can use one. A missing file is reported when it is read.
+pub fn inspect_certificate_files(certificate: &Path, key: &Path) -> Vec<Fault> {
+    let certificate = check_certificate_file(certificate, 0o022);
+    let key = check_certificate_file(key, 0o026);
+    certificate.into_iter().chain(key).collect()
+}
+
+/// Checks that the file, which may be a link, has none of the `forbidden` permissions.
+fn check_certificate_file(path: &Path, forbidden: u32) -> Option<Fault> {
+    let path = path.canonicalize().ok()?;
+    let data = fs::metadata(&path).ok()?;
+    let (mode, me) = (data.mode() & 0o7777, User::current());
+    if mode & forbidden == 0 {
+        return None;
     }
-    let name = key.display();
-    Ok((mode(key) & 0o004 != 0)
-        .then(|| format!("all users of this machine may read the key {name}: chmod o= {name}")))
+    let what = if mode & 0o022 == 0 {
+        "read the key"
+    } else {
+        "replace the certificate of the server, since they may write to"
+    };
+    let (right, name) = (mode & !forbidden, path.display());
+    let own = data.uid() == me.uid() || me.uid() == 0;
+    let user = if own {
+        String::new()
+    } else {
+        format!("as {}, ", User::owner(&data).describe())
+    };
+    let message = format!("others may {what} {name} (mode {mode:o}): {user}chmod {right:o} {name}");
+    Some(Fault {
+        path,
+        message,
+        mode: own.then_some(right),
+    })
 }
 
 /// The message that this user may not read a file, and what to do.
@@ -385,24 +416,37 @@ mod tests {
     }
 
     #[test]
-    fn a_world_readable_key_is_a_warning_and_a_world_writable_one_is_refused() {
+    fn a_certificate_or_key_that_others_may_write_and_a_key_that_all_may_read_are_repaired() {
         let dir = tempfile::tempdir().unwrap();
         let pair = ["chain.pem", "key.pem"].map(|name| dir.path().join(name));
-        let checked = |modes: [u32; 2]| {
+        for (modes, faults, right) in [
+            ([0o644, 0o640], 0, [0o644, 0o640]),
+            ([0o644, 0o644], 1, [0o644, 0o640]),
+            ([0o664, 0o660], 2, [0o644, 0o640]),
+            ([0o646, 0o600], 1, [0o644, 0o600]),
+            ([0o600, 0o602], 1, [0o600, 0o600]),
+        ] {
             for (path, mode) in pair.iter().zip(modes) {
                 fs::write(path, "x").unwrap();
                 fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
             }
-            check_certificate_files(&pair[0], &pair[1])
-        };
-        assert_eq!(checked([0o644, 0o640]).unwrap(), None);
-        assert!(
-            checked([0o644, 0o644])
-                .unwrap()
-                .unwrap()
-                .contains("key.pem")
-        );
-        assert!(checked([0o646, 0o600]).is_err() && checked([0o644, 0o602]).is_err());
+            let found = inspect_certificate_files(&pair[0], &pair[1]);
+            assert_eq!(found.len(), faults, "{found:?}");
+            assert!(found.iter().all(|fault| fault.message.contains("chmod")));
+            secure_certificate_files(&pair[0], &pair[1]).unwrap();
+            assert_eq!([mode(&pair[0]), mode(&pair[1])], right);
+        }
+    }
+
+    #[test]
+    fn a_link_to_a_key_is_followed_and_a_missing_one_is_no_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, link) = (dir.path().join("key1.pem"), dir.path().join("key.pem"));
+        fs::write(&key, "x").unwrap();
+        fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
+        symlink(&key, &link).unwrap();
+        secure_certificate_files(&dir.path().join("missing"), &link).unwrap();
+        assert_eq!(mode(&key), 0o640);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Backups in the panel, and scheduled backups.
 
+use crate::database;
 use crate::support::{Server, eventually};
 
 #[test]
@@ -28,6 +29,14 @@ fn an_owner_makes_and_downloads_a_backup() {
     }
     let log = panel.get("/audit?room=backups").text;
     assert!(log.contains("Backup created") && log.contains("Backup downloaded"));
+    // The file contains all keys: without a recent re-authentication, the password is requested first.
+    database::age_reauthentication(&server);
+    let path = format!("/backups/{name}");
+    for response in [panel.get(&path), panel.post(&path, &[])] {
+        assert_eq!(response.status, 303, "{response:?}");
+        let target = response.header("location").unwrap();
+        assert!(target.starts_with("/lizenzserver/prove?"), "{target}");
+    }
     // The backup can be restored.
     server.json(&["license", "suspend", &key]);
     server.stop();

@@ -206,6 +206,43 @@ fn fails(server: &Server, arguments: &[&str]) -> String {
 }
 
 #[test]
+fn a_key_of_another_user_that_all_users_may_read_stops_the_start() {
+    let Some(mut server) = prepared(true) else {
+        return;
+    };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap().pem();
+    for (name, text) in [("chain.pem", certificate), ("key.pem", key.serialize_pem())] {
+        fs::write(server.path(name), text).unwrap();
+        fs::set_permissions(server.path(name), PermissionsExt::from_mode(0o644)).unwrap();
+    }
+    for (key, value) in [
+        ("TLS__MODE", "files"),
+        ("TLS__CERTIFICATE", "chain.pem"),
+        ("TLS__KEY", "key.pem"),
+    ] {
+        server.set(key, value);
+    }
+    server.set_launcher(AS_USER);
+    for arguments in [["serve"], ["check"]] {
+        let message = fails(&server, &arguments);
+        assert!(
+            message.contains("others may read the key"),
+            "{arguments:?}: {message}"
+        );
+        assert!(
+            message.contains("as root (uid 0), chmod 640"),
+            "{arguments:?}: {message}"
+        );
+    }
+    // Readable by the group of the server alone.
+    fs::set_permissions(server.path("key.pem"), PermissionsExt::from_mode(0o640)).unwrap();
+    chown(server.path("key.pem"), Some(0), Some(USER)).unwrap();
+    server.run();
+}
+
+#[test]
 fn a_file_that_may_not_be_read_is_reported_with_its_owner() {
     let Some(mut server) = prepared(true) else {
         return;

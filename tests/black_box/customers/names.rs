@@ -91,11 +91,23 @@ fn a_name_is_stored_in_normal_form_and_found_in_every_spelling() {
         .get(&format!("/sessions?q={}", percent_encode("b\u{fc}ro")))
         .text;
     assert!(page.contains("B\u{fc}ro"), "{page}");
-    let history = panel.get(&format!(
-        "/sessions/history?customer={}",
-        percent_encode("mu\u{308}ller")
-    ));
-    assert_eq!(history.status, 200);
+    let id = running["sessions"][0]["id"].to_string();
+    server.json(&["session", "end", &id]);
+    for (customer, found) in [
+        ("mu\u{308}ller", true),
+        ("M\u{dc}LLER", true),
+        ("meier", false),
+    ] {
+        let customer = percent_encode(customer);
+        let history = panel.get(&format!("/sessions/history?customer={customer}"));
+        assert_eq!(history.status, 200);
+        assert_eq!(
+            history.text.contains("B\u{fc}ro"),
+            found,
+            "{customer}: {}",
+            history.text
+        );
+    }
 }
 
 #[test]

@@ -17,11 +17,35 @@ use crate::support::eventually;
 
 #[test]
 fn no_byte_of_http_is_sent_to_a_site_without_a_valid_certificate() {
-    for (names, years, trusted, reason) in [
-        (&["other.localhost"][..], (2020, 2099), true, "other_name"),
-        (&["shop.localhost"], (2020, 2021), true, "expired"),
-        (&["shop.localhost"], (2090, 2099), true, "not_yet_valid"),
-        (&["shop.localhost"], (2020, 2099), false, "untrusted"),
+    for (names, years, trusted, reason, text) in [
+        (
+            &["other.localhost"][..],
+            (2020, 2099),
+            true,
+            "other_name",
+            "its certificate is for another name",
+        ),
+        (
+            &["shop.localhost"],
+            (2020, 2021),
+            true,
+            "expired",
+            "its certificate has expired",
+        ),
+        (
+            &["shop.localhost"],
+            (2090, 2099),
+            true,
+            "not_yet_valid",
+            "its certificate is not valid yet",
+        ),
+        (
+            &["shop.localhost"],
+            (2020, 2099),
+            false,
+            "untrusted",
+            "must also send the intermediate certificate",
+        ),
     ] {
         let (sites, other) = (
             Sites::start_with_certificate(names, years),
@@ -43,6 +67,11 @@ fn no_byte_of_http_is_sent_to_a_site_without_a_valid_certificate() {
             (1, 0),
             "{names:?} {years:?}"
         );
+        let mut panel = server.logged_in_browser("support");
+        for path in ["/sites", "/sites/handshakes"] {
+            let page = panel.get(path).text;
+            assert!(page.contains(text), "{reason}: {path}: {page}");
+        }
     }
 }
 

@@ -79,6 +79,13 @@ fn the_first_certificate_is_validated_by_http_and_a_restart_requests_none() {
         200,
         "an open connection stays open"
     );
+    let mut tls = tls_as(&server, &authority.root(), NAME).unwrap();
+    let page = wire::exchange(&mut tls, &wire::get(&server, "/lizenzserver/login", ""));
+    let strict = page
+        .unwrap()
+        .header("strict-transport-security")
+        .map(str::to_owned);
+    assert_eq!(strict.as_deref(), Some("max-age=31536000"));
     eventually("the check to be ok", || check_certificate(&server).0);
     let (_, text) = check_certificate(&server);
     assert!(

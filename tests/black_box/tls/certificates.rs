@@ -226,6 +226,39 @@ fn the_check_reports_when_the_certificate_expires() {
     }
 }
 
+#[test]
+fn certificate_files_that_others_may_use_are_reported_by_check_and_repaired_by_the_start() {
+    let files = [
+        ("TLS__MODE", "files"),
+        ("TLS__CERTIFICATE", "chain.pem"),
+        ("TLS__KEY", "key.pem"),
+    ];
+    let mut server = Server::prepare(&files);
+    write_pair(&server, "root.pem");
+    for (name, mode, right) in [
+        ("key.pem", 0o644, 0o640),
+        ("key.pem", 0o660, 0o640),
+        ("chain.pem", 0o664, 0o644),
+    ] {
+        std::fs::set_permissions(server.path(name), Permissions::from_mode(mode)).unwrap();
+        let checked = String::from_utf8(server.cli(&["check"]).stdout).unwrap();
+        let line = checked
+            .lines()
+            .find(|line| line.contains("  certificate "))
+            .unwrap();
+        let advice = format!("chmod {right:o} ");
+        assert!(
+            line.starts_with("TODO") && line.contains(&advice) && line.ends_with(name),
+            "{checked}"
+        );
+        server.run();
+        let repaired = std::fs::metadata(server.path(name)).unwrap().permissions();
+        assert_eq!(repaired.mode() & 0o777, right, "{name}");
+        assert!(server.log().contains("others had access to"));
+        assert_eq!(server.stop(), Some(0));
+    }
+}
+
 /// Creates typical certificate files with OpenSSL in the server's folder.
 const FILES: &str = r#"set -e
 umask 077
