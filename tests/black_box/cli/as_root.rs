@@ -18,6 +18,15 @@ const AS_USER: &[&str] = &[
     "--clear-groups",
 ];
 
+/// Commands that are not in [`COMMANDS`].
+const OTHER_COMMANDS: [&str; 5] = [
+    "product add Ledger",
+    "plan add small --name Small --product ledger",
+    "customer export 1 --output data/customer.json",
+    "customer erase 1 --yes",
+    "vacuum",
+];
+
 /// A server whose data folder belongs to the user; without `data_exists`, its parent does, and there is no data folder.
 /// `None` if this test cannot switch users.
 #[expect(clippy::print_stderr, reason = "a skipped test must be visible")]
@@ -77,6 +86,11 @@ fn files_that_commands_of_root_create_belong_to_the_owner_of_the_data_folder() {
         let output = server.cli(&arguments);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{command}: {message}");
+        assert_all_belongs_to_the_user(&server, command);
+    }
+    for command in OTHER_COMMANDS {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        server.json(&arguments);
         assert_all_belongs_to_the_user(&server, command);
     }
     // A backup outside the data folder belongs to root: the user may not write there.
