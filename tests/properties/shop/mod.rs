@@ -24,16 +24,27 @@ use steps::{DEVICES, FEATURES, Key, Program, Step, step};
 const PRODUCTS_MAX: usize = 4;
 const BACKUPS_MAX: usize = 3;
 
+/// The erasure of a customer.
+#[derive(Clone, Debug)]
+struct Erasure {
+    id: CustomerId,
+    created_at: UnixMs,
+    keep_licenses: bool,
+    at: UnixMs,
+}
+
 /// The server and its model.
 struct Both {
     shop: Shop,
     world: World,
     /// The backups, each with the world as it was.
     backups: Vec<(PathBuf, World)>,
-    /// Every customer who was ever erased, with the time of their addition, and whether their licenses were kept.
-    erased: Vec<(CustomerId, UnixMs, bool)>,
+    /// Every erasure there ever was.
+    erased: Vec<Erasure>,
     /// The number of customers, products and plans that were ever added, for their names.
     added: usize,
+    /// The names of all customers that were ever added.
+    names: Vec<String>,
 }
 
 impl Both {
@@ -43,6 +54,7 @@ impl Both {
             id: shop.process.customer,
             name: Some("Ada".to_owned()),
             created_at: NOON,
+            erased_at: None,
         };
         let world = World {
             products: vec![product(ProductId::FIRST, 0)],
@@ -55,6 +67,7 @@ impl Both {
             backups: Vec::new(),
             erased: Vec::new(),
             added: 0,
+            names: Vec::new(),
         }
     }
 
@@ -178,6 +191,12 @@ impl Both {
                 customer,
                 keep_licenses,
             } => self.erase(customer % self.world.customers.len(), *keep_licenses)?,
+            Step::Move { license, customer } => {
+                let Some(license) = license.checked_rem(self.world.licenses.len()) else {
+                    return Ok(());
+                };
+                self.give(license, customer % self.world.customers.len())?;
+            }
             Step::SetState { license, state } => {
                 let Some(license) = license.checked_rem(self.world.licenses.len()) else {
                     return Ok(());
@@ -198,23 +217,38 @@ impl Both {
     }
 
     fn add_customer(&mut self) {
-        let name = self.name("Customer");
+        // No name is part of another one.
+        let name = format!("{};", self.name("Customer"));
+        self.names.push(name.clone());
         let id = self.shop.add_customer(&name);
         let created_at = self.shop.now();
         self.world.customers.push(Customer {
             id,
             name: Some(name),
             created_at,
+            erased_at: None,
         });
     }
 
     fn erase(&mut self, customer: usize, keep_licenses: bool) -> Result<(), TestCaseError> {
         let Customer { id, created_at, .. } = self.world.customers[customer];
-        let done = self.shop.erase(id, keep_licenses);
-        prop_assert_eq!(&done, &self.world.erase(customer, keep_licenses));
-        if done.is_ok() {
-            self.erased.push((id, created_at, keep_licenses));
-        }
+        prop_assert_eq!(self.shop.erase(id, keep_licenses), Ok(()));
+        let at = self.shop.now();
+        self.world.erase(customer, keep_licenses, at);
+        self.erased.push(Erasure {
+            id,
+            created_at,
+            keep_licenses,
+            at,
+        });
+        Ok(())
+    }
+
+    fn give(&mut self, license: usize, customer: usize) -> Result<(), TestCaseError> {
+        let Customer { id, name, .. } = &self.world.customers[customer];
+        let note = name.clone().unwrap_or_default();
+        let done = self.shop.give(self.license_id(license), *id, note);
+        prop_assert_eq!(done, self.world.give(license, customer));
         Ok(())
     }
 
@@ -291,13 +325,16 @@ impl Both {
                 self.world = world.clone();
                 self.world.end_sessions("forced");
                 // Who was erased since is erased again.
-                for (id, created_at, keep_licenses) in &self.erased {
+                for erasure in &self.erased {
                     let mut customers = self.world.customers.iter();
-                    let customer =
-                        customers.position(|it| it.id == *id && it.created_at == *created_at);
+                    let customer = customers.position(|it| {
+                        it.id == erasure.id
+                            && it.created_at == erasure.created_at
+                            && it.erased_at < Some(erasure.at)
+                    });
                     if let Some(customer) = customer {
-                        // Refused where the backup has the erasure.
-                        drop(self.world.erase(customer, *keep_licenses));
+                        self.world
+                            .erase(customer, erasure.keep_licenses, erasure.at);
                     }
                 }
             }
@@ -332,6 +369,12 @@ impl Both {
     fn check_file(&self) -> Result<(), TestCaseError> {
         let damage = self.shop.damage();
         prop_assert!(damage.is_empty(), "{damage:?}");
+        let customers = self.world.customers.iter();
+        let named: Vec<_> = customers.filter_map(|it| it.name.as_ref()).collect();
+        for name in self.names.iter().filter(|name| !named.contains(name)) {
+            let holders = self.shop.tables_with(name);
+            prop_assert!(holders.is_empty(), "{name} in {holders:?}");
+        }
         Ok(())
     }
 

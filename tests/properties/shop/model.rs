@@ -55,6 +55,8 @@ pub(super) struct Customer {
     pub(super) name: Option<String>,
     /// When the customer was added: after a restore, an id may be given to somebody else.
     pub(super) created_at: UnixMs,
+    /// When the customer was erased last.
+    pub(super) erased_at: Option<UnixMs>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -502,10 +504,22 @@ impl World {
         Ok(())
     }
 
-    /// Erases a customer: the licenses lose their devices and, unless they are kept, are revoked.
-    pub(super) fn erase(&mut self, customer: usize, keep_licenses: bool) -> Outcome<()> {
+    /// Gives a license to a customer: from another one it comes without devices.
+    pub(super) fn give(&mut self, license: usize, customer: usize) -> Outcome<()> {
         self.check_customer(customer)?;
+        let license = &mut self.licenses[license];
+        if license.customer.is_some_and(|owner| owner != customer) {
+            license.end_session("forced");
+            license.devices.clear();
+        }
+        license.customer = Some(customer);
+        Ok(())
+    }
+
+    /// Erases a customer, once more if need be: the licenses lose their devices and, unless they are kept, are revoked.
+    pub(super) fn erase(&mut self, customer: usize, keep_licenses: bool, at: UnixMs) {
         self.customers[customer].name = None;
+        self.customers[customer].erased_at = Some(at);
         let licenses = self.licenses.iter_mut();
         for license in licenses.filter(|it| it.customer == Some(customer)) {
             license.end_session("forced");
@@ -514,7 +528,6 @@ impl World {
                 license.state = State::Revoked;
             }
         }
-        Ok(())
     }
 
     /// Whether the license is now in this state; a revoked one stays so.

@@ -15,7 +15,7 @@ use license_server::devices::ClientIdentity;
 use license_server::error::{Error, Result};
 use license_server::flags::{self, FlagChange};
 use license_server::id::{CustomerId, LicenseId, ProductId, SessionToken};
-use license_server::licenses::{self, Buyer, License, LicenseKey, Order};
+use license_server::licenses::{self, Buyer, EditedTerms, License, LicenseEdit, LicenseKey, Order};
 use license_server::plans::{self, ApplyStep, PlanChange, PlanTerms};
 use license_server::privacy::{self, ErasureRequest, LicensePolicy};
 use license_server::products::{self, NewProduct, ProgramSettings};
@@ -237,6 +237,21 @@ impl Shop {
         erased
     }
 
+    /// Gives a license to a customer, with a note.
+    pub(super) fn give(&self, id: LicenseId, customer: CustomerId, note: String) -> Outcome<()> {
+        let edit = LicenseEdit {
+            id,
+            terms: EditedTerms {
+                customer: Some(format!("#{customer}")),
+                note: Some(note),
+                ..EditedTerms::default()
+            },
+            seen: None,
+        };
+        let (live, now) = (self.process.live.clone(), self.process.now());
+        self.act(move |act| activations::edit_license(act, live.at(now), &edit).map(drop))
+    }
+
     /// The license of a device's trial, whether it was issued now, and why the device cannot use it.
     pub(super) fn trial(&self, call: &SentCall) -> Outcome<(License, bool, Option<String>)> {
         let request = TrialRequest {
@@ -426,6 +441,32 @@ impl Shop {
             reader.list(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
         });
         read.unwrap()
+    }
+
+    /// The tables that hold a text.
+    pub(super) fn tables_with(&self, text: &str) -> Vec<String> {
+        let conn = self.process.connect();
+        let sql = "select name from sqlite_schema where type = 'table' and name not like 'sqlite%'";
+        let mut tables = conn.prepare(sql).unwrap();
+        let tables = tables.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        let mut found = Vec::new();
+        for table in tables.map(Result::unwrap) {
+            let mut rows = conn.prepare(&format!("select * from {table}")).unwrap();
+            let columns = rows.column_count();
+            let mut rows = rows.query([]).unwrap();
+            while let Some(row) = rows.next().unwrap() {
+                let holds = |at| {
+                    row.get_ref(at)
+                        .unwrap()
+                        .as_str()
+                        .is_ok_and(|it| it.contains(text))
+                };
+                if (0..columns).any(holds) {
+                    found.push(table.clone());
+                }
+            }
+        }
+        found
     }
 
     /// What is wrong with the file or with the chain of the audit log; empty if nothing is.

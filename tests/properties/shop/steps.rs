@@ -62,6 +62,11 @@ pub(super) enum Step {
         customer: usize,
         plan: Option<usize>,
     },
+    /// A license is given to a customer, with a note about them.
+    Move {
+        license: usize,
+        customer: usize,
+    },
     SetState {
         license: usize,
         state: State,
@@ -186,7 +191,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         6 => (any(), any()).prop_map(|(plan, customer)| Step::SellByPlan { plan, customer }),
         3 => (any(), any(), prop::option::of(any()))
             .prop_map(|(license, customer, plan)| Step::SellTrial { license, customer, plan }),
-        1 => (any(), proptest::arbitrary::any::<bool>())
+        3 => (any(), any()).prop_map(|(license, customer)| Step::Move { license, customer }),
+        2 => (any(), proptest::arbitrary::any::<bool>())
             .prop_map(|(customer, keep_licenses)| Step::Erase { customer, keep_licenses }),
         8 => (any(), 0..DEVICES).prop_map(|(key, device)| Step::Trial { key, device }),
         3 => (any(), state).prop_map(|(license, state)| Step::SetState { license, state }),
