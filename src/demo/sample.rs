@@ -358,6 +358,7 @@ fn add_handshakes(
                 at,
                 domain: domain.clone(),
                 source: source.to_string(),
+                license: Some(license.id),
                 operation: operation.map(str::to_owned),
                 outcome,
                 reason: reason.to_owned(),

@@ -7,7 +7,7 @@ use super::Handshake;
 use crate::clock::Tick;
 use crate::domain::Domain;
 use crate::domains::{DomainBinding, Transfer};
-use crate::licenses::LicenseKey;
+use crate::id::LicenseId;
 use crate::security::secret;
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -28,19 +28,9 @@ const UNTRUSTED_OPEN_MAX: usize = 2;
 /// How long a domain that did not respond is not called for [`Caller::Untrusted`] and [`Caller::UnconfirmedRetry`].
 const UNREACHABLE_FOR: Duration = Duration::from_mins(1);
 
-/// Identifies a license in memory, where its key must not be stored: the SHA-256 of the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct KeyDigest([u8; 32]);
-
-impl KeyDigest {
-    pub(super) fn of(key: &LicenseKey) -> Self {
-        Self(secret::sha256(key.as_bytes()))
-    }
-
-    /// Identifies this license together with `domain`; only 16 bytes, to save memory.
-    pub(super) fn with_domain(&self, domain: &Domain) -> [u8; 16] {
-        short_digest(&[self.0.as_slice(), domain.as_str().as_bytes()].concat())
-    }
+/// Identifies this license together with `domain`; only 16 bytes, to save memory.
+pub(super) fn pair_digest(license: LicenseId, domain: &Domain) -> [u8; 16] {
+    short_digest(&[&license.0.to_be_bytes(), domain.as_str().as_bytes()].concat())
 }
 
 /// The first 16 bytes of the SHA-256 of `bytes`.
@@ -92,10 +82,10 @@ pub(super) enum BudgetKey {
     /// All calls to a domain. Each counts as a call by the kind of caller that causes it.
     Domain(Domain),
     /// All calls that a license causes. They count as calls by [`Caller::Trusted`].
-    License(KeyDigest),
+    License(LicenseId),
     /// The calls that a license causes to one domain. They count as calls by [`Caller::Untrusted`], whose limits are
     /// lower, so that one license cannot use up the calls that other licenses may cause to the same domain.
-    LicenseAndDomain(KeyDigest, Domain),
+    LicenseAndDomain(LicenseId, Domain),
 }
 
 impl BudgetKey {
@@ -328,11 +318,8 @@ mod tests {
             (&moving, "any", None),
             (&confirmed, "new", Some(Caller::Trusted)),
         ] {
-            assert_eq!(
-                Caller::with_license(binding, &example_domain(domain)),
-                caller,
-                "{domain} of {binding:?}"
-            );
+            let found = Caller::with_license(binding, &example_domain(domain));
+            assert_eq!(found, caller, "{domain} of {binding:?}");
         }
     }
 }

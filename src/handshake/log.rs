@@ -5,6 +5,7 @@ use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::domain::Domain;
 use crate::error::Result;
+use crate::id::LicenseId;
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::security::client_address::ClientAddress;
 
@@ -61,6 +62,8 @@ pub struct FinishedHandshake {
     pub domain: Domain,
     /// Where the request came from.
     pub source: String,
+    /// The license whose key was in the request.
+    pub license: Option<LicenseId>,
     /// The operation; `None` if the site did not name a valid one.
     pub operation: Option<String>,
     /// How it ended.
@@ -90,6 +93,7 @@ impl Handshake {
             at: self.at,
             domain: self.domain.clone(),
             source: self.source.to_string(),
+            license: self.license,
             operation: operation.map(str::to_owned),
             outcome,
             reason,
@@ -97,23 +101,23 @@ impl Handshake {
     }
 }
 
-/// Logs a finished handshake; if it was delivered, remembers `source` as a known source of the domain.
+/// Logs a finished handshake; if it was delivered, remembers `source` as a known source of the domain. Not one that
+/// began before an erasure, which may be about its license.
 pub fn log_finished(
     tx: &Tx<'_>,
     finished: &FinishedHandshake,
     source: ClientAddress,
     now: UnixMs,
 ) -> Result<()> {
+    if store::was_erased_since(tx, finished.at)? {
+        return Ok(());
+    }
     let network = source.network();
     if let Some(network) = network.filter(|_| finished.outcome == Outcome::Delivered) {
         store::remember_source(tx, &finished.domain, &network, now)?;
         store::trim_sources(tx, &finished.domain, KNOWN_SOURCES_MAX)?;
     }
-    add_to_log(tx, finished)
-}
-
-/// Adds an entry, and removes the oldest ones beyond the limits.
-pub(super) fn add_to_log(tx: &Tx<'_>, finished: &FinishedHandshake) -> Result<()> {
+    // The oldest entries beyond the limits are removed.
     let id = store::insert_log_entry(tx, finished)?;
     store::trim_log_of_domain(tx, &finished.domain, LOG_MAX_PER_DOMAIN)?;
     store::trim_log(tx, id.saturating_sub(LOG_MAX))

@@ -33,11 +33,11 @@ use crate::db::Reader;
 use crate::domain::Domain;
 use crate::domains::{self, DomainBinding, TransferGrace};
 use crate::error::Result;
-use crate::id::ProductId;
+use crate::id::{LicenseId, ProductId};
 use crate::licenses::{self, License, LicenseKey};
 use crate::products::ProgramSettingsCache;
 use crate::security::client_address::ClientAddress;
-use budget::{Caller, KeyDigest};
+use budget::Caller;
 use messages::Information;
 
 /// How long a network from which a handshake for a domain was completed counts as a known source of the domain.
@@ -52,8 +52,9 @@ pub(crate) struct Handshake {
     /// Whether no usable license is bound to the domain yet. If so, the only operation allowed is to register the
     /// license whose key was in the request.
     domain_is_unbound: bool,
-    /// See [`Eligibility::budgeted_license`].
-    budgeted_license: Option<KeyDigest>,
+    /// As in [`Eligibility`].
+    license: Option<LicenseId>,
+    budgeted_license: Option<LicenseId>,
     /// When the first message arrived.
     at: UnixMs,
 }
@@ -91,9 +92,10 @@ enum Decision {
 #[derive(Clone, Debug)]
 struct Eligibility {
     caller: Caller,
-    /// The license whose key was in the request, if the call also counts against budgets of this license. Always set
-    /// if the domain is unbound.
-    budgeted_license: Option<KeyDigest>,
+    /// The license whose key was in the request. Always set if the domain is unbound.
+    license: Option<LicenseId>,
+    /// The same, if the call also counts against budgets of this license. Always set if the domain is unbound.
+    budgeted_license: Option<LicenseId>,
     /// Whether no usable license is bound to the domain yet.
     domain_is_unbound: bool,
 }
@@ -112,6 +114,7 @@ fn check_request(
     let Some(key) = &request.license_key else {
         return Ok(served.then_some(Eligibility {
             caller: by_network,
+            license: None,
             budgeted_license: None,
             domain_is_unbound: false,
         }));
@@ -128,15 +131,13 @@ fn check_request(
         return Ok(None);
     };
     // A known source counts for more than the key of an unconfirmed license, which any buyer could send for any domain.
-    let caller = if by_network == Caller::Trusted {
-        by_network
-    } else {
-        by_key
-    };
+    let is_known = by_network == Caller::Trusted;
+    let caller = if is_known { by_network } else { by_key };
     let has_budget = !served || caller == Caller::Unconfirmed;
     Ok(Some(Eligibility {
         caller,
-        budgeted_license: has_budget.then(|| KeyDigest::of(&key)),
+        license: Some(license.id),
+        budgeted_license: has_budget.then_some(license.id),
         domain_is_unbound: !served,
     }))
 }
@@ -180,19 +181,19 @@ impl SiteOperation {
         if !handshake.domain_is_unbound && !domains::is_served(reader, &handshake.domain, now)? {
             return Ok(None);
         }
-        // A site on an unbound domain may only register the license whose key was in its request.
-        let is_requested = |key| handshake.budgeted_license == Some(KeyDigest::of(key));
-        if handshake.domain_is_unbound && !self.operation.key().is_some_and(is_requested) {
-            return Ok(None);
-        }
         let Some(key) = self.operation.key() else {
             let slug = self.operation.product();
             let product = domains::product(reader, &handshake.domain, slug, now)?;
+            let product = product.filter(|_| !handshake.domain_is_unbound);
             return Ok(product.map(Decision::Versions));
         };
         let Some(license) = licenses::usable_by_key(reader, key, now)? else {
             return Ok(None);
         };
+        // A site on an unbound domain may only register the license whose key was in its request.
+        if handshake.domain_is_unbound && handshake.license != Some(license.id) {
+            return Ok(None);
+        }
         let binding = domains::binding_at(reader, license.id, now)?;
         let binding = rules::binding_after(self, binding, now);
         Ok(binding.map(|binding| Decision::Binding(Box::new(license), binding)))

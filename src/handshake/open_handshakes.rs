@@ -54,7 +54,7 @@ struct Tables {
     /// When the current period began.
     rotated_at: Tick,
     budgets: HashMap<BudgetKey, Budget>,
-    /// By [`KeyDigest::with_domain`](budget::KeyDigest::with_domain).
+    /// By [`budget::pair_digest`].
     unanswered: HashMap<[u8; 16], UnansweredCalls>,
     evicted_at: Tick,
     /// Expired handshakes that [`OpenHandshakes::sweep`] has not returned yet.
@@ -112,6 +112,7 @@ impl OpenHandshakes {
             source: request.source,
             caller: tables.classify(&request, now.tick),
             domain_is_unbound: request.eligibility.domain_is_unbound,
+            license: request.eligibility.license,
             budgeted_license: request.eligibility.budgeted_license,
             at: now.wall,
         };
@@ -179,7 +180,7 @@ impl OpenHandshakes {
     /// sent the third message.
     pub(super) fn forget_unanswered_calls(&self, handshake: &Handshake) {
         if let Some(license) = handshake.budgeted_license {
-            let pair = license.with_domain(&handshake.domain);
+            let pair = budget::pair_digest(license, &handshake.domain);
             self.lock().unanswered.remove(&pair);
         }
     }
@@ -201,7 +202,9 @@ impl Tables {
         let Some(license) = license.filter(|_| caller == Caller::Unconfirmed) else {
             return caller;
         };
-        let unanswered = self.unanswered.get(&license.with_domain(&request.domain));
+        let unanswered = self
+            .unanswered
+            .get(&budget::pair_digest(license, &request.domain));
         let must_wait = unanswered.is_some_and(|calls| calls.must_wait(now));
         let key = BudgetKey::LicenseAndDomain(license, request.domain.clone());
         let budget = self.budgets.get(&key);
@@ -235,7 +238,7 @@ impl Tables {
         let Some(license) = license.filter(|_| handshake.caller == Caller::Unconfirmed) else {
             return;
         };
-        let pair = license.with_domain(&handshake.domain);
+        let pair = budget::pair_digest(license, &handshake.domain);
         if self.unanswered.len() >= UNANSWERED_MAX && !self.unanswered.contains_key(&pair) {
             let oldest = self.unanswered.iter().min_by_key(|(_, calls)| calls.at);
             if let Some(oldest) = oldest.map(|(pair, _)| *pair) {

@@ -164,6 +164,7 @@ mod tests {
             source: ClientAddress::Direct([192, 0, 2, 1].into()),
             caller: Caller::Trusted,
             domain_is_unbound: false,
+            license: None,
             budgeted_license: None,
             at: NOW,
         }
@@ -238,12 +239,9 @@ mod tests {
                 };
                 binding_after(&requested, binding.clone(), NOW)
             };
+            let case = format!("{operation:?} by {site} on {binding:?}");
             let changed = after(handshake_by(site));
-            assert_eq!(
-                changed.as_ref(),
-                expected,
-                "{operation:?} by {site} on {binding:?}"
-            );
+            assert_eq!(changed.as_ref(), expected, "{case}");
             let unbound = Handshake {
                 domain_is_unbound: true,
                 ..handshake_by(site)

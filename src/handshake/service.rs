@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::budget::Caller;
-use super::log::{add_to_log, log_finished};
+use super::log::log_finished;
 use super::messages::{self, Information};
 use super::open_handshakes::{
     CHALLENGE_TIMEOUT, ChallengeState, NewHandshake, OpenHandshakes, PendingChallenge,
@@ -314,7 +314,7 @@ impl Handshakes {
         db.write("handshake.sweep", move |tx| {
             for handshake in abandoned {
                 let finished = handshake.finished(None, Outcome::Abandoned, String::new());
-                add_to_log(tx, &finished)?;
+                log_finished(tx, &finished, handshake.source, now.wall)?;
             }
             domains::end_transfers(&Act::new(tx, &Actor::server(), now.wall))
         })

@@ -19,11 +19,17 @@ pub(super) fn insert_log_entry(tx: &Tx<'_>, finished: &FinishedHandshake) -> Res
         ":at_ms": finished.at,
         ":domain": finished.domain,
         ":source": finished.source,
+        ":license_id": finished.license,
         ":operation": finished.operation,
         ":ending": finished.outcome.as_str(),
         ":reason": finished.reason,
     };
     tx.insert(sql!("handshake/insert_log_entry"), params)
+}
+
+pub(super) fn was_erased_since(reader: &Reader<'_>, at: UnixMs) -> Result<bool> {
+    let params = named_params! { ":at_ms": at };
+    reader.one(sql!("handshake/was_erased_since"), params, |row| row.get(0))
 }
 
 pub(super) fn trim_log(tx: &Tx<'_>, up_to: i64) -> Result<()> {
@@ -55,6 +61,7 @@ pub(super) fn log_entries(
                 at: row.get("at_ms")?,
                 domain: row.get("domain")?,
                 source: row.get("source")?,
+                license: row.get("license_id")?,
                 operation: row.get("operation")?,
                 outcome: outcome.ok_or_else(|| unknown_value("outcome of a handshake"))?,
                 reason: row.get("reason")?,

@@ -1,8 +1,8 @@
--- Deletes the log of handshakes for a domain, without those from when a license on it belonged to another customer. Served
+-- Deletes the log of handshakes for a domain that named no license, without those from when a license on it belonged to another customer. Served
 -- by handshake_domain.
 -- :domain text, :customer_id integer
 delete from handshakes
-where domain = :domain
+where domain = :domain and license_id is null
   and not exists (
       select 1 from licenses l
       where (l.domain = :domain or l.transfer_domain = :domain)

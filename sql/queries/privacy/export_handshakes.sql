@@ -1,9 +1,9 @@
--- The handshakes for a domain, for the person; without those from when a license on it belonged to another customer. Served
+-- The handshakes for a domain that named no license, for the person; without those from when a license on it belonged to another customer. Served
 -- by handshake_domain.
 -- :domain text, :customer_id integer
 select h.at_ms, h.source, h.operation, h.ending, h.reason
 from handshakes h
-where h.domain = :domain
+where h.domain = :domain and h.license_id is null
   and not exists (
       select 1 from licenses l
       where (l.domain = :domain or l.transfer_domain = :domain)
