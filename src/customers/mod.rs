@@ -239,30 +239,18 @@ pub fn latest(reader: &Reader<'_>, limit: u32) -> Result<Vec<Customer>> {
     store::latest(reader, limit)
 }
 
-/// The customer with this id, if it can be removed.
+/// The customer with this id, if it can be removed: nothing was ever sold to it.
 ///
 /// # Errors
-/// [`Error::NotFound`], `customer_has_licenses`, and `customer_erased`: the row of an erased one stays.
+/// [`Error::NotFound`], `customer_has_licenses`, `customer_had_licenses`, and `customer_erased`.
 pub fn removable(reader: &Reader<'_>, id: CustomerId) -> Result<Customer> {
     let customer = not_erased(reader, id)?;
     if customer.licenses > 0 {
         let refused = Refused::new(RefusalKind::Conflict, "customer_has_licenses");
         return Err(refused.with("licenses", customer.licenses).into());
     }
+    if store::had_licenses(reader, id)? {
+        return Err(Refused::new(RefusalKind::Conflict, "customer_had_licenses").into());
+    }
     Ok(customer)
-}
-
-/// Removes a customer without licenses.
-///
-/// # Errors
-/// As [`removable`].
-pub fn remove(act: &Act<'_>, id: CustomerId) -> Result<()> {
-    let old = removable(act.tx, id)?;
-    store::remove(act.tx, id)?;
-    act.changed(&Change {
-        action: "customers.remove",
-        subject: &id.to_string(),
-        before: audit_json(&old.editable_data()),
-        after: Value::Null,
-    })
 }

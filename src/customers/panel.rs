@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::id::CustomerId;
 use crate::paging::{Cursor, PageRequest};
 use crate::panel::{Admin, Support};
+use crate::privacy;
 use crate::revision;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};
@@ -180,15 +181,20 @@ async fn confirm_remove(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
     request.page("parts/confirm.html.tera", values).await
 }
 
-/// Removes a customer without licenses.
+/// Removes a customer without licenses, whose data is erased.
 #[post("/customers/<id>/remove", data = "<_form>")]
 async fn remove(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlReply {
-    let (actor, now) = (request.actor(), request.now.wall);
+    let (actor, now, live) = (request.actor(), request.now, app.live_sessions.clone());
     app.db
         .write("customers.remove", move |tx| {
-            super::remove(&Act::new(tx, &actor, now), CustomerId(id))
+            privacy::remove(
+                &Act::new(tx, &actor, now.wall),
+                live.at(now),
+                CustomerId(id),
+            )
         })
         .await?;
+    privacy::panel::save_list(app).await;
     Html::redirect(format!("{LIST}?done=removed"))
 }
 

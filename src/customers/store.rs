@@ -57,9 +57,10 @@ pub(super) fn latest(reader: &Reader<'_>, limit: u32) -> Result<Vec<Customer>> {
     reader.list(sql!("customers/latest"), params, customer)
 }
 
-pub(super) fn remove(tx: &Tx<'_>, id: CustomerId) -> Result<()> {
+/// Whether a license of the customer was given to another one.
+pub(super) fn had_licenses(reader: &Reader<'_>, id: CustomerId) -> Result<bool> {
     let params = named_params! { ":customer_id": id };
-    tx.run(sql!("customers/remove"), params).map(drop)
+    reader.one(sql!("customers/had_licenses"), params, |row| row.get(0))
 }
 
 pub(super) fn by_id(reader: &Reader<'_>, id: CustomerId) -> Result<Option<Customer>> {

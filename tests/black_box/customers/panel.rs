@@ -87,9 +87,18 @@ fn the_page_of_a_customer_shows_the_licenses_and_only_a_customer_without_one_can
             .contains("Remove the customer Bob?")
     );
     assert_eq!(panel.post("/customers/2/remove", &[]).status, 303);
-    assert_eq!(panel.get("/customers/2").status, 404);
+    let gone = panel.get("/customers/2?done=removed").text;
+    assert!(
+        gone.contains("erased customer 2") && !gone.contains("Bob"),
+        "{gone}"
+    );
+    let list = panel.get("/customers").text;
+    assert!(
+        list.contains("Ada") && !list.contains("erased customer"),
+        "{list}"
+    );
     let audit = panel.get("/audit?room=customers").text;
-    for action in ["Customer added", "Customer removed"] {
+    for action in ["Customer added", "Customer data erased"] {
         assert!(audit.contains(action), "{action}");
     }
 }
