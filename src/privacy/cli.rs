@@ -130,7 +130,7 @@ fn typed_name(console: &Console, erase: &Erase) -> Result<Option<String>> {
     // Refused before anything is asked.
     let customer = console
         .db
-        .read_blocking(|reader| customers::not_erased(reader, id))?;
+        .read_blocking(|reader| customers::get(reader, id))?;
     let licenses = counted(customer.licenses as usize, "license", "licenses");
     let becomes = if erase.keep_licenses {
         "stay valid, their devices are released"

@@ -44,12 +44,13 @@ pub struct Erased {
 }
 
 /// Erases a customer for ever: name, email, company and notes, and the devices, addresses and domains of their licenses,
-/// from every table. Ids, keys, dates and what was sold stay.
+/// from every table. Ids, keys, dates and what was sold stay. An erased customer can be erased again, since licenses that were
+/// kept collect data.
 ///
 /// # Errors
-/// [`Error::NotFound`], `customer_erased`, and [`Error::Invalid`] if what was typed is not the customer's name.
+/// [`Error::NotFound`], and [`Error::Invalid`] if what was typed is not the customer's name.
 pub fn erase(act: &Act<'_>, live: LiveNow<'_>, request: &ErasureRequest) -> Result<Erased> {
-    let customer = customers::not_erased(act.tx, request.customer_id)?;
+    let customer = customers::get(act.tx, request.customer_id)?;
     if let Some(typed) = &request.typed
         && text::clean_input(typed) != text::clean_input(&customer.name)
     {
@@ -61,13 +62,30 @@ pub fn erase(act: &Act<'_>, live: LiveNow<'_>, request: &ErasureRequest) -> Resu
     let erasure = Erasure {
         customer_id: customer.id,
         created_at: customer.created_at,
-        erased_at: act.now,
+        erased_at: customer.erased_at.unwrap_or(act.now),
+        again_at: customer.erased_at.map(|_| act.now),
         licenses: request.licenses,
     };
     erase_person(act, live, &erasure)
 }
 
-/// Erases the customer of `erasure`, who exists and is not erased yet.
+/// Erases a customer to whom nothing was sold, who is in no list then. The id is not given to another customer.
+///
+/// # Errors
+/// As [`customers::removable`].
+pub fn remove(act: &Act<'_>, live: LiveNow<'_>, id: CustomerId) -> Result<Erased> {
+    let customer = customers::removable(act.tx, id)?;
+    let erasure = Erasure {
+        customer_id: id,
+        created_at: customer.created_at,
+        erased_at: act.now,
+        again_at: None,
+        licenses: LicensePolicy::Revoke,
+    };
+    erase_person(act, live, &erasure)
+}
+
+/// Erases the customer of `erasure`, who exists.
 pub(super) fn erase_person(act: &Act<'_>, live: LiveNow<'_>, erasure: &Erasure) -> Result<Erased> {
     let tx = act.tx;
     let license_ids = store::license_ids(tx, erasure.customer_id)?;

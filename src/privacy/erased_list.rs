@@ -139,17 +139,25 @@ fn file_of(database: &Path) -> PathBuf {
     name.into()
 }
 
-const fn key_of(erasure: &Erasure) -> (i64, i64) {
-    (erasure.customer_id.0, erasure.created_at.0)
+/// What a list must hold of an erasure: the customer, and the last time.
+fn key_of(erasure: &Erasure) -> (i64, i64, Option<UnixMs>) {
+    (
+        erasure.customer_id.0,
+        erasure.created_at.0,
+        erasure.again_at,
+    )
 }
 
-/// Each customer once, by id, with the first erasure.
+/// Each customer once, by id, with the first and the last erasure. Licenses that were revoked once stay so.
 fn without_repetitions(erasures: Vec<Erasure>) -> Vec<Erasure> {
     let mut by_customer: BTreeMap<(i64, i64), Erasure> = BTreeMap::new();
     for erasure in erasures {
-        let first = by_customer.entry(key_of(&erasure)).or_insert(erasure);
-        if erasure.erased_at < first.erased_at {
-            *first = erasure;
+        let key = (erasure.customer_id.0, erasure.created_at.0);
+        let all = by_customer.entry(key).or_insert(erasure);
+        all.erased_at = all.erased_at.min(erasure.erased_at);
+        all.again_at = all.again_at.max(erasure.again_at);
+        if erasure.licenses == LicensePolicy::Revoke {
+            all.licenses = LicensePolicy::Revoke;
         }
     }
     by_customer.into_values().collect()
@@ -181,6 +189,7 @@ fn line(erasure: &Erasure) -> Value {
         "customer_id": erasure.customer_id,
         "created_at_ms": erasure.created_at.0,
         "erased_at_ms": erasure.erased_at.0,
+        "again_at_ms": erasure.again_at.map(|at| at.0),
         "licenses": erasure.licenses.as_str(),
     })
 }
@@ -192,6 +201,8 @@ fn parse_line(line: &str) -> Option<Erasure> {
         customer_id: CustomerId(number("customer_id")?),
         created_at: UnixMs(number("created_at_ms")?),
         erased_at: UnixMs(number("erased_at_ms")?),
+        // Earlier versions did not write it.
+        again_at: number("again_at_ms").map(UnixMs),
         licenses: LicensePolicy::parse(line.get("licenses")?.as_str()?)?,
     })
 }
@@ -205,6 +216,7 @@ mod tests {
             customer_id: CustomerId(id),
             created_at: UnixMs(id * 10),
             erased_at: UnixMs(erased_at),
+            again_at: None,
             licenses: LicensePolicy::Keep,
         }
     }

@@ -62,6 +62,10 @@ fn licenses(reader: &Reader<'_>, owner: CustomerId) -> Result<Vec<Value>> {
             ("sessions", store::running_session_rows(reader, id)?),
             ("history", store::ended_session_rows(reader, id, owner)?),
             ("stored_responses", store::stored_response_rows(reader, id)?),
+            (
+                "handshakes",
+                store::license_handshake_rows(reader, id, owner)?,
+            ),
         ];
         license.extend(rows.map(|(name, rows)| (name.to_owned(), Value::Array(rows))));
         Ok(Value::Object(license))
@@ -75,6 +79,8 @@ fn former_licenses(reader: &Reader<'_>, owner: CustomerId) -> Result<Vec<Value>>
     let with_history = licenses.map(|(id, mut license)| {
         let rows = store::ended_session_rows(reader, id, owner)?;
         license.insert("history".to_owned(), Value::Array(rows));
+        let rows = store::license_handshake_rows(reader, id, owner)?;
+        license.insert("handshakes".to_owned(), Value::Array(rows));
         Ok(Value::Object(license))
     });
     with_history.collect()

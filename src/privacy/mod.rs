@@ -10,7 +10,7 @@ pub mod panel;
 mod retention;
 mod store;
 
-pub use erase::{Erased, ErasureRequest, erase};
+pub use erase::{Erased, ErasureRequest, erase, remove};
 pub use erased_list::{
     ErasedAgain, erase_again, erasures, erasures_beside, reconcile, save, save_beside,
 };
@@ -38,6 +38,8 @@ pub struct Erasure {
     pub created_at: UnixMs,
     /// When the customer was erased first.
     pub erased_at: UnixMs,
+    /// When the customer was erased for the last time, if more than once.
+    pub again_at: Option<UnixMs>,
     /// What became of the licenses.
     pub licenses: LicensePolicy,
 }

@@ -56,7 +56,7 @@ fn confirmation(request: &PanelRequest<'_>, customer: &Customer) -> Result<Value
 
 async fn load(app: &App, id: i64) -> Result<Customer> {
     let id = CustomerId(id);
-    let find = app.db.read(move |reader| customers::not_erased(reader, id));
+    let find = app.db.read(move |reader| customers::get(reader, id));
     find.await
 }
 
@@ -107,7 +107,7 @@ async fn erase(request: Owner<'_>, id: i64, form: Form) -> HtmlReply {
 }
 
 /// Writes the list beside the database. The customer is erased already, so a failure is only logged.
-async fn save_list(app: &App) {
+pub async fn save_list(app: &App) {
     let db = app.db.clone();
     let saved = spawn_blocking(move || super::save(&db)).await;
     let saved = saved.doing("write the list of erased customers");

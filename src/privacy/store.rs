@@ -74,6 +74,8 @@ pub(super) fn clear(tx: &Tx<'_>, erasure: &Erasure) -> Result<usize> {
     let params = named_params! { ":customer_id": id };
     tx.run(sql!("privacy/delete_answers"), params)?;
     let params = named_params! { ":customer_id": id };
+    tx.run(sql!("privacy/delete_license_handshakes"), params)?;
+    let params = named_params! { ":customer_id": id };
     tx.run(sql!("privacy/clear_licenses"), params)?;
     let params = named_params! { ":customer_id": id };
     tx.run(sql!("privacy/clear_trials"), params)?;
@@ -90,10 +92,12 @@ pub(super) fn clear(tx: &Tx<'_>, erasure: &Erasure) -> Result<usize> {
     Ok(sessions)
 }
 
-/// Whether this customer is in the database and not erased there.
+/// Whether this customer is in the database, and not erased there, or not again.
 pub(super) fn must_be_erased(reader: &Reader<'_>, erasure: &Erasure) -> Result<bool> {
     let params = named_params! {
-        ":customer_id": erasure.customer_id, ":created_at_ms": erasure.created_at,
+        ":customer_id": erasure.customer_id,
+        ":created_at_ms": erasure.created_at,
+        ":again_at_ms": erasure.again_at,
     };
     reader.one(sql!("privacy/must_be_erased"), params, |row| row.get(0))
 }
@@ -103,6 +107,7 @@ pub(super) fn insert_erasure(tx: &Tx<'_>, erasure: &Erasure) -> Result<()> {
         ":customer_id": erasure.customer_id,
         ":created_at_ms": erasure.created_at,
         ":erased_at_ms": erasure.erased_at,
+        ":again_at_ms": erasure.again_at,
         ":licenses": erasure.licenses.as_str(),
     };
     tx.run(sql!("privacy/insert_erasure"), params).map(drop)
@@ -116,6 +121,7 @@ pub(super) fn erasures(reader: &Reader<'_>) -> Result<Vec<Erasure>> {
             customer_id: row.get("customer_id")?,
             created_at: row.get("created_at_ms")?,
             erased_at: row.get("erased_at_ms")?,
+            again_at: row.get("again_at_ms")?,
             licenses: licenses.ok_or_else(|| unknown_value("license policy"))?,
         })
     })
@@ -182,6 +188,16 @@ pub(super) fn ended_session_rows(
 pub(super) fn stored_response_rows(reader: &Reader<'_>, id: LicenseId) -> Result<Vec<Value>> {
     let params = named_params! { ":license_id": id };
     reader.list(sql!("privacy/export_answers"), params, object)
+}
+
+/// The handshakes that named a license while it was the customer's.
+pub(super) fn license_handshake_rows(
+    reader: &Reader<'_>,
+    id: LicenseId,
+    owner: CustomerId,
+) -> Result<Vec<Value>> {
+    let params = named_params! { ":license_id": id, ":customer_id": owner };
+    reader.list(sql!("privacy/export_license_handshakes"), params, object)
 }
 
 pub(super) fn handshake_rows(

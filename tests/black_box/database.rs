@@ -497,17 +497,10 @@ pub fn mend_table(server: &Server, table: &str) {
 /// Adds a handshake for a domain to the log, and its source to the known ones.
 pub fn add_handshake(server: &Server, domain: &str, source: &str) {
     let log = format!(
-        "insert into handshakes (at_ms, domain, source, operation, ending, reason)
-         values (1, '{domain}', '{source}', 'license', 'delivered', '');"
+        "insert into handshakes values (null, 1, '{domain}', '{source}', 'license', 'delivered', '', null);"
     );
     let known = format!("insert into known_sources values ('{domain}', '{source}', 1)");
     change(server, &(log + &known));
-}
-
-/// Makes a license of the first product one that began as the trial of a device.
-pub fn add_trial(server: &Server, license: i64) {
-    let sql = format!("insert into trials values ({license}, 1, zeroblob(32), 1)");
-    change(server, &sql);
 }
 
 /// An entry of the handshake log.

@@ -127,6 +127,7 @@ mod plans {
 mod privacy {
     mod erase;
     mod export;
+    mod handshakes;
     mod moved;
     mod panel;
     pub mod person;

@@ -1,7 +1,7 @@
 -- The audit entries about a customer; about licenses while they belonged to the customer, their devices, domains and dry
 -- runs; about licenses that were issued together, so that the subject is a range, or were given away; and about sessions
--- that an administrator ended, whose subject is the session. Erased entries say nothing any more. An earlier customer may
--- have had the same id.
+-- that an administrator ended, whose subject is the session. Erased entries say nothing any more, and the one
+-- about an erasure accounts for them. An earlier customer may have had the same id.
 -- :customer_id integer, :since_ms integer (Unix ms): when the customer was added
 -- scan ok: for one person, a second for a million entries
 with own (license_id) as (
@@ -14,7 +14,7 @@ from audit_log
 where erased_at_ms is null and audit_id in (
     select a.audit_id from audit_log a
     where a.subject = cast(:customer_id as text) and a.action between 'customers.' and 'customers/'
-      and a.at_ms >= :since_ms
+      and a.at_ms >= :since_ms and a.action <> 'customers.erase'
     union
     select a.audit_id
     from own

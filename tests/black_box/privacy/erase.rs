@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::person::{NAME, OTHER_WORDS, WORDS, audit_finding, holders, shop, with_input};
+use super::person::{
+    NAME, OTHER_WORDS, WORDS, audit_finding, holders, shop, start_and_end, with_input,
+};
 use crate::database;
 use crate::inspect::{error_of, running};
 use crate::support::{heartbeat_body, identity};
@@ -186,12 +188,11 @@ fn kept_licenses_stay_valid_and_on_their_domains_but_lose_their_devices() {
 }
 
 #[test]
-fn an_erased_customer_can_neither_be_changed_nor_sold_to_nor_removed_nor_erased_again() {
+fn an_erased_customer_can_neither_be_changed_nor_sold_to_nor_removed() {
     let (server, _) = shop();
     server.json(&["customer", "erase", "1", "--yes"]);
     for command in [
-        &["customer", "erase", "1", "--yes"][..],
-        &["license", "issue", "--customer", "1"],
+        &["license", "issue", "--customer", "1"][..],
         &["license", "issue", "--customer", "erased customer 1"],
     ] {
         let message = error_of(&server, command);
@@ -246,4 +247,80 @@ fn copies_that_still_hold_the_data_are_listed() {
         let held = holders(&server, copy.rsplit('/').next().unwrap(), &[NAME]);
         assert!(!held.is_empty(), "{copy} holds nothing");
     }
+}
+
+#[test]
+fn a_customer_whose_licenses_were_kept_is_erased_again_with_what_these_have_collected() {
+    let (server, person) = shop();
+    server.json(&["customer", "erase", "1", "--keep-licenses", "--yes"]);
+    let key = &person.keys[1];
+    let collect = || {
+        start_and_end(&server, key, WORDS[8], WORDS[12]);
+        server.json(&["license", "edit", key, "--note", WORDS[4]]);
+    };
+    collect();
+    let typed = with_input(
+        &server,
+        &["customer", "erase", "1", "--keep-licenses"],
+        NAME,
+    );
+    assert!(!typed.status.success(), "{typed:?}");
+    let words = [WORDS[8], WORDS[12], WORDS[4]];
+    let arguments = ["customer", "erase", "1", "--keep-licenses"];
+    let typed = with_input(&server, &arguments, "erased customer 1");
+    assert!(typed.status.success(), "{typed:?}");
+    server.json(&["vacuum"]);
+    assert_eq!(holders(&server, DATABASE, &words), Vec::<String>::new());
+    collect();
+    let erased = server.json(&["customer", "erase", "1", "--yes"]);
+    assert_eq!(erased["erased"]["devices"], 1, "{erased}");
+    let shown = server.json(&["license", "show", key]);
+    assert_eq!(shown["state"], "revoked", "{shown}");
+    server.json(&["vacuum"]);
+    assert_eq!(holders(&server, DATABASE, &words), Vec::<String>::new());
+    assert!(audit_finding(&server).starts_with("no entry was altered; "));
+}
+
+#[test]
+fn a_removed_customer_is_in_no_entry_and_the_id_is_not_given_again() {
+    let server = crate::support::Server::start();
+    let mut panel = server.logged_in_browser("admin");
+    for name in [NAME, "Bob"] {
+        server.json(&[
+            "customer", "add", name, "--email", WORDS[1], "--note", WORDS[3],
+        ]);
+    }
+    let key = server.json(&["license", "issue", "--customer", "2"]);
+    let key = key["licenses"][0]["license_key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(panel.post("/customers/1/remove", &[]).status, 303);
+    server.json(&[
+        "license",
+        "edit",
+        &key,
+        "--customer",
+        &new_customer(&server),
+    ]);
+    // Nothing of what happened on a license that was given away is erased by an administrator.
+    let refused = panel.post("/customers/2/remove", &[]);
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert!(
+        refused.text.contains("was given to another one"),
+        "{refused:?}"
+    );
+    server.json(&["vacuum"]);
+    assert_eq!(holders(&server, DATABASE, &[NAME]), Vec::<String>::new());
+    let list = std::fs::read_to_string(server.path("data/license-server.sqlite3.erased")).unwrap();
+    assert!(list.contains("\"customer_id\":1,"), "{list}");
+    let listed = server.json(&["customer", "list"]).to_string();
+    assert!(!listed.contains("erased customer"), "{listed}");
+}
+
+/// Adds a customer, who gets an id that nobody had.
+fn new_customer(server: &crate::support::Server) -> String {
+    let added = server.json(&["customer", "add", "Carol"]);
+    assert_eq!(added["customers"][0]["id"], 3, "{added}");
+    "3".to_owned()
 }

@@ -6,6 +6,7 @@ use super::person::{OTHER_WORDS, Person, WORDS, audit_finding, holders, shop, st
 use crate::database;
 use crate::inspect::running;
 use crate::support::{Server, heartbeat_body, identity};
+use crate::trials;
 
 const DATABASE: &str = "license-server.sqlite3";
 /// The domain of the license, which stays on it.
@@ -148,9 +149,14 @@ fn an_erasure_of_the_new_customer_leaves_what_happened_before() {
 
 #[test]
 fn the_trial_of_a_license_that_was_sold_and_moved_belongs_to_its_first_customer() {
-    let (server, person) = shop();
-    database::add_trial(&server, 2);
-    server.json(&["license", "edit", &person.keys[1], "--customer", "2"]);
+    let (server, _) = shop();
+    let id = trials::start(&server);
+    let listed = server.json(&["license", "list"]);
+    let mut listed = listed["licenses"].as_array().unwrap().iter();
+    let trial = listed.find(|license| license["id"] == id).unwrap();
+    let key = trial["license_key"].as_str().unwrap();
+    server.json(&["license", "sell", key, "--customer", "1"]);
+    server.json(&["license", "edit", key, "--customer", "2"]);
     let digest = || database::rows(&server.database())["trials"][0]["fingerprint_digest"].clone();
     let before = digest();
     server.json(&["customer", "erase", "2", "--keep-licenses", "--yes"]);

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::person::{NAME, WORDS, audit_finding, holders, shop};
+use super::person::{NAME, WORDS, audit_finding, holders, shop, start_and_end};
 use crate::database;
 use crate::support::Server;
 
@@ -138,4 +138,26 @@ fn another_customer_with_the_same_id_is_not_erased() {
     let restored = server.json(&["restore", "with-bob"]);
     assert_eq!(restored["restored"]["erased_customers"], json!([]));
     assert_eq!(database::customer_names(&server.database()), ["Bob"]);
+}
+
+#[test]
+fn a_restore_of_a_copy_from_between_two_erasures_repeats_the_second() {
+    let (server, person) = shop();
+    let erase = ["customer", "erase", "1", "--keep-licenses", "--yes"];
+    server.json(&erase);
+    start_and_end(&server, &person.keys[1], WORDS[8], WORDS[12]);
+    server.json(&["backup", "between"]);
+    server.json(&erase);
+    server.json(&["backup", "after"]);
+    let mut server = server;
+    assert_eq!(server.stop(), Some(0));
+    for (copy, expected) in [("between", json!([1])), ("after", json!([]))] {
+        let restored = server.json(&["restore", copy]);
+        assert_eq!(restored["restored"]["erased_customers"], expected, "{copy}");
+        let tables = format!("{:?}", database::rows(&server.database()));
+        assert!(
+            !tables.contains(WORDS[8]) && !tables.contains(WORDS[12]),
+            "{tables}"
+        );
+    }
 }
