@@ -97,6 +97,8 @@ enum Thoroughness {
     /// At the first width every rule in light and those about colors in dark; at the others, which have the same colors,
     /// every other rule.
     Usual,
+    /// Every rule once, in light at the first width: the other pages have the same parts, and are checked as usual.
+    Brief,
     /// Only whether the texts fit: the same page was checked in the other language, which has the same elements.
     Texts,
 }
@@ -134,10 +136,10 @@ fn check_page(
         for dark in [false, true] {
             let rules = match (thoroughness, dark) {
                 (Thoroughness::All, _) => &everything,
-                (Thoroughness::Usual, false) if first => &everything,
+                (Thoroughness::Usual | Thoroughness::Brief, false) if first => &everything,
                 (Thoroughness::Usual, false) => &others,
                 (Thoroughness::Usual, true) if first => &colours,
-                (Thoroughness::Usual | Thoroughness::Texts, _) => continue,
+                (Thoroughness::Usual | Thoroughness::Brief | Thoroughness::Texts, _) => continue,
             };
             chrome.dark(dark);
             let found = chrome.script(CHECK, rules);
@@ -193,10 +195,12 @@ fn add_problems(problems: &mut String, what: &str, found: &Value) {
     }
 }
 
-/// Opens each of the pages in both languages, and checks it.
-fn check_pages(chrome: &Chrome, axe: &str, paths: &[String], problems: &mut String) {
+/// Opens each of the pages in both languages, and checks it: in English as thoroughly as given, in German the texts. The
+/// result lists the problems.
+fn check_pages(chrome: &Chrome, axe: &str, english: Thoroughness, paths: &[String]) -> String {
+    let mut problems = String::new();
     chrome.on_every_page(axe);
-    for (language, thoroughness) in [("en", Thoroughness::Usual), ("de", Thoroughness::Texts)] {
+    for (language, thoroughness) in [("en", english), ("de", Thoroughness::Texts)] {
         let thoroughness = at_least(thoroughness);
         for path in paths {
             chrome.cookie("lang", language);
@@ -216,13 +220,14 @@ fn check_pages(chrome: &Chrome, axe: &str, paths: &[String], problems: &mut Stri
                 axe,
                 thoroughness,
                 &format!("{path} {language}"),
-                problems,
+                &mut problems,
             );
             for error in chrome.page_errors() {
                 writeln!(problems, "{path} {language}: {error}").unwrap();
             }
         }
     }
+    problems
 }
 
 #[test]
@@ -234,7 +239,7 @@ fn every_page_is_accessible_and_its_texts_fit() {
     let shop = shop::add_sample_data(&server, "");
     let mut problems = String::new();
     let paths = pages(&shop, &mut problems);
-    check_pages(&chrome, &axe, &paths, &mut problems);
+    problems += &check_pages(&chrome, &axe, Thoroughness::Usual, &paths);
     assert!(problems.is_empty(), "{problems}");
 }
 
@@ -279,8 +284,7 @@ fn every_list_with_several_products_is_accessible_and_its_texts_fit() {
         "/products/long/archive",
     ];
     let paths = paths.map(str::to_owned);
-    let mut problems = String::new();
-    check_pages(&chrome, &axe, &paths, &mut problems);
+    let problems = check_pages(&chrome, &axe, Thoroughness::Brief, &paths);
     assert!(problems.is_empty(), "{problems}");
 }
 
@@ -311,9 +315,8 @@ fn every_page_without_a_login_is_accessible_and_its_texts_fit() {
     };
     server.add_admin("ada", "owner");
     chrome.open_page("/login");
-    let mut problems = String::new();
     let paths: Vec<String> = LOGIN_PAGES.iter().map(|path| (*path).to_owned()).collect();
-    check_pages(&chrome, &axe, &paths, &mut problems);
+    let problems = check_pages(&chrome, &axe, Thoroughness::Usual, &paths);
     assert!(problems.is_empty(), "{problems}");
 }
 
@@ -335,7 +338,6 @@ fn every_empty_list_is_accessible() {
     });
     let lists = lists.filter(|(_, path)| !LOGIN_PAGES.contains(&path.as_str()));
     let paths: Vec<String> = lists.map(|(_, path)| path.clone()).collect();
-    let mut problems = String::new();
-    check_pages(&chrome, &axe, &paths, &mut problems);
+    let problems = check_pages(&chrome, &axe, Thoroughness::Brief, &paths);
     assert!(problems.is_empty(), "{problems}");
 }

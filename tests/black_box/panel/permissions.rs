@@ -1,8 +1,9 @@
 //! The permissions of the panel: every route × (no login, support, admin, owner) × (with its own, without, with a
 //! foreign CSRF token). A test fails for a route without a row, and for a row without a route.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use crate::browser::{Browser, HOME, PASSWORD};
 use crate::database;
@@ -24,6 +25,8 @@ pub enum Access {
 }
 use Access::{Admin, AwaitingSecondFactor, NotServed, Owner, Public, Support};
 
+/// A login is used this long at most: after five minutes the panel asks again for proof of identity.
+const LOGIN_AGE_MAX: Duration = Duration::from_mins(2);
 const ROLES: &[(&str, Access)] = &[("support", Support), ("admin", Admin), ("owner", Owner)];
 
 /// A route, the least role that it requires, and for a `POST` the fields with which it changes something. The rows run
@@ -359,6 +362,8 @@ fn hidden_fields(page: &str, path: &str) -> Vec<(String, String)> {
 struct Matrix {
     server: Server,
     shop: Shop,
+    /// The last login of each administrator, and since when it is.
+    logins: BTreeMap<&'static str, (Instant, Browser)>,
     failures: String,
 }
 
@@ -461,12 +466,25 @@ impl Matrix {
         }
     }
 
+    /// A login of the administrator: the last one, unless a row has ended it or its proof of identity grows old.
+    fn logged_in(&mut self, name: &'static str) -> Browser {
+        if let Some((since, browser)) = self.logins.get_mut(name)
+            && since.elapsed() < LOGIN_AGE_MAX
+            && outcome_of(&browser.get("/profile")) == Outcome::Served
+        {
+            return browser.clone();
+        }
+        let browser = self.server.logged_in_browser(name);
+        self.logins.insert(name, (Instant::now(), browser.clone()));
+        browser
+    }
+
     /// Every sufficient role is served, and the first of them really changes something.
     fn check_grants(&mut self, row: Row) {
         let (route, required, _) = row;
         let mut first = true;
         for (name, role) in ROLES.iter().filter(|(_, role)| *role >= required) {
-            let mut browser = self.server.logged_in_browser(name);
+            let mut browser = self.logged_in(name);
             let csrf_token = browser.csrf_token();
             let path = self.path(route);
             let is_change = !route.starts_with("GET");
@@ -578,6 +596,7 @@ fn every_route_serves_sufficient_roles_only() {
     let mut matrix = Matrix {
         server,
         shop,
+        logins: BTreeMap::new(),
         failures: String::new(),
     };
     for row in ROWS {
