@@ -347,7 +347,7 @@ fn add_handshakes(
         for (hours, operation, outcome, reason) in [
             (70, Some("license"), Outcome::Delivered, ""),
             (46, Some("versions"), Outcome::Delivered, ""),
-            (22, None, Outcome::Unanswered, "status_404"),
+            (22, None, Outcome::ChallengeFailed, "status_404"),
         ] {
             // The third site has never answered successfully.
             if number == 2 && outcome == Outcome::Delivered {

@@ -69,10 +69,10 @@ impl Caller {
         (binding.domain.is_none() || binding.moves_to(domain)).then_some(Self::Unconfirmed)
     }
 
-    /// Whether the caller may not cause another call to a domain that did not respond, because every such call occupies
-    /// a call slot until it times out.
-    const fn is_less_trusted(self) -> bool {
-        matches!(self, Self::Untrusted | Self::UnconfirmedRetry)
+    /// Whether the caller may cause another call to a domain that did not respond. Every such call occupies a call slot
+    /// until it times out.
+    const fn may_call_unreachable(self) -> bool {
+        matches!(self, Self::Trusted | Self::Unconfirmed)
     }
 }
 
@@ -100,7 +100,7 @@ impl BudgetKey {
 }
 
 impl Handshake {
-    /// What its call counts against: the budget of its domain and, for a budgeted license, those of the license.
+    /// What its call counts against: the budget of its domain and, if `budgeted_license` is set, those of the license.
     pub(super) fn budgets(&self) -> Vec<BudgetKey> {
         let mut all = vec![BudgetKey::Domain(self.domain.clone())];
         if let Some(license) = self.budgeted_license {
@@ -123,7 +123,7 @@ pub(super) struct Budget {
 impl Budget {
     /// Whether `caller` may cause a call.
     pub(super) fn allows(&self, caller: Caller, now: Tick) -> bool {
-        if caller.is_less_trusted() && self.is_unreachable(now) {
+        if self.is_unreachable(now) && !caller.may_call_unreachable() {
             return false;
         }
         let recent_calls = self.recent_calls.iter().copied();
@@ -277,7 +277,7 @@ mod tests {
             ([3, 2, 59], open(2, 2), Caller::Trusted, true),
             ([3, 3, 0], open(0, 0), Caller::Trusted, false),
             ([0, 0, 0], open(3, 0), Caller::Trusted, false),
-            // Only 60 calls with other licenses can keep a license from its first call.
+            // It takes 60 calls with other licenses to keep a license from its first call.
             ([3, 3, 59], open(3, 2), Caller::Unconfirmed, true),
             ([0, 0, 60], open(0, 0), Caller::Unconfirmed, false),
             ([0, 2, 59], open(1, 0), Caller::UnconfirmedRetry, true),

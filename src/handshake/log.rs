@@ -23,8 +23,8 @@ pub enum Outcome {
     Delivered,
     /// The delivery failed.
     Undelivered,
-    /// The challenge failed.
-    Unanswered,
+    /// The site did not accept the challenge.
+    ChallengeFailed,
     /// The operation was refused.
     Refused,
     /// The site did not send the third message in time.
@@ -36,7 +36,7 @@ impl Outcome {
     pub const ALL: [Self; 5] = [
         Self::Delivered,
         Self::Undelivered,
-        Self::Unanswered,
+        Self::ChallengeFailed,
         Self::Refused,
         Self::Abandoned,
     ];
@@ -46,7 +46,7 @@ impl Outcome {
         match self {
             Self::Delivered => "delivered",
             Self::Undelivered => "undelivered",
-            Self::Unanswered => "unanswered",
+            Self::ChallengeFailed => "unanswered",
             Self::Refused => "refused",
             Self::Abandoned => "abandoned",
         }
@@ -82,8 +82,8 @@ pub struct LogEntry {
 }
 
 impl Handshake {
-    /// The entry for the log.
-    pub(super) fn finished(
+    /// This handshake as finished, for the log.
+    pub(super) fn to_finished(
         &self,
         operation: Option<&str>,
         outcome: Outcome,

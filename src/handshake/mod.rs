@@ -70,7 +70,7 @@ pub struct RequestMessage {
     pub license_key: Option<String>,
 }
 
-/// An operation that a site requested in its third message, with what its checks depend on.
+/// An operation that a site requested in the third message, with what its checks depend on.
 #[derive(Clone, Debug)]
 struct SiteOperation {
     operation: Operation,
@@ -88,7 +88,7 @@ enum Decision {
     Binding(Box<License>, DomainBinding),
 }
 
-/// What the check of a request found: whose call it is, and what that call counts against.
+/// The result of checking a request: the kind of caller, and what the server's call to the domain counts against.
 #[derive(Clone, Debug)]
 struct Eligibility {
     caller: Caller,
@@ -133,11 +133,11 @@ fn check_request(
     // A known source counts for more than the key of an unconfirmed license, which any buyer could send for any domain.
     let is_known = by_network == Caller::Trusted;
     let caller = if is_known { by_network } else { by_key };
-    let has_budget = !served || caller == Caller::Unconfirmed;
+    let counts_against_license = !served || caller == Caller::Unconfirmed;
     Ok(Some(Eligibility {
         caller,
         license: Some(license.id),
-        budgeted_license: has_budget.then_some(license.id),
+        budgeted_license: counts_against_license.then_some(license.id),
         domain_is_unbound: !served,
     }))
 }

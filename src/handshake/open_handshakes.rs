@@ -69,7 +69,7 @@ struct OpenHandshake {
     challenge: watch::Receiver<ChallengeState>,
 }
 
-/// An accepted request.
+/// A request that `check_request` found eligible.
 #[derive(Clone, Debug)]
 pub(super) struct NewHandshake {
     pub(super) domain: Domain,
@@ -176,8 +176,8 @@ impl OpenHandshakes {
         drop(self.lock().remove(&secret::sha256(id.as_bytes())));
     }
 
-    /// Stops counting the calls that the license of `handshake` caused to its domain as unanswered, because the site has
-    /// sent the third message.
+    /// The calls to the domain of `handshake` that its license caused are no longer unanswered, because the site has sent
+    /// the third message.
     pub(super) fn forget_unanswered_calls(&self, handshake: &Handshake) {
         if let Some(license) = handshake.budgeted_license {
             let pair = budget::pair_digest(license, &handshake.domain);

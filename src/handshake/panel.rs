@@ -41,7 +41,7 @@ fn log_entry_json(entry: &LogEntry) -> Value {
     let finished = &entry.finished;
     let tone = match finished.outcome {
         Outcome::Delivered => "ok",
-        Outcome::Undelivered | Outcome::Unanswered => "bad",
+        Outcome::Undelivered | Outcome::ChallengeFailed => "bad",
         Outcome::Refused => "warn",
         Outcome::Abandoned => "idle",
     };
@@ -150,7 +150,7 @@ async fn handshakes(
         "older": links.older,
         "newer": links.newer,
     });
-    request.page("handshake/past.html.tera", values).await
+    request.page("handshake/log.html.tera", values).await
 }
 
 /// The routes of this module's pages.

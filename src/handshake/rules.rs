@@ -9,8 +9,8 @@ use crate::domains::DomainBinding;
 use crate::licenses::LicenseKey;
 use crate::security::secret;
 
-/// How long the site has to send the third message, and how long at least a request id is remembered as
-/// used.
+/// How long the site has to send the third message, and the least time for which a used request id is remembered, so
+/// that it is not accepted again.
 pub(super) const ID_LIFETIME: Duration = Duration::from_secs(30);
 
 /// A request id or a transaction id: 256 random bits, written as 64 lower-case hexadecimal digits. `Debug` hides it,
@@ -61,7 +61,7 @@ impl std::fmt::Debug for OneTimeId {
 /// The operation that a site asks for in the third message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// List the released versions of the product with this slug, or of that of the domain's oldest license.
+    /// List the released versions of the product with this slug, or of the product of the domain's oldest license.
     Versions(Option<String>),
     /// Show the state of a license.
     License(LicenseKey),

@@ -156,7 +156,7 @@ impl Handshakes {
                 self.open_handshakes
                     .mark_unreachable(&handshake.domain, tick);
             }
-            self.log_outcome(&handshake, None, Outcome::Unanswered, failure.reason())
+            self.log_outcome(&handshake, None, Outcome::ChallengeFailed, failure.reason())
                 .await;
         }
     }
@@ -250,7 +250,7 @@ impl Handshakes {
             let actor = requested.handshake.actor();
             requested.run(&Act::new(tx, &actor, now), &settings)
         };
-        self.dependencies.db.write("handshake.operate", run).await
+        self.dependencies.db.write("handshake.run", run).await
     }
 
     /// Calls the domain of a handshake.
@@ -287,11 +287,11 @@ impl Handshakes {
         outcome: Outcome,
         reason: String,
     ) {
-        let finished = handshake.finished(operation, outcome, reason);
+        let finished = handshake.to_finished(operation, outcome, reason);
         let now = self.dependencies.trusted_clock.now().wall;
         let source = handshake.source;
         let log = move |tx: &Tx<'_>| log_finished(tx, &finished, source, now);
-        if let Err(error) = self.dependencies.db.write("handshake.note", log).await {
+        if let Err(error) = self.dependencies.db.write("handshake.log", log).await {
             log::debug!("the outcome of a handshake was not recorded: {error}");
         }
     }
@@ -313,7 +313,7 @@ impl Handshakes {
         }
         db.write("handshake.sweep", move |tx| {
             for handshake in abandoned {
-                let finished = handshake.finished(None, Outcome::Abandoned, String::new());
+                let finished = handshake.to_finished(None, Outcome::Abandoned, String::new());
                 log_finished(tx, &finished, handshake.source, now.wall)?;
             }
             domains::end_transfers(&Act::new(tx, &Actor::server(), now.wall))

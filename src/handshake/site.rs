@@ -56,13 +56,13 @@ impl FromFields for TransactionMessage {
 
 /// The operation and its parameters.
 fn operation(fields: &mut JsonFields) -> Option<Operation> {
-    // A malformed parameter counts as missing.
+    // A malformed parameter counts as missing. Not so `product`: a missing one stands for that of the domain's oldest
+    // license, so a malformed one makes the operation invalid.
     let key = licenses::client::key_if_given(fields).ok().flatten();
     let mut text = |name, max| fields.text(name, max).ok();
     let name = text("operation", OPERATION_LEN_MAX);
     let domain = text("domain", DOMAIN_LEN_MAX);
     let new_domain = text("new_domain", DOMAIN_LEN_MAX);
-    // If it is malformed, no product can be meant: neither the named one nor that of the licenses.
     let product = fields.optional_text("product", SLUG_MAX).ok();
     let key = || LicenseKey::parse(key.as_deref()?);
     let parse_domain = |text: Option<String>| Domain::parse(&text?);

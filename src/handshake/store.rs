@@ -11,7 +11,7 @@ use crate::sql;
 
 pub(super) fn last_handshake_at(reader: &Reader<'_>, domain: &Domain) -> Result<Option<UnixMs>> {
     let params = named_params! { ":domain": domain };
-    reader.one(sql!("handshake/proved_at"), params, |row| row.get(0))
+    reader.one(sql!("handshake/last_completed"), params, |row| row.get(0))
 }
 
 pub(super) fn insert_log_entry(tx: &Tx<'_>, finished: &FinishedHandshake) -> Result<i64> {
@@ -21,7 +21,7 @@ pub(super) fn insert_log_entry(tx: &Tx<'_>, finished: &FinishedHandshake) -> Res
         ":source": finished.source,
         ":license_id": finished.license,
         ":operation": finished.operation,
-        ":ending": finished.outcome.as_str(),
+        ":outcome": finished.outcome.as_str(),
         ":reason": finished.reason,
     };
     tx.insert(sql!("handshake/insert_log_entry"), params)
@@ -51,7 +51,7 @@ pub(super) fn log_entries(
 ) -> Result<Vec<LogEntry>> {
     let params = named_params! { ":before": before, ":domain": domain, ":limit": limit };
     reader.list(sql!("handshake/log_entries"), params, |row| {
-        let word: String = row.get("ending")?;
+        let word: String = row.get("outcome")?;
         let outcome = Outcome::ALL
             .into_iter()
             .find(|outcome| outcome.as_str() == word);

@@ -1,6 +1,6 @@
 -- Log entries with an id below :before, newest first, of one domain or of all. By the primary key.
 -- :before integer, :domain text or null, :limit integer
-select handshake_id, at_ms, domain, source, license_id, operation, ending, reason
+select handshake_id, at_ms, domain, source, license_id, operation, ending as outcome, reason
 from handshakes
 where handshake_id < :before and (:domain is null or domain = :domain)
 order by handshake_id desc
