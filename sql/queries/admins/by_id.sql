@@ -1,4 +1,4 @@
--- An administrator by id. By the primary key.
+-- An administrator by id. Served by the primary key.
 -- :admin_id integer
 select admin_id, name, role, language, single_keys, totp_secret is not null as has_totp, created_at_ms,
        password_set_at_ms

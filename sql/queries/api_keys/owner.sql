@@ -1,4 +1,4 @@
--- Which product has an API key, current or rotated out. By the unique indexes on the keys.
+-- Which product has an API key, current or rotated out. Served by the unique indexes on the keys.
 -- :api_key text
 select product_id from client_configs where api_key = :api_key
 union all

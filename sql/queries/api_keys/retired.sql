@@ -1,5 +1,5 @@
--- API keys of a product that were rotated out, expired ones too. By retired_api_key_product; each rotation deletes the
--- expired ones.
+-- API keys of a product that were rotated out, expired ones too. Served by retired_api_key_product;
+-- each rotation deletes the expired ones.
 -- :product_id integer
 select api_key, valid_until_ms
 from retired_api_keys

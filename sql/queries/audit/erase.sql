@@ -1,5 +1,5 @@
 -- Erases what an entry says; its hash stays. One that was altered gets the hash that nothing has, so that erasing it
--- does not make it look sound. By the primary key.
+-- does not make it look sound. Served by the primary key.
 -- :audit_id integer, :now_ms integer (Unix ms)
 update audit_log
 set salt = x'', actor = '', source = '', subject = '', before = '', after = '', erased_at_ms = :now_ms,

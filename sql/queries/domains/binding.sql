@@ -1,4 +1,4 @@
--- The domains of a license. By the primary key.
+-- The domains of a license. Served by the primary key.
 -- :license_id integer
 select license_id, domain, transfer_domain, transfer_until_ms, transfer_confirmed_at_ms
 from licenses

@@ -1,5 +1,5 @@
 -- Licenses that are bound to a domain, ordered by domain and id, from after the given domain and id on; with the time of the
--- last completed handshake for the domain. By license_domain.
+-- last completed handshake for the domain. Served by license_domain.
 -- :product_id integer (null: any), :after_domain text, :after_id integer, :search text: case-folded, empty for all, :limit integer
 select l.license_id, l.domain, l.transfer_domain, l.transfer_until_ms, l.transfer_confirmed_at_ms,
        (select max(k.completed_at_ms) from known_sources k where k.domain = l.domain) as last_handshake_at_ms

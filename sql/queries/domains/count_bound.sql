@@ -1,4 +1,4 @@
--- The number of licenses that are bound to a domain. By license_domain.
+-- The number of licenses that are bound to a domain. Served by license_domain.
 -- :product_id integer (null: any)
 select count(*)
 from licenses

@@ -1,5 +1,5 @@
 -- Licenses with a transfer whose grace period has passed, at most 1000, so that completing them does not block other writes for
--- long. By license_transfer_until.
+-- long. Served by license_transfer_until.
 -- :now_ms integer (Unix ms)
 select license_id
 from licenses

@@ -1,6 +1,6 @@
 -- Whether a usable license of a product in use is bound or being transferred to a domain, by the rules of
 -- licenses::check_usable and DomainBinding::at. A domain may have thousands of licenses, so the query stops at the first
--- match. By license_domain and license_transfer_domain.
+-- match. Served by license_domain and license_transfer_domain.
 -- :domain text, :now_ms integer (Unix ms)
 select exists (
     select 1 from licenses l

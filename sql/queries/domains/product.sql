@@ -1,5 +1,5 @@
 -- The product with this slug, or else that of the oldest license, among the products in use of the usable licenses that
--- are bound to a domain, by the rules of licenses::check_usable and DomainBinding::at. By license_domain and
+-- are bound to a domain, by the rules of licenses::check_usable and DomainBinding::at. Served by license_domain and
 -- license_transfer_domain.
 -- scan ok: of the licenses of one domain, once per handshake
 -- :domain text, :slug text (null: of the oldest license), :now_ms integer (Unix ms)

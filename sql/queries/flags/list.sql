@@ -1,4 +1,4 @@
--- Every feature flag of a product, by name. By the primary key.
+-- Every feature flag of a product, by name. Served by the primary key.
 -- :product_id integer
 select name, description, enabled, share_percent
 from feature_flags

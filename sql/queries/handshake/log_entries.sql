@@ -1,4 +1,4 @@
--- Log entries with an id below :before, newest first, of one domain or of all. By the primary key.
+-- Log entries with an id below :before, newest first, of one domain or of all. Served by the primary key.
 -- :before integer, :domain text or null, :limit integer
 select handshake_id, at_ms, domain, source, license_id, operation, ending as outcome, reason
 from handshakes

@@ -1,4 +1,4 @@
--- Deletes all but the latest :keep known sources of a domain. By the primary key.
+-- Deletes all but the latest :keep known sources of a domain. Served by the primary key.
 -- :domain text, :keep integer
 delete from known_sources
 where domain = :domain and source not in

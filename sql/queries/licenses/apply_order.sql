@@ -1,4 +1,4 @@
--- Makes a license what an order says; its first moment, domain and note stay. By the primary key.
+-- Makes a license what an order says; its first moment, domain and note stay. Served by the primary key.
 -- :license_id integer, :plan_id integer or null, :kind text, :device_limit integer, :valid_until_ms integer or null
 -- (Unix ms), :pending_days integer or null, :features text, :updates_until_ms integer or null (Unix ms)
 update licenses

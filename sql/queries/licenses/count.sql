@@ -1,4 +1,4 @@
--- How many licenses there are. By license_product alone: the cross join keeps products in the outer loop.
+-- How many licenses there are. Served by license_product alone: the cross join keeps products in the outer loop.
 -- :product_id integer (null: any)
 -- scan ok: counted in an index, a millisecond for ten thousand rows
 select count(*)

@@ -1,4 +1,4 @@
--- A page of licenses up to :high, the newest first, as rows of a list. By the primary key; the cross join keeps
+-- A page of licenses up to :high, the newest first, as rows of a list. Served by the primary key; the cross join keeps
 -- licenses in the outer loop.
 -- :low, :high integer (license_id, both included), :product_id, :customer_id integer (null: any), :filter text (a word
 -- of rules::Filter), :search text (folded; empty: any), :key_part text (the same as part of a key), :now_ms, :soon_ms

@@ -1,5 +1,5 @@
--- A page of the plans of a product, the first one first, with the number of licenses that were issued by each. By the
--- unique index on product and plan; the licenses are counted in license_plan.
+-- A page of the plans of a product, the first one first, with the number of licenses that were issued by each.
+-- Served by the unique index on product and plan; the licenses are counted in license_plan.
 -- :product_id integer, :filter text (a word of plans::PlanFilter), :after integer (plan_id), :limit integer
 select p.plan_id, p.product_id, p.code, p.name, p.kind, p.device_limit, p.term_days, p.term_starts, p.features,
        p.updates_days, p.created_at_ms, p.archived_at_ms,

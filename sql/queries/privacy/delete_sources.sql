@@ -1,5 +1,5 @@
 -- Deletes the addresses that completed a handshake for a domain, without those from when a license on it belonged to
--- another customer. By the primary key.
+-- another customer. Served by the primary key.
 -- :domain text, :customer_id integer
 delete from known_sources
 where domain = :domain

@@ -1,5 +1,5 @@
 -- The addresses that completed a handshake for a domain, for the person; without those from when a license on it belonged to
--- another customer. By the primary key.
+-- another customer. Served by the primary key.
 -- :domain text, :customer_id integer
 select k.source, k.completed_at_ms
 from known_sources k

@@ -1,4 +1,4 @@
--- Whether a customer is there and not erased, or not again since. By the primary key; the time tells a later customer with
+-- Whether a customer is there and not erased, or not again since. Served by the primary key; the time tells a later customer with
 -- the same id.
 -- :customer_id integer, :created_at_ms integer (Unix ms), :again_at_ms integer (Unix ms) or null
 select exists (

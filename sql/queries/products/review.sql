@@ -1,3 +1,3 @@
--- Notes that an administrator has reviewed the settings of a product. By the primary key.
+-- Notes that an administrator has reviewed the settings of a product. Served by the primary key.
 -- :product_id integer
 update client_configs set reviewed = 1 where product_id = :product_id;

@@ -1,4 +1,4 @@
--- Changes the settings of a product. By the primary key.
+-- Changes the settings of a product. Served by the primary key.
 -- named as the columns; :now_ms integer (Unix ms)
 update client_configs
 set client_name = :client_name, api_key = :api_key, heartbeat_interval = :heartbeat_interval,
