@@ -38,14 +38,14 @@ impl ActivateResponse {
 /// Takes a device slot.
 #[post("/activate", data = "<body>")]
 async fn activate(program: Program, body: Body<ClientIdentity>, app: &App) -> Reply {
-    let Body(claim) = body;
-    apply_rate_limits(&program, claim.license_key, &claim.hardware_id, &app.db).await?;
+    let Body(client) = body;
+    apply_rate_limits(&program, client.license_key, &client.hardware_id, &app.db).await?;
     let (now, idempotency_key) = (program.now, program.idempotency_key()?);
     let product = program.settings.config.product;
-    program.settings.check_version(claim.version)?;
+    program.settings.check_version(client.version)?;
     let request = ActivationRequest {
         product,
-        claim,
+        client,
         idempotency_key,
         quota: app.start_quota.clone(),
         now,

@@ -23,10 +23,10 @@ use crate::sessions;
 /// A program's request to activate its device.
 #[derive(Clone, Debug)]
 pub struct ActivationRequest {
-    /// The product of the program, which its API key tells.
+    /// The product of the program, identified by its API key.
     pub product: ProductId,
     /// License key, device and version, as the program sent them.
-    pub claim: ClientIdentity,
+    pub client: ClientIdentity,
     /// The `Idempotency-Key` header, if sent; see [`activate_once`].
     pub idempotency_key: Option<String>,
     /// Limits how often devices take slots of the license.
@@ -80,7 +80,7 @@ pub fn activate_once(
     let (license, held) = find_and_refresh(tx, request)?;
     let request_key = request.idempotency_key.as_deref().map(|key| RequestKey {
         license_id: license.id,
-        hardware_id: &request.claim.hardware_id,
+        hardware_id: &request.client.hardware_id,
         operation: IdempotentOperation::Activate,
         key,
         at: request.now.wall,
@@ -107,11 +107,11 @@ pub fn activate_once(
 
 /// The license of a request and, if its device holds a slot already, the device, whose name and version are updated.
 fn find_and_refresh(tx: &Tx<'_>, request: &ActivationRequest) -> Result<(License, Option<Device>)> {
-    let (claim, now) = (&request.claim, request.now.wall);
-    let license = devices::usable_license(tx, request.product, claim.license_key.as_ref(), now)?;
-    let held = devices::find(tx, license.id, &claim.hardware_id)?;
+    let (client, now) = (&request.client, request.now.wall);
+    let license = devices::usable_license(tx, request.product, client.license_key.as_ref(), now)?;
+    let held = devices::find(tx, license.id, &client.hardware_id)?;
     if let Some(device) = &held {
-        devices::refresh(tx, device.id, claim, now)?;
+        devices::refresh(tx, device.id, client, now)?;
     }
     Ok((license, held))
 }
@@ -125,7 +125,7 @@ fn ensure_slot(
 ) -> Result<Activated> {
     if held.is_none() {
         let slot_request = SlotRequest {
-            claim: &request.claim,
+            client: &request.client,
             quota: &request.quota,
             now: request.now,
         };
@@ -142,7 +142,7 @@ fn ensure_slot(
 /// A program's request to deactivate its device.
 #[derive(Clone, Debug)]
 pub struct DeactivationRequest {
-    /// The product of the program, which its API key tells.
+    /// The product of the program, identified by its API key.
     pub product: ProductId,
     /// The license key; `None` if the text cannot be one.
     pub key: Option<LicenseKey>,

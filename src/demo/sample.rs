@@ -459,7 +459,7 @@ fn add_session(
     let start = StartRequest {
         product: ProductId::FIRST,
         address: format!("192.0.2.{}", 10 + variant),
-        claim: identity,
+        client: identity,
         idempotency_key: None,
         auto_activate: true,
         quota: Quota::unlimited(),

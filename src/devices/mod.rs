@@ -83,7 +83,7 @@ pub fn look_up_caller(
         return Ok(LookupResult::Unknown);
     };
     Ok(match find(reader, license.id, hardware_id)? {
-        Some(_) => LookupResult::Own,
+        Some(_) => LookupResult::Caller,
         None => LookupResult::License,
     })
 }
@@ -91,8 +91,8 @@ pub fn look_up_caller(
 /// A program's request for a slot.
 #[derive(Clone, Copy, Debug)]
 pub struct SlotRequest<'a> {
-    /// The device.
-    pub claim: &'a ClientIdentity,
+    /// The device, and the program on it.
+    pub client: &'a ClientIdentity,
     /// How often its license may take slots.
     pub quota: &'a Quota,
     /// When the request arrived.
@@ -109,12 +109,12 @@ pub fn take_slot(
     license: License,
     request: &SlotRequest<'_>,
 ) -> Result<(License, DeviceId)> {
-    check_binding(tx, &license, &request.claim.hardware_id)?;
+    check_binding(tx, &license, &request.client.hardware_id)?;
     rules::slot_left(count(tx, license.id)?, license.device_limit)?;
     let (group, scale) = (Group::LicenseActivations, license.device_limit);
     let now = request.now;
     request.quota.take(group, license.id.0, scale, now.tick)?;
-    let device = store::insert(tx, license.id, request.claim, now.wall)?;
+    let device = store::insert(tx, license.id, request.client, now.wall)?;
     Ok((licenses::begin_term(tx, license, now.wall)?, device))
 }
 
@@ -213,8 +213,8 @@ pub fn remove(tx: &Tx<'_>, id: DeviceId) -> Result<()> {
 }
 
 /// Stores the name and version that the device sent last.
-pub fn refresh(tx: &Tx<'_>, id: DeviceId, claim: &ClientIdentity, now: UnixMs) -> Result<()> {
-    store::refresh(tx, id, claim, now)
+pub fn refresh(tx: &Tx<'_>, id: DeviceId, client: &ClientIdentity, now: UnixMs) -> Result<()> {
+    store::refresh(tx, id, client, now)
 }
 
 /// Stores when devices were last seen.

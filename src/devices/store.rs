@@ -13,14 +13,14 @@ use crate::version::Version;
 pub(super) fn insert(
     tx: &Tx<'_>,
     license_id: LicenseId,
-    claim: &ClientIdentity,
+    client: &ClientIdentity,
     now: UnixMs,
 ) -> Result<DeviceId> {
     let params = named_params! {
         ":license_id": license_id,
-        ":hardware_id": claim.hardware_id,
-        ":machine_id": claim.machine_id,
-        ":client_version": claim.version,
+        ":hardware_id": client.hardware_id,
+        ":machine_id": client.machine_id,
+        ":client_version": client.version,
         ":now_ms": now,
     };
     tx.insert(sql!("devices/insert"), params).map(DeviceId)
@@ -88,13 +88,13 @@ pub(super) fn remove(tx: &Tx<'_>, id: DeviceId) -> Result<()> {
 pub(super) fn refresh(
     tx: &Tx<'_>,
     id: DeviceId,
-    claim: &ClientIdentity,
+    client: &ClientIdentity,
     now: UnixMs,
 ) -> Result<()> {
     let params = named_params! {
         ":device_id": id,
-        ":machine_id": claim.machine_id,
-        ":client_version": claim.version,
+        ":machine_id": client.machine_id,
+        ":client_version": client.version,
         ":now_ms": now,
     };
     tx.run(sql!("devices/refresh"), params).map(drop)

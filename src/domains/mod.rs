@@ -138,7 +138,8 @@ pub fn bound_licenses(
     Ok(request.page(with_licenses(reader, rows)?))
 }
 
-/// Licenses of one product or of all with a transfer in progress, the earliest end of a grace period first.
+/// Licenses with a transfer in progress, of one product or (`None`) of all products, the earliest end of a grace period
+/// first.
 pub fn transfers_in_progress(
     reader: &Reader<'_>,
     product: Option<ProductId>,
@@ -150,7 +151,7 @@ pub fn transfers_in_progress(
     )
 }
 
-/// The number of licenses of one product or of all that are bound to a domain.
+/// The number of licenses that are bound to a domain, of one product or (`None`) of all products.
 pub fn count_bound(reader: &Reader<'_>, product: Option<ProductId>) -> Result<u32> {
     store::count_bound(reader, product)
 }

@@ -131,7 +131,7 @@ impl Calls<'_> {
     fn activation_request(&self, version: Version) -> ActivationRequest {
         ActivationRequest {
             product: self.license.product,
-            claim: self.identity(version),
+            client: self.identity(version),
             idempotency_key: None,
             quota: Quota::unlimited(),
             now: self.live.now,
@@ -141,7 +141,7 @@ impl Calls<'_> {
     fn start_request(&self, version: Version, address: &str) -> StartRequest {
         StartRequest {
             product: self.license.product,
-            claim: self.identity(version),
+            client: self.identity(version),
             address: address.to_owned(),
             idempotency_key: None,
             auto_activate: false,

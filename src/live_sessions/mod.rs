@@ -27,7 +27,7 @@ const INVALIDATED: u64 = 0;
 #[derive(Debug)]
 pub struct LiveSessions {
     started_at: UnixMs,
-    /// Whether ticks are made from dates, as in a command: it has no other heartbeats than the dates in the database.
+    /// Whether ticks are made from dates, as in a command: it knows heartbeats only by their dates in the database.
     ticks_are_dates: bool,
     /// When this process was suspended.
     pauses: Pauses,
@@ -62,7 +62,7 @@ impl LiveNow<'_> {
 /// What a heartbeat identifies its session with.
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials {
-    /// The product of the program, which its API key tells.
+    /// The product of the program, identified by its API key.
     pub product: ProductId,
     /// The token of the session.
     pub token: SessionToken,
@@ -322,9 +322,13 @@ impl LiveSessions {
         self.adjusted_for_pause(known.unwrap_or_else(|| self.heartbeat_before_start(stored)))
     }
 
-    /// As [`LiveSessions::last_heartbeat`], for an operation that ends the session if it has timed out at `now`: in
-    /// that case the entry is invalidated, so that no heartbeat is accepted from memory meanwhile.
-    pub fn invalidate_if_timed_out(&self, stored: &StoredHeartbeat, now: Tick) -> LastHeartbeat {
+    /// As [`LiveSessions::last_heartbeat_and_invalidate`], for an operation that ends the session only if it has timed
+    /// out at `now`: otherwise the entry stays as it is.
+    pub fn last_heartbeat_and_invalidate_if_timed_out(
+        &self,
+        stored: &StoredHeartbeat,
+        now: Tick,
+    ) -> LastHeartbeat {
         match self.table().sessions.get_mut(&stored.token) {
             Some(live_session) => {
                 let last_heartbeat = self.adjusted_for_pause(live_session.last_heartbeat);
@@ -402,9 +406,9 @@ impl LiveSessions {
         table.sessions.insert(token, live_session);
     }
 
-    /// Has each further heartbeat of the session checked against the database, because an operation is ending it.
-    /// Returns its last heartbeat.
-    pub fn invalidate(&self, stored: &StoredHeartbeat) -> LastHeartbeat {
+    /// As [`LiveSessions::last_heartbeat`], for an operation that ends the session: the entry is invalidated, so that
+    /// no heartbeat is accepted from memory meanwhile.
+    pub fn last_heartbeat_and_invalidate(&self, stored: &StoredHeartbeat) -> LastHeartbeat {
         match self.table().sessions.get_mut(&stored.token) {
             Some(live_session) => {
                 live_session.generation = INVALIDATED;

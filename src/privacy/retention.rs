@@ -118,7 +118,7 @@ mod tests {
             let order = Order::one(ProductId::FIRST, 9);
             let license = licenses::sell(&act, &Buyer::new_named("Ada"), &order)?.remove(0);
             for (number, seen) in days.iter().enumerate() {
-                let claim = ClientIdentity {
+                let client = ClientIdentity {
                     license_key: Some(license.key),
                     machine_id: format!("machine {number}"),
                     hardware_id: format!("hash {number}"),
@@ -131,7 +131,7 @@ mod tests {
                 };
                 let quota = Quota::unlimited();
                 let request = SlotRequest {
-                    claim: &claim,
+                    client: &client,
                     quota: &quota,
                     now,
                 };

@@ -175,11 +175,12 @@ impl Source {
 /// The result of looking up what a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookupResult {
-    /// The device holds a slot of the license, or the session is or was one of the license.
-    Own,
-    /// The license exists.
+    /// The caller exists: a device that holds a slot of the license or has a trial, or a session of the license,
+    /// running or ended.
+    Caller,
+    /// Only the license exists.
     License,
-    /// The license does not exist.
+    /// Neither exists.
     Unknown,
 }
 

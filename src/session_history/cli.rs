@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::licenses;
 use crate::products::Slugs;
 
-/// Sessions listed at most.
+/// Maximum sessions listed.
 const LIST_MAX: u32 = 100_000;
 const HOUR: Duration = Duration::from_hours(1);
 

@@ -9,8 +9,8 @@ use super::store;
 use crate::db::{Db, Tx};
 use crate::error::Result;
 
-/// How long the token of an ended session is kept at least. A program learns of the end with its next heartbeat: within
-/// the hour, but on a machine that was asleep overnight only the next morning.
+/// Minimum time for which the token of an ended session is kept. A program learns of the end with its next heartbeat:
+/// within the hour, but on a machine that was asleep overnight only the next morning.
 pub const TOKEN_RETENTION: Duration = Duration::from_hours(24);
 /// Busy days read at once.
 const BUSY_DAYS_BATCH: u32 = 100;
@@ -39,7 +39,7 @@ pub async fn fold(db: &Db, which: Foldable) -> Result<usize> {
     }
 }
 
-/// Folds a batch of the sessions between the first and the last of a day. Returns how many.
+/// Folds a batch of the sessions between the first and the last ones of a day. Returns how many.
 fn fold_day(tx: &Tx<'_>, day: BusyDay, which: Foldable) -> Result<usize> {
     let excess = store::count_unfolded(tx, day)?.saturating_sub(which.kept);
     let unfolded = store::foldable(tx, day, which, excess.min(FOLD_BATCH))?;

@@ -223,7 +223,7 @@ pub struct FoldedRow {
     pub ran_ms: i64,
 }
 
-/// The folded rows of one product or of all whose last session ended after `after`.
+/// The folded rows whose last session ended after `after`, of one product or (`None`) of all products.
 pub fn folded_since(
     reader: &Reader<'_>,
     product: Option<ProductId>,
@@ -232,8 +232,8 @@ pub fn folded_since(
     store::folded_since(reader, product, after)
 }
 
-/// How many of the ended sessions of one product or of all started after `after`, up to and including `until`, without
-/// the folded ones.
+/// How many of the ended sessions started after `after`, up to and including `until`, of one product or (`None`) of all
+/// products; without the folded ones.
 pub fn started_between(
     reader: &Reader<'_>,
     product: Option<ProductId>,
@@ -243,8 +243,8 @@ pub fn started_between(
     store::started_between(reader, product, after, until)
 }
 
-/// How many sessions of one product or of all ended after `after`, up to and including `until`, without the folded
-/// ones.
+/// How many sessions ended after `after`, up to and including `until`, of one product or (`None`) of all products;
+/// without the folded ones.
 pub fn ended_between(
     reader: &Reader<'_>,
     product: Option<ProductId>,

@@ -29,7 +29,7 @@ const PAGER: Pager<1> = Pager {
     next: ["after"],
     previous: ["before"],
 };
-/// Rows of one CSV file at most: some 3 MB.
+/// Maximum rows of one CSV file: some 3 MB.
 const CSV_ROWS_MAX: usize = 20_000;
 /// Rows read at once for a CSV file.
 const CSV_BATCH: u32 = 500;

@@ -72,8 +72,8 @@ pub(super) fn count_unfolded(reader: &Reader<'_>, day: BusyDay) -> Result<u32> {
     })
 }
 
-/// Sessions of a day that may be folded, by their ends. Those that are kept at the start of the day are left out; the
-/// caller passes a `limit` that leaves those at its end.
+/// Sessions of a day that may be folded, by their ends. The first ones of the day, which are kept, are left out; the
+/// caller's `limit` leaves out the last ones.
 pub(super) fn foldable(
     reader: &Reader<'_>,
     day: BusyDay,

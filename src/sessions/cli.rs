@@ -31,7 +31,7 @@ const HEAD: &[&str] = &[
     "last heartbeat",
     "product",
 ];
-/// Sessions listed at most.
+/// Maximum sessions listed.
 const LIST_MAX: u32 = 100_000;
 
 /// `session …`
@@ -99,7 +99,7 @@ fn list(console: &Console, product: &ProductArg) -> Result<()> {
 
 /// Which sessions run, judged by the heartbeats in the database: a command receives none itself.
 pub struct StoredLiveness {
-    /// Live sessions without any heartbeats of their own: those in the database count.
+    /// A table of live sessions with no heartbeats in memory: those in the database count.
     pub live: Arc<LiveSessions>,
     /// The time that operations with `live` must be given.
     pub now: Now,

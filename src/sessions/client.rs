@@ -90,8 +90,8 @@ impl StartResponse {
 /// Starts a session.
 #[post("/session/start", data = "<body>")]
 async fn start(program: Program, body: Body<ClientIdentity>, app: &App) -> Reply {
-    let Body(claim) = body;
-    apply_rate_limits(&program, claim.license_key, &claim.hardware_id, &app.db).await?;
+    let Body(client) = body;
+    apply_rate_limits(&program, client.license_key, &client.hardware_id, &app.db).await?;
     let idempotency_key = program.idempotency_key()?;
     let Program {
         now,
@@ -99,10 +99,10 @@ async fn start(program: Program, body: Body<ClientIdentity>, app: &App) -> Reply
         address,
         ..
     } = program;
-    settings.check_version(claim.version)?;
+    settings.check_version(client.version)?;
     let request = StartRequest {
         product: settings.config.product,
-        claim,
+        client,
         address,
         idempotency_key,
         auto_activate: app.settings.sessions.auto_activate,

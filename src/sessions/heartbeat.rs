@@ -32,7 +32,7 @@ pub async fn heartbeat(
     let sessions = live.sessions.clone();
     // Most heartbeats that memory does not accept are valid nevertheless. The check needs no transaction, so it works
     // even if the disk is full; only ending a session needs one.
-    let accepted = db.read_on_writer("sessions.recognise", move |reader| {
+    let accepted = db.read_on_writer("sessions.heartbeat_read_only", move |reader| {
         accept_read_only(reader, sessions.at(now), credentials, timeout_s)
     });
     if let Some(accepted) = accepted.await? {
@@ -122,6 +122,7 @@ fn accept_or_end(
     }
 }
 
+/// Checks a heartbeat against the database.
 fn check(
     reader: &Reader<'_>,
     live: LiveNow<'_>,
@@ -133,14 +134,15 @@ fn check(
         key,
     } = credentials;
     let now = live.now;
-    // Before the session, so that a license of another product takes as long as one that does not exist.
+    // The license is looked up before the session, so that the response takes as long for a license of another product
+    // as for one that does not exist.
     let license = licenses::by_key(reader, product, &key)?.ok_or(licenses::Refusal::NotFound)?;
     let found = store::by_token(reader, &token)?;
     let matching = found.filter(|session| session.license_id == license.id);
     let timed_out = |session: &StoredSession| {
         let last_heartbeat = live
             .sessions
-            .invalidate_if_timed_out(&session.stored_heartbeat(), now.tick);
+            .last_heartbeat_and_invalidate_if_timed_out(&session.stored_heartbeat(), now.tick);
         last_heartbeat.timed_out(now.tick)
     };
     match (licenses::check_usable(&license, now.wall), matching) {

@@ -9,7 +9,7 @@ use crate::live_sessions::{LastHeartbeat, LiveSessions, StoredHeartbeat};
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::session_history::{Position, SessionDetails};
 
-/// Rows read at once at most; more than a page are read if many of them have timed out and await the sweep.
+/// Maximum rows read at once. More than a page is read if many of its rows have timed out and await the sweep.
 const BATCH_MAX: u32 = 2000;
 
 /// Decides which sessions count as running if only the database is read: those whose `runs_until_ms` in the view
@@ -33,7 +33,7 @@ impl LivenessCutoff {
     }
 }
 
-/// The running sessions of a product, or of all products, newest first.
+/// The running sessions of one product or (`None`) of all products, newest first.
 pub fn running(
     reader: &Reader<'_>,
     cutoff: LivenessCutoff,
@@ -52,7 +52,7 @@ pub fn running_on(
     store::running_on(reader, cutoff, license_id)
 }
 
-/// How many sessions of one product or of all run, judged by the heartbeats in the database alone.
+/// How many sessions run, of one product or (`None`) of all products; judged by the heartbeats in the database alone.
 pub fn count(
     reader: &Reader<'_>,
     cutoff: LivenessCutoff,
@@ -88,8 +88,8 @@ impl Order {
         match self {
             Self::Newest => "newest",
             Self::Oldest => "oldest",
-            Self::LatestHeartbeat => "heard",
-            Self::EarliestHeartbeat => "silent",
+            Self::LatestHeartbeat => "latest-heartbeat",
+            Self::EarliestHeartbeat => "earliest-heartbeat",
         }
     }
 
@@ -205,7 +205,7 @@ fn list_row(row: store::RunningRow, last_heartbeat: &LastHeartbeat, now: Now) ->
     }
 }
 
-/// How many sessions of one product or of all run, judged by the heartbeats in memory.
+/// How many sessions run, of one product or (`None`) of all products; judged by the heartbeats in memory.
 pub fn live_count(
     reader: &Reader<'_>,
     product: Option<ProductId>,
@@ -233,8 +233,8 @@ pub struct SessionSpan {
     pub timed_out_at: Option<UnixMs>,
 }
 
-/// The spans of the sessions of one product or of all that are not in the history yet, judged by the heartbeats in
-/// memory.
+/// The spans of the sessions that are not in the history yet, of one product or (`None`) of all products; judged by the
+/// heartbeats in memory.
 pub fn spans(
     reader: &Reader<'_>,
     product: Option<ProductId>,

@@ -51,7 +51,8 @@ pub(super) struct StoredSession {
 }
 
 impl StoredSession {
-    /// Its history entry if it ends now, or ended when it timed out. `last_heartbeat` may be later than the stored one.
+    /// Its history entry. The end is `now`, or for [`EndReason::Timeout`] the moment at which it timed out.
+    /// `last_heartbeat` may be later than the stored one.
     fn history_entry(
         &self,
         last_heartbeat: &LastHeartbeat,
@@ -97,7 +98,7 @@ impl StoredSession {
     }
 }
 
-/// The entry of a session in the live sessions, checked against the database by `reader`.
+/// Builds the entry in the live sessions of a session that the caller has checked against the database with `reader`.
 fn live_session(
     reader: &Reader<'_>,
     session: &StoredSession,
@@ -130,14 +131,16 @@ fn accept_heartbeat(
     tx.after_commit(move || live.insert(token, live_session));
 }
 
-/// Removes a session that this transaction ends from memory when the transaction commits; until then its heartbeats
+/// When the transaction commits, removes from memory a session that it ends; until then the heartbeats of the session
 /// are checked against the database. Returns its last heartbeat.
 fn remove_from_live_on_commit(
     tx: &Tx<'_>,
     live: LiveNow<'_>,
     session: &StoredSession,
 ) -> LastHeartbeat {
-    let last_heartbeat = live.sessions.invalidate(&session.stored_heartbeat());
+    let last_heartbeat = live
+        .sessions
+        .last_heartbeat_and_invalidate(&session.stored_heartbeat());
     let (live, token) = (live.sessions.clone(), session.token);
     tx.after_commit(move || live.remove(&token));
     last_heartbeat
@@ -183,7 +186,7 @@ pub fn look_up_caller(
     };
     let is_known = is_running || refusal_if_not_running(reader, token, owner)? != Refusal::NotFound;
     Ok(match owner {
-        _ if is_known => LookupResult::Own,
+        _ if is_known => LookupResult::Caller,
         Owner::License(_) => LookupResult::License,
         Owner::Product(_) => LookupResult::Unknown,
     })
@@ -236,7 +239,7 @@ fn refusal_if_not_running(
 /// A program's request to end a session.
 #[derive(Clone, Copy, Debug)]
 pub struct EndRequest {
-    /// The product of the program, which its API key tells.
+    /// The product of the program, identified by its API key.
     pub product: ProductId,
     /// The token of the session.
     pub token: SessionToken,

@@ -84,7 +84,11 @@ fn list_values(
     let refresh = [&filter[..], &cursor[..], &[("part", "true")]].concat();
     let headers = [
         ("started", Order::Newest, Order::Oldest),
-        ("heard", Order::LatestHeartbeat, Order::EarliestHeartbeat),
+        (
+            "last_heartbeat",
+            Order::LatestHeartbeat,
+            Order::EarliestHeartbeat,
+        ),
     ];
     let headers = headers.map(|(name, descending, ascending)| {
         column_header(name, descending, ascending, list_query)
@@ -98,9 +102,17 @@ fn list_values(
         "headers": headers.into_iter().collect::<Map<_, _>>(),
         "newer": links.newer,
         "older": links.older,
-        // The pager calls previous pages "newer" only if the list begins with the latest start.
-        "pages": if list_query.order == DEFAULT_ORDER { "time" } else { "place" },
+        "pager_labels": pager_labels(list_query.order),
     }))
+}
+
+/// The labels of the links to the previous and the next page, for the template. The previous page has newer sessions only
+/// if the latest start comes first.
+const fn pager_labels(order: Order) -> &'static str {
+    match order {
+        Order::Newest => "newer_older",
+        Order::Oldest | Order::LatestHeartbeat | Order::EarliestHeartbeat => "previous_next",
+    }
 }
 
 /// The values of the query parameters `after` and `before` for the current page.
@@ -137,7 +149,7 @@ fn row_json(request: &PanelRequest<'_>, row: &ListRow) -> Value {
     Value::Object(members)
 }
 
-/// The page that asks for confirmation before a session is ended, or tells that it has ended already.
+/// The page that asks for confirmation before a session is ended, or states that it has ended already.
 #[get("/sessions/<id>/terminate")]
 async fn confirm_terminate(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
     let id = SessionId(id);
@@ -180,8 +192,8 @@ async fn terminate(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlR
         .await;
     match outcome {
         Ok(EndReason::Forced) => Html::redirect(format!("{LIST}?done=session_ended")),
-        Ok(_) => Html::redirect(format!("{LIST}?done=session_over")),
-        // It ended while the confirmation page was open, which shows how when it is loaded again.
+        Ok(_) => Html::redirect(format!("{LIST}?done=session_had_timed_out")),
+        // It ended while the confirmation page was open. Loaded again, that page shows how it ended.
         Err(Error::NotFound { .. }) => Html::redirect(format!("{LIST}/{id}/terminate")),
         Err(other) => Err(other.into()),
     }

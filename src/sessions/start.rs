@@ -25,10 +25,10 @@ use crate::version::Version;
 /// A program's request to start a session.
 #[derive(Clone, Debug)]
 pub struct StartRequest {
-    /// The product of the program, which its API key tells.
+    /// The product of the program, identified by its API key.
     pub product: ProductId,
     /// License key, device and version, as the program sent them.
-    pub claim: ClientIdentity,
+    pub client: ClientIdentity,
     /// The caller's IP address.
     pub address: String,
     /// The `Idempotency-Key` header, if sent; see [`start_once`].
@@ -37,7 +37,7 @@ pub struct StartRequest {
     pub auto_activate: bool,
     /// Limits how often sessions start on the license and devices take its slots.
     pub quota: Quota,
-    /// The cache of the settings, which are read as the transaction of the start sees them.
+    /// The cache through which the transaction of the start reads the settings.
     pub settings: Arc<ProgramSettingsCache>,
 }
 
@@ -122,24 +122,24 @@ struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     fn new(tx: &'a Tx<'a>, live: LiveNow<'a>, request: &'a StartRequest) -> Result<Self> {
         let settings = request.settings.read(tx, request.product)?;
-        let claim = &request.claim;
-        let key = claim.license_key.as_ref();
+        let client = &request.client;
+        let key = client.license_key.as_ref();
         let license = devices::usable_license(tx, request.product, key, live.now.wall)?;
-        let covered = settings.check_covered(claim.version, license.updates_until);
-        let held = devices::find(tx, license.id, &claim.hardware_id)?;
+        let covered = settings.check_covered(client.version, license.updates_until);
+        let held = devices::find(tx, license.id, &client.hardware_id)?;
         let (license, device_id) = if let Some(device) = held {
-            devices::refresh(tx, device.id, claim, live.now.wall)?;
+            devices::refresh(tx, device.id, client, live.now.wall)?;
             (license, device.id)
         } else {
             covered.clone()?;
             take_slot(tx, live, license, request)?
         };
-        let existing = store::by_license(tx, license.id)?.map(|running| {
-            let stored = running.stored_heartbeat();
+        let existing = store::by_license(tx, license.id)?.map(|other| {
+            let stored = other.stored_heartbeat();
             let last_heartbeat = live
                 .sessions
-                .invalidate_if_timed_out(&stored, live.now.tick);
-            (running, last_heartbeat)
+                .last_heartbeat_and_invalidate_if_timed_out(&stored, live.now.tick);
+            (other, last_heartbeat)
         });
         Ok(Self {
             tx,
@@ -157,7 +157,7 @@ impl<'a> Attempt<'a> {
         let key = self.request.idempotency_key.as_deref()?;
         Some(RequestKey {
             license_id: self.license.id,
-            hardware_id: &self.request.claim.hardware_id,
+            hardware_id: &self.request.client.hardware_id,
             operation: IdempotentOperation::Start,
             key,
             at: self.live.now.wall,
@@ -166,25 +166,25 @@ impl<'a> Attempt<'a> {
 
     /// The id of the existing session, unless it has timed out.
     fn running_id(&self) -> Option<SessionId> {
-        let (running, last_heartbeat) = self.existing.as_ref()?;
+        let (session, last_heartbeat) = self.existing.as_ref()?;
         let timed_out = last_heartbeat.timed_out(self.live.now.tick);
-        (!timed_out).then_some(running.id)
+        (!timed_out).then_some(session.id)
     }
 
     /// Accepts a repeated start as a heartbeat of the session that it started.
     fn accept_heartbeat(&self) {
-        if let Some((running, _)) = &self.existing {
+        if let Some((session, _)) = &self.existing {
             let timeout_s = self.settings.config.session_timeout;
             let last_heartbeat = LastHeartbeat::now(self.live.now, timeout_s);
-            let live_session = live_session(self.tx, running, &self.license, last_heartbeat);
-            accept_heartbeat(self.tx, self.live, running.token, live_session);
+            let live_session = live_session(self.tx, session, &self.license, last_heartbeat);
+            accept_heartbeat(self.tx, self.live, session.token, live_session);
         }
     }
 
     fn run(&self) -> Result<Started> {
         self.covered.clone()?;
         let now = self.live.now;
-        let Some((running, last_heartbeat)) = &self.existing else {
+        let Some((other, last_heartbeat)) = &self.existing else {
             self.check_quota()?;
             let session = self.new_row()?;
             self.insert(&session, None)?;
@@ -192,16 +192,16 @@ impl<'a> Attempt<'a> {
         };
         let existing = ExistingSession {
             timed_out: last_heartbeat.timed_out(now.tick),
-            same_device: running.device_id == self.device_id,
+            same_device: other.device_id == self.device_id,
         };
         let reason = rules::takeover(self.settings.config.session_policy, existing)?;
         self.check_quota()?;
         // This must precede the replacement of the row: a heartbeat of the old session that arrives in between must not
         // be accepted from memory.
-        let last_heartbeat = remove_from_live_on_commit(self.tx, self.live, running);
+        let last_heartbeat = remove_from_live_on_commit(self.tx, self.live, other);
         let session = self.new_row()?;
-        self.insert(&session, Some(running.id))?;
-        let entry = running.history_entry(&last_heartbeat, reason, now.wall);
+        self.insert(&session, Some(other.id))?;
+        let entry = other.history_entry(&last_heartbeat, reason, now.wall);
         session_history::add(self.tx, &entry)?;
         Ok(self.add_to_live(&session))
     }
@@ -216,15 +216,15 @@ impl<'a> Attempt<'a> {
     fn new_row(&self) -> Result<StoredSession> {
         let random: [u8; 16] = secret::random()?;
         let uuid = uuid::Builder::from_random_bytes(random).into_uuid();
-        let claim = &self.request.claim;
+        let client = &self.request.client;
         Ok(StoredSession {
             id: store::next_id(self.tx)?,
             token: SessionToken::from_bytes(uuid.into_bytes()),
             license_id: self.license.id,
             device_id: self.device_id,
-            hardware_id: claim.hardware_id.clone(),
-            machine_id: claim.machine_id.clone(),
-            version: claim.version,
+            hardware_id: client.hardware_id.clone(),
+            machine_id: client.machine_id.clone(),
+            version: client.version,
             address: self.request.address.clone(),
             started_at: self.live.now.wall,
             last_heartbeat_at: self.live.now.wall,
@@ -276,7 +276,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Gives the device that starts the session a slot with `auto_activate`, and refuses it without.
+/// With `auto_activate`, gives a free slot to the device that starts the session; without it, refuses the start.
 fn take_slot(
     tx: &Tx<'_>,
     live: LiveNow<'_>,
@@ -284,11 +284,11 @@ fn take_slot(
     request: &StartRequest,
 ) -> Result<(License, DeviceId)> {
     if !request.auto_activate {
-        devices::check_binding(tx, &license, &request.claim.hardware_id)?;
+        devices::check_binding(tx, &license, &request.client.hardware_id)?;
         return Err(devices::Refusal::NotActivated.into());
     }
     let slot_request = SlotRequest {
-        claim: &request.claim,
+        client: &request.client,
         quota: &request.quota,
         now: live.now,
     };

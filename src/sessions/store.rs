@@ -87,7 +87,11 @@ pub(super) fn with_unusable_license(
     limit: u32,
 ) -> Result<Vec<StoredSession>> {
     let params = named_params! { ":now_ms": now, ":limit": limit };
-    reader.list(sql!("sessions/out_of_use"), params, stored_session)
+    reader.list(
+        sql!("sessions/with_unusable_license"),
+        params,
+        stored_session,
+    )
 }
 
 pub(super) fn maybe_timed_out(
@@ -116,7 +120,7 @@ pub(super) fn running(
     limit: u32,
 ) -> Result<Vec<SessionDetails>> {
     let params = named_params! {
-        ":now_ms": cutoff.runs_past, ":product_id": product, ":limit": limit,
+        ":runs_past_ms": cutoff.runs_past, ":product_id": product, ":limit": limit,
     };
     reader.list(sql!("sessions/running"), params, |row| row.try_into())
 }
@@ -127,12 +131,12 @@ pub(super) fn running_on(
     id: LicenseId,
 ) -> Result<Option<SessionDetails>> {
     let params = named_params! {
-        ":now_ms": cutoff.runs_past, ":license_id": id,
+        ":runs_past_ms": cutoff.runs_past, ":license_id": id,
     };
     reader.maybe(sql!("sessions/running_on"), params, |row| row.try_into())
 }
 
-/// Where reading of a list begins: its order, and a position in it.
+/// Where the reading of a list begins: its order, and a position in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ListStart {
     pub(super) order: Order,
@@ -186,9 +190,9 @@ pub(super) fn page(
                 ":at_ms": after.at, ":id": after.id, ":limit": limit,
             };
             let sql = if order == Order::LatestHeartbeat {
-                sql!("sessions/page_heard")
+                sql!("sessions/page_latest_heartbeat")
             } else {
-                sql!("sessions/page_silent")
+                sql!("sessions/page_earliest_heartbeat")
             };
             reader.list(sql, params, running_row)
         }
@@ -213,7 +217,7 @@ pub(super) fn count(
     cutoff: LivenessCutoff,
     product: Option<ProductId>,
 ) -> Result<u32> {
-    let params = named_params! { ":product_id": product, ":now_ms": cutoff.runs_past };
+    let params = named_params! { ":product_id": product, ":runs_past_ms": cutoff.runs_past };
     reader.one(sql!("sessions/count"), params, |row| row.get(0))
 }
 

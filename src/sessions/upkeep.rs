@@ -97,7 +97,7 @@ fn end_timed_out(
         let stored = session.stored_heartbeat();
         let last_heartbeat = live
             .sessions
-            .invalidate_if_timed_out(&stored, live.now.tick);
+            .last_heartbeat_and_invalidate_if_timed_out(&stored, live.now.tick);
         if last_heartbeat.timed_out(live.now.tick) {
             move_to_history(tx, live, session, EndReason::Timeout)?;
             ended += 1;

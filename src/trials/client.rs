@@ -76,13 +76,13 @@ async fn apply_rate_limits(program: &Program, hardware_id: &str, db: &Db) -> Res
 /// Starts the trial of a device, or returns the one that it has.
 #[post("/trial", data = "<body>")]
 async fn trial(program: Program, body: Body<TrialFields>, app: &App) -> Reply {
-    let Body(TrialFields(claim)) = body;
-    apply_rate_limits(&program, &claim.hardware_id, &app.db).await?;
+    let Body(TrialFields(client)) = body;
+    apply_rate_limits(&program, &client.hardware_id, &app.db).await?;
     let idempotency_key = program.idempotency_key()?;
-    program.settings.check_version(claim.version)?;
+    program.settings.check_version(client.version)?;
     let request = TrialRequest {
         product: program.settings.config.product,
-        claim,
+        client,
         idempotency_key,
         new_trials: program.new_trials(),
         quota: app.start_quota.clone(),

@@ -28,10 +28,10 @@ use crate::security::rate_limit::{HourlyQuota, LookupResult, Quota};
 /// A program's request for the trial of its device.
 #[derive(Clone, Debug)]
 pub struct TrialRequest {
-    /// The product of the program, which its API key tells.
+    /// The product of the program, identified by its API key.
     pub product: ProductId,
     /// Device and version, as the program sent them; the license key of a trial is not known yet.
-    pub claim: ClientIdentity,
+    pub client: ClientIdentity,
     /// The `Idempotency-Key` header, if sent; see [`start_once`].
     pub idempotency_key: Option<String>,
     /// Limits how many new trials start at one address.
@@ -79,12 +79,12 @@ pub fn start_once(
     let (license, created) = find_or_start(act, request)?;
     let request_key = request.idempotency_key.as_deref().map(|key| RequestKey {
         license_id: license.id,
-        hardware_id: &request.claim.hardware_id,
+        hardware_id: &request.client.hardware_id,
         operation: IdempotentOperation::Trial,
         key,
         at: request.now.wall,
     });
-    let holds_slot = devices::find(act.tx, license.id, &request.claim.hardware_id)?.is_some();
+    let holds_slot = devices::find(act.tx, license.id, &request.client.hardware_id)?.is_some();
     let take_slot = || {
         let body = respond(&with_slot(act.tx, request, license)?)?;
         let stored = created.then(|| StoredResponse {
@@ -110,7 +110,7 @@ fn find_or_start(act: &Act<'_>, request: &TrialRequest) -> Result<(License, bool
     if products::get(act.tx, product)?.archived_at.is_some() {
         return Err(Refusal::NotOffered.into());
     }
-    let digest = devices::fingerprint_digest(product, &request.claim.hardware_id);
+    let digest = devices::fingerprint_digest(product, &request.client.hardware_id);
     if let Some(id) = store::license_of_device(act.tx, product, &digest)? {
         return Ok((licenses::find(act.tx, id)?, false));
     }
@@ -141,8 +141,8 @@ fn order(act: &Act<'_>, product: ProductId) -> Result<Option<Order>> {
 
 /// Gives the device the slot of its trial, if it does not hold it and the license can be used.
 fn with_slot(tx: &Tx<'_>, request: &TrialRequest, license: License) -> Result<Trial> {
-    let (claim, now) = (&request.claim, request.now);
-    let held = devices::find(tx, license.id, &claim.hardware_id)?;
+    let (client, now) = (&request.client, request.now);
+    let held = devices::find(tx, license.id, &client.hardware_id)?;
     // A call that arrived before the one that started the trial may come after it.
     let refusal = licenses::check_usable(&license, now.wall.max(license.created_at)).err();
     let device_count = devices::count(tx, license.id)?;
@@ -159,14 +159,15 @@ fn with_slot(tx: &Tx<'_>, request: &TrialRequest, license: License) -> Result<Tr
             trial(license, Some(refusal.code()), activated_at)
         }
         (None, Some(device)) => {
-            devices::refresh(tx, device.id, claim, now.wall)?;
+            devices::refresh(tx, device.id, client, now.wall)?;
             trial(license, None, Some(device.activated_at))
         }
         // Only of a license that was bought: until then no other device takes a slot.
         (None, None) if is_full => trial(license, Some(rules::LIMIT_REACHED), None),
         (None, None) => {
             let quota = &request.quota;
-            let (license, _) = devices::take_slot(tx, license, &SlotRequest { claim, quota, now })?;
+            let (license, _) =
+                devices::take_slot(tx, license, &SlotRequest { client, quota, now })?;
             Trial {
                 device_count: device_count + 1,
                 ..trial(license, None, Some(now.wall))
@@ -183,7 +184,7 @@ pub fn look_up_caller(
 ) -> Result<LookupResult> {
     let digest = devices::fingerprint_digest(product, hardware_id);
     let found = store::license_of_device(reader, product, &digest)?;
-    Ok(found.map_or(LookupResult::Unknown, |_| LookupResult::Own))
+    Ok(found.map_or(LookupResult::Unknown, |_| LookupResult::Caller))
 }
 
 /// Sells the license of a trial to `buyer`: as a license of the plan with the code `plan`, whose term begins, or else as

@@ -99,13 +99,13 @@ async fn verify(
     texts: ResultTexts<'_>,
     app: &App,
 ) -> Reply {
-    let Body(claim) = body;
-    apply_rate_limits(&program, claim.license_key, &claim.hardware_id, &app.db).await?;
+    let Body(client) = body;
+    apply_rate_limits(&program, client.license_key, &client.hardware_id, &app.db).await?;
     let (live, now) = (app.live_sessions.clone(), program.now);
     let settings = program.settings.clone();
     let verification = app
         .db
-        .read(move |reader| super::verify(reader, live.at(now), &settings, &claim))
+        .read(move |reader| super::verify(reader, live.at(now), &settings, &client))
         .await?;
     let lease = verification.lease.as_ref();
     let lease = lease.map(|lease| lease.signed(&app.signer.key_pair()));

@@ -64,34 +64,34 @@ pub fn verify(
     reader: &Reader<'_>,
     live: LiveNow<'_>,
     settings: &ProgramSettings,
-    claim: &ClientIdentity,
+    client: &ClientIdentity,
 ) -> Result<Verification> {
     let now = live.now.wall;
-    let too_old: Option<Refused> = settings.check_version(claim.version).err().map(Into::into);
-    let found = match &claim.license_key {
+    let too_old: Option<Refused> = settings.check_version(client.version).err().map(Into::into);
+    let found = match &client.license_key {
         Some(key) => licenses::by_key(reader, settings.config.product, key)?,
         None => None,
     };
     let Some(license) = found else {
         let refusal = too_old.unwrap_or_else(|| licenses::Refusal::NotFound.into());
-        let version = settings.version_info_for(claim.version, None);
+        let version = settings.version_info_for(client.version, None);
         return Ok(Verification::without_license(refusal, version));
     };
-    let device = devices::find(reader, license.id, &claim.hardware_id)?;
+    let device = devices::find(reader, license.id, &client.hardware_id)?;
     let device_count = devices::count(reader, license.id)?;
     if let Some(device) = &device {
         live.mark_device_seen(device.id);
     }
     let no_slot = device.is_none().then_some(devices::Refusal::NotActivated);
     let refusal = too_old
-        .or_else(|| license_refusal(settings, &license, claim.version, now))
+        .or_else(|| license_refusal(settings, &license, client.version, now))
         .or(no_slot.map(Into::into));
-    let lease = Lease::of(settings, &license, &claim.hardware_id, now);
+    let lease = Lease::of(settings, &license, &client.hardware_id, now);
     Ok(Verification {
         lease: lease.filter(|_| refusal.is_none()),
         refusal,
         holds_slot: device.is_some(),
-        version: settings.version_info_for(claim.version, license.updates_until),
+        version: settings.version_info_for(client.version, license.updates_until),
         session_active: sessions::is_running_on(reader, live, license.id)?,
         feature_flags: Some(settings.flags_for(license.id.0)),
         license: Some(VerifiedLicense {

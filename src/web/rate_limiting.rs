@@ -253,7 +253,7 @@ impl RateLimitContext {
 
     fn admit_after_lookup(&self, found: LookupResult, limit: &OverLimit) -> Result<(), u32> {
         match (found, self.named.get()) {
-            (LookupResult::Own, Some(named)) => {
+            (LookupResult::Caller, Some(named)) => {
                 self.refund_lookup(*named);
                 self.remember_device();
                 self.take_own_call(*named)

@@ -143,7 +143,7 @@ impl InProcess {
         self.db().write_blocking("t.write", work)
     }
 
-    pub(crate) fn claim(&self, license: usize, device: usize) -> ClientIdentity {
+    pub(crate) fn client(&self, license: usize, device: usize) -> ClientIdentity {
         ClientIdentity {
             license_key: Some(self.key(license)),
             machine_id: format!("machine {device}"),
@@ -155,7 +155,7 @@ impl InProcess {
     pub(crate) fn activation_request(&self, license: usize, device: usize) -> ActivationRequest {
         ActivationRequest {
             product: ProductId::FIRST,
-            claim: self.claim(license, device),
+            client: self.client(license, device),
             idempotency_key: None,
             quota: Quota::unlimited(),
             now: self.now(),
@@ -190,7 +190,7 @@ impl InProcess {
     ) -> StartRequest {
         StartRequest {
             product: ProductId::FIRST,
-            claim: self.claim(license, device),
+            client: self.client(license, device),
             address: "192.0.2.1".to_owned(),
             idempotency_key: key.map(str::to_owned),
             auto_activate: false,
@@ -259,10 +259,10 @@ impl InProcess {
     }
 
     pub(crate) fn verify(&self, license: usize, device: usize) -> Verification {
-        let (claim, now) = (self.claim(license, device), self.now());
+        let (client, now) = (self.client(license, device), self.now());
         let verdict = self.db().read_blocking(|reader| {
             let settings = self.current.read(reader, ProductId::FIRST)?;
-            verification::verify(reader, self.live.at(now), &settings, &claim)
+            verification::verify(reader, self.live.at(now), &settings, &client)
         });
         verdict.unwrap()
     }

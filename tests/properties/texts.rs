@@ -156,8 +156,8 @@ fn device(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
     });
     let read = body::parse(body.to_string().as_bytes())
         .and_then(|mut fields| devices::ClientIdentity::from_fields(&mut fields));
-    let claim = match read {
-        Ok(claim) => claim,
+    let client = match read {
+        Ok(client) => client,
         Err(Error::Invalid { field, .. }) => {
             prop_assert_eq!(field, "machine_id");
             return Ok(());
@@ -165,7 +165,7 @@ fn device(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
         Err(other) => panic!("{other}"),
     };
     let request = activations::ActivationRequest {
-        claim,
+        client,
         ..server.activation_request(0, 0)
     };
     let refused_by = refused(server, move |tx| activations::activate(tx, &request));

@@ -1,7 +1,7 @@
--- Ended sessions of the licenses whose product, key or customer matches that precede a position of the list, the earliest
--- end first. To avoid reading whole histories, only the session nearest to the position is looked up for each license at
--- first. All sessions of the page belong to the :limit licenses with the nearest ones, so only those are read further.
--- Each lookup is served by session_history_license.
+-- Ended sessions that precede a position of the list, the earliest end first; only of licenses that match product, key
+-- and customer. To avoid reading whole histories, only the session nearest to the position is looked up for each license
+-- at first. All sessions of the page belong to the :limit licenses with the nearest ones, so only those are read
+-- further. Each lookup is served by session_history_license.
 -- :product_id integer (null: any), :key_part text (upper case, no hyphens; empty: any), :customer text (empty: any),
 -- :until_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at the position), :limit integer
 -- scan ok: of the licenses and customers, for a search for part of a text; never of the history

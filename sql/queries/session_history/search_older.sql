@@ -1,5 +1,5 @@
--- Ended sessions of the licenses whose product, key or customer matches that follow a position of the list, the latest
--- end first. To avoid reading whole histories, only the session nearest to the position is looked up for each license at
+-- Ended sessions that follow a position of the list, the latest end first; only of licenses that match product, key and
+-- customer. To avoid reading whole histories, only the session nearest to the position is looked up for each license at
 -- first. All sessions of the page belong to the :limit licenses with the nearest ones, so only those are read further.
 -- Each lookup is served by session_history_license.
 -- :product_id integer (null: any), :key_part text (upper case, no hyphens; empty: any), :customer text (empty: any),

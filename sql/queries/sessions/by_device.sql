@@ -1,5 +1,5 @@
--- The running session of a device: at most one, since a device holds a slot of one license, which runs one session.
--- Served by active_session_device.
+-- The session of a device, unless it has ended: at most one, since a device holds a slot of one license, which runs
+-- one session. Served by active_session_device.
 -- :device_id integer
 select s.session_id, s.session_token, s.license_id, s.device_id, d.hardware_id, d.machine_id, s.client_version,
        s.address, s.started_at_ms, s.last_heartbeat_at_ms, s.timeout_s

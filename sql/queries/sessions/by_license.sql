@@ -1,4 +1,4 @@
--- The running session of a license. Served by the index of unique (license_id).
+-- The session of a license, unless it has ended. Served by the index of unique (license_id).
 -- :license_id integer
 select s.session_id, s.session_token, s.license_id, s.device_id, d.hardware_id, d.machine_id, s.client_version,
        s.address, s.started_at_ms, s.last_heartbeat_at_ms, s.timeout_s

@@ -1,4 +1,4 @@
--- One running session by its token. Served by the index of unique (session_token).
+-- One session that has not ended, by its token. Served by the index of unique (session_token).
 -- :session_token blob (16 bytes)
 select s.session_id, s.session_token, s.license_id, s.device_id, d.hardware_id, d.machine_id, s.client_version,
        s.address, s.started_at_ms, s.last_heartbeat_at_ms, s.timeout_s

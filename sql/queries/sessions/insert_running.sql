@@ -1,5 +1,5 @@
--- Inserts the running session of a license if there is none, or in place of the session :replaces. Changes no row if
--- yet another session runs: unique (license_id) finds it.
+-- Inserts the session of a license if it has none, or in place of the session :replaces. Changes no row if the license
+-- has yet another session: unique (license_id) finds it.
 -- :session_id integer, :session_token blob, :license_id, :device_id integer, :client_version, :address text,
 -- :now_ms integer (Unix ms), :timeout_s integer, :replaces integer or null
 insert into active_sessions (session_id, session_token, license_id, device_id, client_version, address, started_at_ms,

@@ -1,4 +1,4 @@
--- A batch of the running sessions that have timed out according to their stored heartbeats, and of those whose stored
+-- A batch of the sessions in active_sessions that have timed out according to their stored heartbeats, or whose stored
 -- heartbeat lies more than a minute in the future because the clock was wrong.
 -- :after integer (session_id of the last session of the previous batch), :now_ms integer (Unix ms), :limit integer
 -- scan ok: by the primary key, each row at most once per sweep

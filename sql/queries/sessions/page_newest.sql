@@ -1,5 +1,5 @@
--- A page of the running sessions, the latest start first, that match a search in license key, customer, company,
--- device or address.
+-- A page of the sessions that have not ended, the latest start first, that match a search in license key, customer,
+-- company, device or address.
 -- :product_id integer (null: any), :search text (empty: all), :key_part text (:search as part of a license key: upper
 -- case, no hyphens), :id integer (of the last session before the page), :limit integer
 -- scan ok: a search for part of a text reads all rows; a shop has a few thousand running sessions

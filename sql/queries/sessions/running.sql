@@ -1,5 +1,5 @@
 -- Running sessions of a product for administrators, newest first.
--- :now_ms integer (Unix ms; 0: all), :product_id integer (null: any), :limit integer
+-- :runs_past_ms integer (Unix ms; 0: all), :product_id integer (null: any), :limit integer
 -- scan ok: by the primary key, up to the limit
 select s.session_id, l.license_id, l.product_id, l.license_key, coalesce(c.name, '') as customer, d.hardware_id,
        d.machine_id, s.client_version, s.address, s.started_at_ms, s.last_heartbeat_at_ms
@@ -7,7 +7,7 @@ from running_sessions s
 join licenses l on l.license_id = s.license_id
 left join customers c on c.customer_id = l.customer_id
 join devices d on d.device_id = s.device_id
-where s.runs_until_ms > :now_ms
+where s.runs_until_ms > :runs_past_ms
   and (:product_id is null or l.product_id = :product_id)
 order by s.session_id desc
 limit :limit;

@@ -1,4 +1,4 @@
--- One running session by its id, for administrators.
+-- One session that has not ended, by its id, for administrators.
 -- :session_id integer
 select s.session_id, l.license_id, l.product_id, l.license_key, coalesce(c.name, '') as customer, d.hardware_id,
        d.machine_id, s.client_version, s.address, s.started_at_ms, s.last_heartbeat_at_ms

@@ -1,5 +1,5 @@
 -- The running session of a license, for administrators. Served by the index of unique (license_id).
--- :now_ms integer (Unix ms; 0: any), :license_id integer
+-- :runs_past_ms integer (Unix ms; 0: any), :license_id integer
 select s.session_id, l.license_id, l.product_id, l.license_key, coalesce(c.name, '') as customer, d.hardware_id,
        d.machine_id, s.client_version, s.address, s.started_at_ms, s.last_heartbeat_at_ms
 from running_sessions s
@@ -7,4 +7,4 @@ join licenses l on l.license_id = s.license_id
 left join customers c on c.customer_id = l.customer_id
 join devices d on d.device_id = s.device_id
 where s.license_id = :license_id
-  and s.runs_until_ms > :now_ms;
+  and s.runs_until_ms > :runs_past_ms;

@@ -93,8 +93,8 @@ fn sessions_are_sorted_by_links_in_the_column_heads_and_paged_both_ways() {
     for (order, first, sort) in [
         ("newest", "30", "descending"),
         ("oldest", "01", "ascending"),
-        ("heard", "30", "descending"),
-        ("silent", "01", "ascending"),
+        ("latest-heartbeat", "30", "descending"),
+        ("earliest-heartbeat", "01", "ascending"),
     ] {
         let page = panel.get(&format!("/sessions?order={order}"));
         let top = devices(&page);

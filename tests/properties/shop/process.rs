@@ -256,9 +256,9 @@ impl Shop {
     pub(super) fn trial(&self, call: &SentCall) -> Outcome<(License, bool, Option<String>)> {
         let request = TrialRequest {
             product: self.product_of(&call.api_key)?,
-            claim: ClientIdentity {
+            client: ClientIdentity {
                 license_key: None,
-                ..call.claim()
+                ..call.client()
             },
             idempotency_key: None,
             new_trials: HourlyQuota::new(
@@ -309,7 +309,7 @@ impl Shop {
     pub(super) fn activate(&self, call: &SentCall) -> Outcome<bool> {
         let request = ActivationRequest {
             product: self.product_of(&call.api_key)?,
-            claim: call.claim(),
+            client: call.client(),
             idempotency_key: None,
             quota: Quota::unlimited(),
             now: self.process.now(),
@@ -336,7 +336,7 @@ impl Shop {
     pub(super) fn start(&self, call: &SentCall) -> Outcome<SessionToken> {
         let request = StartRequest {
             product: self.product_of(&call.api_key)?,
-            claim: call.claim(),
+            client: call.client(),
             address: "192.0.2.1".to_owned(),
             idempotency_key: None,
             auto_activate: false,
@@ -389,9 +389,9 @@ impl Shop {
     /// The code of a verification, and whether a session is active.
     pub(super) fn verify(&self, call: &SentCall) -> Outcome<(String, bool)> {
         let settings = self.admit(&call.api_key)?;
-        let (claim, now) = (call.claim(), self.process.now());
+        let (client, now) = (call.client(), self.process.now());
         let verified = self.process.db().read_blocking(|reader| {
-            verification::verify(reader, self.process.live.at(now), &settings, &claim)
+            verification::verify(reader, self.process.live.at(now), &settings, &client)
         });
         let verified = verified.map_err(code_of)?;
         let code = verified.refusal.map_or("valid", |refused| refused.code);
@@ -483,7 +483,7 @@ impl Shop {
 }
 
 impl SentCall {
-    fn claim(&self) -> ClientIdentity {
+    fn client(&self) -> ClientIdentity {
         ClientIdentity {
             license_key: Some(self.license_key),
             machine_id: format!("machine {}", self.device),

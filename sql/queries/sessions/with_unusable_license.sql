@@ -1,4 +1,4 @@
--- Running sessions of licenses that are suspended, revoked or expired. Served by license_out_of_use and
+-- Sessions that have not ended, of licenses that are suspended, revoked or expired. Served by license_out_of_use and
 -- license_valid_until: few licenses are found there, and most of them have no session.
 -- :now_ms integer (Unix ms), :limit integer
 select s.session_id, s.session_token, s.license_id, s.device_id, d.hardware_id, d.machine_id, s.client_version,
