@@ -64,7 +64,7 @@ struct Signing {
 pub(super) struct FrontResponse {
     pub(super) response: Response<Full<Bytes>>,
     /// How long the caller may wait before its next request; `None` if it is unidentified.
-    pub(super) silence: Option<Duration>,
+    pub(super) max_idle: Option<Duration>,
     /// Whether the caller named an existing license or session.
     pub(super) is_program: bool,
 }
@@ -73,7 +73,7 @@ impl From<Response<Full<Bytes>>> for FrontResponse {
     fn from(response: Response<Full<Bytes>>) -> Self {
         Self {
             response,
-            silence: None,
+            max_idle: None,
             is_program: false,
         }
     }
@@ -225,7 +225,7 @@ async fn after_body(
     }
     FrontResponse {
         response,
-        silence: context.silence(),
+        max_idle: context.max_idle(),
         is_program: context.caller_is_identified(),
     }
 }

@@ -41,9 +41,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How long the connection of a program may be idle, if the program may wait for `silence` before its next call.
-    pub(super) fn idle_of_program(&self, silence: Duration) -> Duration {
-        silence
+    /// How long the connection of a program may be idle, if the program may wait for `max_idle` before its next call.
+    pub(super) fn idle_of_program(&self, max_idle: Duration) -> Duration {
+        max_idle
             .saturating_add(self.program_grace)
             .max(self.program_idle)
     }

@@ -325,15 +325,15 @@ impl Shared {
         lifetime: &Lifetime<'_>,
     ) -> Response<Full<Bytes>> {
         let state = lifetime.state;
-        if let Some(silence) = answer.silence {
-            state.set_idle_limit(self.limits.idle_of_program(silence));
+        if let Some(max_idle) = answer.max_idle {
+            state.set_idle_limit(self.limits.idle_of_program(max_idle));
         }
         if answer.is_program {
             state.mark_program();
         }
         if lifetime.is_over() {
             answer.response = with_connection_close(answer.response);
-        } else if answer.silence.is_some() && version == Version::HTTP_11 {
+        } else if answer.max_idle.is_some() && version == Version::HTTP_11 {
             set_keep_alive(&mut answer.response, state.idle_limit());
         }
         if self.hsts {

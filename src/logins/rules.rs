@@ -65,7 +65,7 @@ impl Refusal {
             Self::NotLoggedIn => "not_logged_in",
             Self::WrongPassword => "wrong_password",
             Self::WrongCode => "wrong_code",
-            Self::ReauthenticationRequired => "prove_first",
+            Self::ReauthenticationRequired => "reauthentication_required",
             Self::NoPendingSecondFactor => "nothing_pending",
         }
     }

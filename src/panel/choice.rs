@@ -54,7 +54,7 @@ impl ProductChoice {
             default,
         };
         if let Some(product) = choice.chosen.and_then(|id| choice.find(id)) {
-            product_param::keep(request, &product.slug);
+            product_param::set_chosen(request, &product.slug);
         }
         Ok(choice)
     }
@@ -86,7 +86,7 @@ impl ProductChoice {
         product.map(|product| self.label(product))
     }
 
-    /// `path` as an address that chooses the product `id`; `path` itself in a shop with one product.
+    /// `path` as a URL that chooses the product `id`; `path` itself in a shop with one product.
     pub(super) fn address_of(&self, path: &str, id: ProductId) -> String {
         match self.find(id).filter(|_| self.is_among_several()) {
             Some(product) => product_param::path_with(path, &product.slug),

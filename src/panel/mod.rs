@@ -221,7 +221,7 @@ async fn mark_seen(db: &Db, session: &Session, now: Now) {
 
 /// The CSRF token of a login. It is derived from the login's secret token, so other sites cannot know it.
 fn csrf_token_of(token: &str) -> String {
-    secret::hex(&secret::sha256(format!("proof\n{token}").as_bytes()))
+    secret::hex(&secret::sha256(format!("csrf\n{token}").as_bytes()))
 }
 
 impl PanelRequest<'_> {
@@ -363,7 +363,7 @@ impl PanelRequest<'_> {
             "section": section,
             "done": self.done,
             "products": self.choice.switcher(&self.path),
-            "proof": self.csrf_token,
+            "csrf_token": self.csrf_token,
             "ends_s": self.ends_s,
             "current_admin": self.admin,
             "archived": archived,

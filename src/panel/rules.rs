@@ -100,8 +100,8 @@ impl Refusal {
         match self {
             Self::NotLoggedIn => "not_logged_in",
             Self::Forbidden => "forbidden",
-            Self::SecondFactorRequired => "factor_missing",
-            Self::AlreadyLoggedIn => "already_in",
+            Self::SecondFactorRequired => "second_factor_missing",
+            Self::AlreadyLoggedIn => "already_logged_in",
         }
     }
 

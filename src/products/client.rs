@@ -117,8 +117,8 @@ impl Program {
     }
 
     /// Limits how many new trials start at the address of the request.
-    pub fn new_trials(&self) -> HourlyQuota {
-        self.rate_limit.new_trials()
+    pub fn trial_quota(&self) -> HourlyQuota {
+        self.rate_limit.trial_quota()
     }
 
     /// The `Idempotency-Key`, if the request has one. Only the calls that support it check it.

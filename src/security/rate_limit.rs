@@ -54,7 +54,7 @@ pub enum Group {
     NamedLookups,
     /// Requests of one activated device or one session: an allowance that other clients behind the same address cannot
     /// use up.
-    Device,
+    NamedCaller,
     /// Requests with unknown session tokens, per license.
     UnknownSessions,
     /// Session starts, per license.
@@ -113,7 +113,7 @@ impl Group {
             | Self::Login
             | Self::LoginLogLines
             | Self::SourceLockouts => KeyedBy::Address,
-            Self::Device | Self::NamedLookups => KeyedBy::Caller,
+            Self::NamedCaller | Self::NamedLookups => KeyedBy::Caller,
             Self::UnknownSessions | Self::LicenseStarts | Self::LicenseActivations => {
                 KeyedBy::License
             }

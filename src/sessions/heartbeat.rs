@@ -134,8 +134,7 @@ fn check(
         key,
     } = credentials;
     let now = live.now;
-    // The license is looked up before the session, so that the response takes as long for a license of another product
-    // as for one that does not exist.
+    // The license is looked up first, so that the response takes as long for one of another product as for an unknown one.
     let license = licenses::by_key(reader, product, &key)?.ok_or(licenses::Refusal::NotFound)?;
     let found = store::by_token(reader, &token)?;
     let matching = found.filter(|session| session.license_id == license.id);

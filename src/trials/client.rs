@@ -84,7 +84,7 @@ async fn trial(program: Program, body: Body<TrialFields>, app: &App) -> Reply {
         product: program.settings.config.product,
         client,
         idempotency_key,
-        new_trials: program.new_trials(),
+        trial_quota: program.trial_quota(),
         quota: app.start_quota.clone(),
         now: program.now,
     };

@@ -35,7 +35,7 @@ pub struct TrialRequest {
     /// The `Idempotency-Key` header, if sent; see [`start_once`].
     pub idempotency_key: Option<String>,
     /// Limits how many new trials start at one address.
-    pub new_trials: HourlyQuota,
+    pub trial_quota: HourlyQuota,
     /// Limits how often devices take slots of the license.
     pub quota: Quota,
     /// When the request arrived.
@@ -115,7 +115,7 @@ fn find_or_start(act: &Act<'_>, request: &TrialRequest) -> Result<(License, bool
         return Ok((licenses::find(act.tx, id)?, false));
     }
     let order = order(act, product)?.ok_or(Refusal::NotOffered)?;
-    request.new_trials.take(request.now.tick)?;
+    request.trial_quota.take(request.now.tick)?;
     let license = licenses::issue_trial(act, &order)?;
     store::insert(act.tx, &license, &digest, act.now)?;
     act.note(&Change {

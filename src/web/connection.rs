@@ -1,5 +1,5 @@
-//! What the front and the guards share about a request: its body, which is read only when a guard asks for it, and what
-//! the guards found out about the caller.
+//! What [`front`](crate::front), which accepts connections, and the guards share about a request: its body, which is read
+//! only when a guard asks for it, and what the guards found out about the caller.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +22,7 @@ pub const BODIES_LEN_MAX: usize = 16 * 1024 * 1024;
 /// How many bytes of each body, and of each head, do not count towards [`BODIES_LEN_MAX`]. More than any call of a
 /// licensed program needs, so that large bodies from other callers never cause such a call to be refused.
 const UNCOUNTED_LEN: usize = 2 * 1024;
-/// The most that is reserved at once, in bytes: the length of the longest head, and about what hyper buffers of a body
+/// The most bytes that one reservation takes. The longest head has this length, and hyper buffers about as much of a body
 /// that is discarded.
 const RESERVED_LEN_MAX: u64 = 16 * 1024;
 /// Maximum number of bytes of an unwanted body that are read and discarded.
@@ -96,7 +96,7 @@ struct Shared {
     body: Mutex<BodyReader>,
     body_is_incomplete: AtomicBool,
     /// How long the caller may wait before its next request, in milliseconds; 0 if no guard has set it.
-    silence_ms: AtomicU64,
+    max_idle_ms: AtomicU64,
     caller_is_identified: AtomicBool,
 }
 
@@ -142,7 +142,7 @@ impl RequestContext {
                 is_over_budget: false,
             }),
             body_is_incomplete: AtomicBool::new(false),
-            silence_ms: AtomicU64::new(0),
+            max_idle_ms: AtomicU64::new(0),
             caller_is_identified: AtomicBool::new(false),
         }))
     }
@@ -181,12 +181,12 @@ impl RequestContext {
         Self::of(request).is_some_and(Self::body_is_incomplete)
     }
 
-    /// Tells the front to keep the connection of `request` open, because the caller may wait for `silence` before its next
-    /// request. For guards that have identified the caller.
-    pub fn keep_open_for(request: &Request<'_>, silence: Duration) {
+    /// Tells the front to keep the connection of `request` open, because the caller may wait for `max_idle` before its
+    /// next request. For guards that have identified the caller.
+    pub fn keep_open_for(request: &Request<'_>, max_idle: Duration) {
         if let Some(Self(shared)) = Self::of(request) {
-            let silence = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
-            shared.silence_ms.store(silence, Ordering::Relaxed);
+            let max_idle = u64::try_from(max_idle.as_millis()).unwrap_or(u64::MAX);
+            shared.max_idle_ms.store(max_idle, Ordering::Relaxed);
         }
     }
 
@@ -204,9 +204,9 @@ impl RequestContext {
     }
 
     /// How long the caller may wait before its next request; `None` if no guard has set it.
-    pub fn silence(&self) -> Option<Duration> {
-        let silence = self.0.silence_ms.load(Ordering::Relaxed);
-        (silence > 0).then(|| Duration::from_millis(silence))
+    pub fn max_idle(&self) -> Option<Duration> {
+        let max_idle = self.0.max_idle_ms.load(Ordering::Relaxed);
+        (max_idle > 0).then(|| Duration::from_millis(max_idle))
     }
 
     /// Whether the body is incomplete: the connection failed, or it did not arrive in time.
@@ -239,7 +239,7 @@ impl RequestContext {
         let Some(rest) = reader.rest.take() else {
             return !self.body_is_incomplete();
         };
-        // hyper buffers about as much of a body as it reads at a time.
+        // The memory that hyper needs while the rest is read.
         let Ok(_reserved) = reader.budget.reserve_up_to(rest.size_hint().lower()) else {
             return false;
         };
@@ -259,7 +259,7 @@ impl BodyReader {
 
     async fn read_all(&mut self, max: usize) -> Result<Bytes, BodyError> {
         if !self.is_intact {
-            // A guard has failed to read the body and reported why. The front only needs to know that it is not whole.
+            // An earlier read failed and reported why. The only later one is for `whole_body`, which ignores the kind.
             return Err(BodyError::TooLong);
         }
         let announced = self
@@ -345,7 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reservation_follows_what_is_held_and_never_exceeds_the_budget() {
+    fn a_reservation_grows_and_shrinks_within_the_budget() {
         let free = UNCOUNTED_LEN as u64;
         let budget = BodyBudget::new(10);
         let left = || budget.0.available_permits();

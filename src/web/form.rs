@@ -29,12 +29,12 @@ const LOG_EVERY: Duration = Duration::from_mins(1);
 /// Maximum number of characters of a header that such a line shows.
 const SHOWN_LEN_MAX: usize = 100;
 /// The field with the CSRF token, which belongs to the login in the sender's browser.
-const CSRF_FIELD: &str = "proof";
-/// The field with the revision that a form was made from.
+const CSRF_FIELD: &str = "csrf_token";
+/// The field with the revision from which a form was made: the state that its sender has seen.
 const REVISION_FIELD: &str = "seen";
 
 /// The code of a form that fails the protection against cross-site request forgery.
-pub const CSRF_FAILED: &str = "foreign_form";
+pub const CSRF_FAILED: &str = "csrf_failed";
 
 /// The CSRF token that forms in a request must contain. Set by the guard of the handler; `None` without a login.
 #[derive(Debug, Default)]
@@ -94,7 +94,7 @@ impl Fields {
         self.0.iter().any(|(field, _)| field == name)
     }
 
-    /// The revision that the form was made from, in its hidden field.
+    /// The revision from which the form was made, in its hidden field.
     pub fn revision(&self) -> Revision {
         Revision::parse(self.raw(REVISION_FIELD))
     }

@@ -27,7 +27,7 @@ impl RequestTime {
     pub fn of(request: &Request<'_>) -> Self {
         let read_clock = || match request.rocket().state::<TrustedClock>() {
             Some(clock) => Self(clock.now()),
-            // Only behind the minimal Rocket of tests and benchmarks.
+            // Only in the minimal Rocket of tests and benchmarks.
             None => Self(Now {
                 wall: UnixMs(0),
                 tick: Tick::START,

@@ -26,11 +26,11 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; scr
 /// The code of a request without a login.
 pub const NOT_LOGGED_IN: &str = "not_logged_in";
 /// The code of a request from an administrator who must set up a second factor first.
-pub const SECOND_FACTOR_MISSING: &str = "factor_missing";
+pub const SECOND_FACTOR_MISSING: &str = "second_factor_missing";
 /// The code of a request to complete a login that is complete already.
-pub const ALREADY_LOGGED_IN: &str = "already_in";
+pub const ALREADY_LOGGED_IN: &str = "already_logged_in";
 /// The code of an irreversible action that requires the password or the second factor again.
-pub const REAUTHENTICATION_REQUIRED: &str = "prove_first";
+pub const REAUTHENTICATION_REQUIRED: &str = "reauthentication_required";
 /// The code of an action that the role of the administrator does not allow.
 pub const FORBIDDEN: &str = "forbidden";
 
@@ -75,7 +75,7 @@ impl<'r> Responder<'r, 'static> for Html {
         let mut response = Response::build();
         match self {
             Self::Page { status, text } => {
-                let text = product_param::in_html(request, text);
+                let text = product_param::add_to_html(request, text);
                 response
                     .status(status)
                     .header(ContentType::HTML)
@@ -89,11 +89,11 @@ impl<'r> Responder<'r, 'static> for Html {
                     .sized_body(text.len(), std::io::Cursor::new(text))
             }
             Self::Fragment(text) => {
-                return fragment(request, product_param::in_html(request, text));
+                return fragment(request, product_param::add_to_html(request, text));
             }
             Self::Redirect(path) => response.status(Status::SeeOther).header(Header::new(
                 "Location",
-                product_param::in_path(request, path),
+                product_param::add_to_path(request, path),
             )),
             Self::File { name, kind, bytes } => response
                 .header(*kind)
@@ -192,7 +192,8 @@ fn to_public(error: Error) -> (Refused, Option<reply::InvalidField>) {
     (refused, invalid_field)
 }
 
-/// The status of a page that shows a refusal. Most of them are conflicts with a state that the administrator sees.
+/// The status of a page that shows a refusal: 409 for all but two kinds, since most refusals that are shown as a page
+/// conflict with the current state.
 const fn status_of_page(kind: RefusalKind) -> Status {
     match kind {
         RefusalKind::Forbidden | RefusalKind::TooMany => reply::status_of(kind),
@@ -209,7 +210,7 @@ fn redirect_to_remedy(request: &Request<'_>, code: &str) -> Option<response::Res
         ALREADY_LOGGED_IN => "/lizenzserver".to_owned(),
         REAUTHENTICATION_REQUIRED => {
             // The action's own path shows its form; after re-authentication, the browser returns there.
-            let next = product_param::in_path(request, request.uri().path().to_string());
+            let next = product_param::add_to_path(request, request.uri().path().to_string());
             path_with_query("/lizenzserver/prove", &[("next", &next)])
         }
         _ => return None,

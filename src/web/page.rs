@@ -37,8 +37,8 @@ impl Default for Pages {
     }
 }
 
-/// All embedded templates, with the filters and functions for `language`; the filter `customer` says in words that a
-/// license has no customer.
+/// All embedded templates, with the filters and functions for `language`. The filter `customer` shows a customer's name,
+/// or a phrase if the license has no customer.
 fn parse_templates(language: Language) -> Result<Tera> {
     // The default language is not used here: every text is looked up in `language`.
     let catalog = Catalog::load(Language::De)?;
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_meter_shows_each_slot_or_at_least_the_first_and_the_last() {
+    fn a_slot_meter_never_hides_a_single_taken_or_free_slot() {
         let count = |taken: i64, limit: i64, lit: bool| {
             let args = [
                 ("taken", Value::from(taken)),

@@ -1,70 +1,73 @@
-//! The query parameter `product`: the product that an administrator has chosen in the panel. It is part of the address,
-//! and never of a cookie, so that two tabs stay apart. Responses of the panel add it here to every link, form and
-//! redirect that leads to another page of the panel, so that no template or handler has to.
+//! The query parameter `product`: the product that an administrator has chosen in the panel. It is part of the URL,
+//! and never of a cookie, so that two tabs stay apart. Here it is added to every link, form and redirect in a response
+//! that leads to another page of the panel, so that no template or handler has to.
 
 use std::sync::OnceLock;
 
 use rocket::Request;
 
-/// The name of the parameter. Its value is a slug: `a-z`, `0-9` and hyphens, the same in HTML and in an address.
+/// The name of the parameter. Its value is a slug: `a-z`, `0-9` and hyphens, which needs no escaping in HTML or in a URL.
 pub const PRODUCT: &str = "product";
 /// The root of the panel's paths.
 const HOME: &str = "/lizenzserver";
 /// Pages for which no product can be chosen.
 const LOGIN: &str = "/lizenzserver/login";
 
-/// The slug of the product that the response to a request keeps.
+/// The slug of the chosen product, which every link of the response carries.
 #[derive(Default)]
 struct ChosenSlug(OnceLock<String>);
 
-/// Lets the response to `request` keep the product with this slug.
-pub fn keep(request: &Request<'_>, slug: &str) {
+/// Sets the chosen product, which every link of the response to `request` carries.
+pub fn set_chosen(request: &Request<'_>, slug: &str) {
     // A page is about one product, so there is only one value to set.
-    let kept = request.local_cache(ChosenSlug::default);
-    kept.0.get_or_init(|| slug.to_owned());
+    let chosen = request.local_cache(ChosenSlug::default);
+    chosen.0.get_or_init(|| slug.to_owned());
 }
 
-/// `path` with the product that the response to `request` keeps.
-pub fn in_path(request: &Request<'_>, path: String) -> String {
+/// `path` with the product that was chosen for the response to `request`.
+pub fn add_to_path(request: &Request<'_>, path: String) -> String {
     match request.local_cache(ChosenSlug::default).0.get() {
         Some(slug) => path_with(&path, slug),
         None => path,
     }
 }
 
-/// The HTML of a page or of a part of one, with the product that the response to `request` keeps in every address.
-pub fn in_html(request: &Request<'_>, html: String) -> String {
+/// The HTML of a page or of a part of one; its links get the product that was chosen for the response to `request`.
+pub fn add_to_html(request: &Request<'_>, html: String) -> String {
     match request.local_cache(ChosenSlug::default).0.get() {
         Some(slug) => html_with(&html, slug),
         None => html,
     }
 }
 
-/// `path` with the parameter; unchanged if it has one, and outside of the panel.
+/// `path` with the parameter; unchanged if it has one already, or if it is not a path of the panel.
 pub fn path_with(path: &str, slug: &str) -> String {
-    address_with(path, slug, "&")
+    url_with(path, slug, "&")
 }
 
-fn address_with(address: &str, slug: &str, ampersand: &str) -> String {
+/// `url` with the parameter; `ampersand` is how `&` is written around it.
+fn url_with(url: &str, slug: &str, ampersand: &str) -> String {
     let is_below = |root: &str| {
-        let rest = address.strip_prefix(root);
+        let rest = url.strip_prefix(root);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
     };
-    let has_one = ['?', '&', ';'].map(|before| format!("{before}{PRODUCT}="));
-    if !is_below(HOME) || is_below(LOGIN) || has_one.iter().any(|one| address.contains(one)) {
-        return address.to_owned();
+    // `;` ends `&amp;` in HTML.
+    let beginnings = ['?', '&', ';'].map(|before| format!("{before}{PRODUCT}="));
+    let has_product = beginnings.iter().any(|beginning| url.contains(beginning));
+    if !is_below(HOME) || is_below(LOGIN) || has_product {
+        return url.to_owned();
     }
-    let (path, fragment) = match address.split_once('#') {
+    let (path, fragment) = match url.split_once('#') {
         Some((path, fragment)) => (path, format!("#{fragment}")),
-        None => (address, String::new()),
+        None => (url, String::new()),
     };
-    let joint = if path.contains('?') { ampersand } else { "?" };
-    format!("{path}{joint}{PRODUCT}={slug}{fragment}")
+    let separator = if path.contains('?') { ampersand } else { "?" };
+    format!("{path}{separator}{PRODUCT}={slug}{fragment}")
 }
 
-/// Adds the parameter to links, to the addresses of forms, and to those of live regions. A form that is sent with `GET`
-/// gets a hidden field instead, since the browser replaces the query of its address. Text cannot imitate an attribute,
-/// because its quotation marks are escaped.
+/// Adds the parameter to the URLs of links, of form actions, and of the parts that the script refreshes (`data-live`).
+/// A form that is sent with `GET` gets a hidden field instead, since the browser replaces the query of its URL. Text
+/// cannot imitate an attribute, because its quotation marks are escaped.
 fn html_with(html: &str, slug: &str) -> String {
     let mut all = String::with_capacity(html.len() + html.len() / 8);
     let mut rest = html;
@@ -109,9 +112,9 @@ fn tag_with(tag: &str, slug: &str) -> String {
     let value = tag.split_once(attribute);
     let value = value.and_then(|(before, rest)| Some((before, rest.split_once('"')?)));
     match value {
-        Some((before, (address, after))) => {
-            let address = address_with(address, slug, "&amp;");
-            format!("{before}{attribute}{address}\"{after}")
+        Some((before, (url, after))) => {
+            let url = url_with(url, slug, "&amp;");
+            format!("{before}{attribute}{url}\"{after}")
         }
         None => tag.to_owned(),
     }
@@ -122,8 +125,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_within_the_panel_keeps_the_product() {
-        for (path, kept) in [
+    fn a_path_of_the_panel_gets_the_product_once() {
+        for (path, expected) in [
             ("/lizenzserver", "/lizenzserver?product=b"),
             ("/lizenzserver/licenses", "/lizenzserver/licenses?product=b"),
             (
@@ -144,13 +147,13 @@ mod tests {
             ("https://example.org/", "https://example.org/"),
             ("#main", "#main"),
         ] {
-            assert_eq!(path_with(path, "b"), kept);
+            assert_eq!(path_with(path, "b"), expected);
         }
     }
 
     #[test]
-    fn links_forms_and_live_regions_keep_the_product() {
-        for (html, kept) in [
+    fn links_forms_and_refreshed_parts_get_the_product() {
+        for (html, expected) in [
             (
                 r#"<a class="btn" href="/lizenzserver/licenses?q=a&amp;state=all">x</a>"#,
                 r#"<a class="btn" href="/lizenzserver/licenses?q=a&amp;state=all&amp;product=b">x</a>"#,
@@ -189,7 +192,7 @@ mod tests {
             ),
             ("no markup", "no markup"),
         ] {
-            assert_eq!(html_with(html, "b"), kept);
+            assert_eq!(html_with(html, "b"), expected);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Parses query parameters of pages, and refuses invalid ones. Rocket would treat a parameter that does not parse as
-//! missing, and a page without the filter would show everything.
+//! Parses query parameters of pages, and refuses invalid ones. Rocket would treat an unparsable parameter as missing, and
+//! a page without the filter would show everything.
 
 use crate::clock::UnixMs;
 use crate::error::{Error, Result};

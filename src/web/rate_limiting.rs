@@ -7,9 +7,9 @@
 //!   license, have a quota of their own. Calls beyond it may use at most half of the quota of their source.
 //! - A call from a source over its limit is admitted nevertheless if it names a license or session that exists, because
 //!   a program must not be refused for the failed attempts of another one behind the same address. Finding out takes a
-//!   lookup. Lookups have a quota per named device or session, which an existing one does not use up: a program that
-//!   repeats one wrong key is limited by itself, and no number of wrong keys causes a right one to be refused. The
-//!   number of concurrent lookups is limited, which bounds their cost; further ones wait.
+//!   lookup. Lookups have a quota per named device or session, which lookups of existing ones do not use up: a program
+//!   that repeats one wrong key is the only one limited, and no number of wrong keys causes a right one to be refused.
+//!   The number of concurrent lookups is limited, which bounds their cost; further ones wait.
 //!
 //! A license key has 120 random bits, so these limits protect the server, not the key.
 
@@ -129,14 +129,14 @@ pub struct RateLimitContext {
     source: Source,
     rules: CallRules,
     now: Tick,
-    /// Whether the call has used one of the calls of its source.
+    /// Whether the call has been counted against the quota of its source.
     is_charged: AtomicBool,
     named: OnceLock<NamedCaller>,
 }
 
 /// A limit that the source of a call exceeds.
 struct OverLimit {
-    /// When to try again, in seconds.
+    /// After how many seconds to try again.
     wait_s: u32,
     /// Whether it is enough for admission that the license exists, even if the device or session does not.
     license_is_enough: bool,
@@ -185,8 +185,8 @@ impl RateLimitContext {
             .map_err(rate_limited)
     }
 
-    /// Counts a call that names neither a device nor a session. Such calls from devices behind one address cannot be
-    /// distinguished, so there is a second quota for them, as large as that of the source, once that is used up.
+    /// Counts a call that names neither a device nor a session. The devices behind one address cannot be told apart by such
+    /// calls, so once the quota of the source is used up, such calls have a second one of the same size.
     ///
     /// # Errors
     /// `rate_limited`.
@@ -196,8 +196,9 @@ impl RateLimitContext {
             .map_err(rate_limited)
     }
 
-    /// Counts a call, and decides whether to admit it by the caller that it `named`; `None` if that cannot exist.
-    /// `look_up` finds out whether it does exist; it is called only if the source is over a limit.
+    /// Counts a call, and decides whether to admit it. `named` is the device or session that it names; `None` if no such
+    /// one can exist, as with a malformed key. `look_up` finds out whether it exists, and is called only if the source is
+    /// over a limit.
     ///
     /// # Errors
     /// `rate_limited`, and the errors of `look_up`.
@@ -266,8 +267,8 @@ impl RateLimitContext {
         }
     }
 
-    /// Returns the lookup to the quota: what exists must not use it up, even if the limiter has no space left to
-    /// remember it.
+    /// Returns the lookup to the quota: a device or session that exists must not use it up, even if the limiter has no
+    /// room to remember it.
     fn refund_lookup(&self, named: NamedCaller) {
         let group = Group::NamedLookups;
         self.limiter
@@ -283,14 +284,14 @@ impl RateLimitContext {
         }
         let own_call = self
             .limiter
-            .take(Group::Device, named.caller, OWN_QUOTA, self.now);
+            .take(Group::NamedCaller, named.caller, OWN_QUOTA, self.now);
         own_call.or_else(|_| self.charge(self.rules.calls.half()))
     }
 
     /// Limits how many new trials start at the source of the call.
-    pub fn new_trials(&self) -> HourlyQuota {
-        let whose = (Group::Trials, self.source);
-        HourlyQuota::new(self.limiter.clone(), whose, self.rules.trials_per_hour)
+    pub fn trial_quota(&self) -> HourlyQuota {
+        let bucket = (Group::Trials, self.source);
+        HourlyQuota::new(self.limiter.clone(), bucket, self.rules.trials_per_hour)
     }
 
     /// Whether the call names a device or session that can exist.
@@ -317,7 +318,7 @@ impl RateLimitContext {
         );
     }
 
-    /// Counts the call by the `error` with which it is answered. Returns the error to send: `error` itself, or
+    /// Counts the call according to the `error` with which it is answered. Returns the error to send: `error` itself, or
     /// `rate_limited` if there were too many unreadable requests.
     pub fn count_error(&self, error: Error) -> Error {
         let code = match &error {
@@ -357,8 +358,8 @@ impl RateLimitContext {
             .map_err(rate_limited)
     }
 
-    /// Uses one call of the source's quota `rule`. If there is none left, returns after how many seconds to try again, like
-    /// the functions below.
+    /// Uses one call of the source's quota `rule`. If none is left, the error is the number of seconds to wait, as in the
+    /// functions below.
     fn charge(&self, rule: Rule) -> Result<(), u32> {
         self.take(Group::Client, rule)?;
         self.is_charged.store(true, Ordering::Relaxed);

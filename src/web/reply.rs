@@ -37,7 +37,7 @@ impl ApiResponse {
     /// If `value` cannot be serialized.
     pub fn ok(value: &impl Serialize) -> Reply {
         Ok(Self::ok_json(
-            serde_json::to_string(value).doing("write an answer")?,
+            serde_json::to_string(value).doing("write a response")?,
         ))
     }
 
@@ -163,7 +163,7 @@ pub(super) fn to_public(error: Error) -> (Refused, Option<InvalidField>) {
             refused
         }
         Error::Unavailable { reason } => {
-            // The writer has logged it once. One line per request could fill the rest of the disk.
+            // The writer thread of the database has logged it once. One line per request could fill the rest of the disk.
             log::debug!("unavailable: {reason}");
             Refused::new(RefusalKind::Unavailable, "unavailable")
                 .with("retry_after", UNAVAILABLE_RETRY_S)

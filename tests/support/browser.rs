@@ -114,7 +114,7 @@ impl Browser {
     pub fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Response {
         let csrf_token = self.csrf_token();
         let mut all = fields.to_vec();
-        all.push(("proof", &csrf_token));
+        all.push(("csrf_token", &csrf_token));
         self.post_bare(path, &all)
     }
 
@@ -136,7 +136,7 @@ impl Browser {
     /// The CSRF token of this login, read from a page.
     pub fn csrf_token(&mut self) -> String {
         let page = self.get("/customers");
-        let found = page.text.split("name=\"proof\" value=\"").nth(1);
+        let found = page.text.split("name=\"csrf_token\" value=\"").nth(1);
         found
             .and_then(|rest| rest.split('"').next())
             .unwrap_or_default()

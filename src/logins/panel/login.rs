@@ -19,7 +19,7 @@ use crate::web::html::{Html, HtmlReply, path_with_query};
 
 const LOGIN: &str = "logins/login.html.tera";
 const CODE: &str = "logins/code.html.tera";
-const PROVE: &str = "logins/prove.html.tera";
+const REAUTHENTICATE: &str = "logins/reauthenticate.html.tera";
 /// How long the cookies for language and theme last, in days.
 const PREFERENCE_DAYS: i64 = 365;
 
@@ -156,7 +156,7 @@ async fn logout(
 #[get("/prove?<next>")]
 async fn reauthenticate_page(request: LoggedIn<'_>, next: Option<&str>) -> HtmlReply {
     let values = json!({ "next": panel_path_or_home(next.unwrap_or_default()), "form": form::empty_form(json!({})) });
-    request.page(PROVE, values).await
+    request.page(REAUTHENTICATE, values).await
 }
 
 /// Checks the second factor, or the password of an account without one, and redirects to `next`.
@@ -196,7 +196,7 @@ async fn reauthenticate(
             authenticator.report_code(&request, &error);
             let values = json!({ "next": next });
             request
-                .render_with_errors(PROVE, form.rejected("admins", error), values)
+                .render_with_errors(REAUTHENTICATE, form.rejected("admins", error), values)
                 .await
         }
     }

@@ -51,8 +51,8 @@ fn sources_and_groups_do_not_share_a_bucket() {
 fn a_source_has_so_many_an_hour_and_each_comes_back_an_hour_later() {
     let limiter = Arc::new(Limiter::default());
     let quota = |last| {
-        let whose = (Group::Trials, source(last));
-        HourlyQuota::new(limiter.clone(), whose, 3)
+        let bucket = (Group::Trials, source(last));
+        HourlyQuota::new(limiter.clone(), bucket, 3)
     };
     let wait = |refused: Refused| refused.members["retry_after"].as_u64().unwrap();
     let take = |last, now| quota(last).take(at(now)).map_err(wait);
@@ -220,6 +220,6 @@ fn callers_are_bounded_and_do_not_fill_the_table_of_addresses() {
         let caller = Source::from_identifier(&number.to_be_bytes());
         limiter.record_failure(Group::NamedLookups, caller, RULE, at(0));
     }
-    assert!(limiter.buckets(Group::Device).full_at.len() <= SOURCES_MAX);
+    assert!(limiter.buckets(Group::NamedCaller).full_at.len() <= SOURCES_MAX);
     assert!(limiter.buckets(Group::Client).full_at.is_empty());
 }

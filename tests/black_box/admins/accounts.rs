@@ -24,7 +24,7 @@ pub fn between(page: &str, before: &str) -> String {
 
 /// The CSRF token of the form on a page.
 pub fn csrf_token_in(page: &Response) -> String {
-    between(&page.text, "name=\"proof\" value=\"")
+    between(&page.text, "name=\"csrf_token\" value=\"")
 }
 
 pub fn location(answer: &Response) -> &str {
@@ -42,7 +42,7 @@ pub fn is_in(browser: &mut Browser) -> bool {
 pub fn submit(browser: &mut Browser, path: &str, to: &str, fields: &[(&str, &str)]) -> Response {
     let csrf_token = csrf_token_in(&browser.get(path));
     let mut all = fields.to_vec();
-    all.push(("proof", &csrf_token));
+    all.push(("csrf_token", &csrf_token));
     browser.post_bare(to, &all)
 }
 

@@ -137,7 +137,7 @@ fn private_addresses_are_not_called_unless_the_operator_allows_it() {
 }
 
 #[test]
-fn a_domain_is_called_six_times_a_minute_and_has_three_handshakes_under_way() {
+fn a_domain_has_at_most_six_calls_a_minute_and_three_open_handshakes() {
     let (domain, other) = ("shop.localhost", "other.localhost");
     let sites = Sites::start(&[domain, other]);
     let server = start_server(&sites);
@@ -234,7 +234,7 @@ fn other_licenses_that_name_a_new_domain_cause_one_call_each_and_do_not_block_it
 }
 
 #[test]
-fn a_license_that_is_transferred_to_a_domain_does_not_block_its_owner() {
+fn a_transfer_to_a_domain_does_not_block_the_owner_of_the_domain() {
     let (old, domain) = ("old.localhost", "coming.localhost");
     let sites = Sites::start(&[old, domain]);
     let server = start_server(&sites);
@@ -279,7 +279,7 @@ fn untrusted_callers_cause_no_further_call_to_an_unreachable_domain() {
 }
 
 #[test]
-fn one_license_in_use_among_hundreds_makes_a_domain_known() {
+fn one_usable_license_among_hundreds_suffices_for_a_handshake() {
     let domain = "shop.localhost";
     let sites = Sites::start(&[domain]);
     let server = start_server(&sites);

@@ -237,7 +237,7 @@ fn a_required_second_factor_must_be_set_up_first() {
         );
     }
     let csrf_token = csrf_token_in(&ada.get("/profile/totp"));
-    let fields = [("name", "Eve"), ("proof", &*csrf_token)];
+    let fields = [("name", "Eve"), ("csrf_token", &*csrf_token)];
     let response = ada.post_bare("/customers/new", &fields);
     assert_eq!(location(&response), "/lizenzserver/profile/totp");
     assert_eq!(database::count(&server, "customers"), 0);

@@ -50,7 +50,7 @@ fn no_header_breaks_a_page_or_a_form() {
                     browser.get(&path)
                 } else {
                     // Without fields, most forms are returned with errors.
-                    browser.post_bare(&path, &[("proof", &csrf_token)])
+                    browser.post_bare(&path, &[("csrf_token", &csrf_token)])
                 };
                 browser.headers = usual;
                 if answer.status >= 500 && !answer.text.is_empty() {

@@ -354,7 +354,7 @@ fn hidden_fields(page: &str, path: &str) -> Vec<(String, String)> {
         .filter(|tag| tag.contains("type=\"hidden\""));
     inputs
         .map(|tag| (value(tag, "name"), value(tag, "value")))
-        .filter(|(name, _)| name != "proof")
+        .filter(|(name, _)| name != "csrf_token")
         .collect()
 }
 
@@ -395,7 +395,7 @@ impl Matrix {
                     fields.push((name, value.clone()));
                 }
             }
-            fields.extend(csrf_token.map(|token| ("proof", token.to_owned())));
+            fields.extend(csrf_token.map(|token| ("csrf_token", token.to_owned())));
             let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
             browser.post_bare(&path, &fields)
         };

@@ -261,7 +261,7 @@ impl Shop {
                 ..call.client()
             },
             idempotency_key: None,
-            new_trials: HourlyQuota::new(
+            trial_quota: HourlyQuota::new(
                 Arc::default(),
                 (Group::Trials, Source::from_identifier(b"t")),
                 0,
