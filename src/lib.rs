@@ -45,6 +45,7 @@ pub mod idempotency;
 pub mod integrate;
 pub mod jobs;
 pub mod leases;
+pub mod license_key;
 pub mod licenses;
 pub mod limits;
 pub mod live_sessions;

@@ -37,7 +37,14 @@ const LAYERS: &[&[&str]] = &[
     &["db"],
     // `archive` is the file format of a backup, and knows nothing of the contents.
     &[
-        "security", "net", "archive", "tls", "i18n", "web", "console",
+        "security",
+        "license_key", // how a license key is made and read, the same for all that takes one
+        "net",
+        "archive",
+        "tls",
+        "i18n",
+        "web",
+        "console",
     ],
     CORE,
     &[
@@ -259,8 +266,7 @@ const FILE_NAMES: &[&str] = &[
     "factors",
     "throttle",
     "setup_link",
-    // In `licenses`: the key, and one file per operation.
-    "key",
+    // In `licenses`: one file per operation.
     "issue",
     "change",
     "listing",

@@ -4,7 +4,6 @@ mod change;
 pub mod cli;
 pub mod client;
 mod issue;
-mod key;
 mod listing;
 pub mod panel;
 mod rules;
@@ -16,7 +15,6 @@ pub use change::{
     former_owner, reinstate, revoke, revoke_confirmed, suspend, undo_begin_term,
 };
 pub use issue::{ORDER_MAX, Order, Term, issue_trial};
-pub use key::{KEY_TEXT_MAX, LicenseKey, key_part};
 pub use listing::{
     LicenseCounts, LicenseQuery, LicenseRow, LicenseSearch, PlanRange, count, count_by_filter,
     find_row, list, of_plan, page,
@@ -25,6 +23,7 @@ pub use rules::{EXPIRING_WITHIN, LicenseFilter, Refusal, check_usable};
 pub use sale::{Buyer, assign, sell};
 
 pub use crate::features::Features;
+pub use crate::license_key::{KEY_TEXT_MAX, LicenseKey, key_part};
 
 use serde_json::{Value, json};
 
