@@ -272,10 +272,14 @@ impl ProgramSettings {
         updates_until.filter(|until| !self.release_dates.covers(version, *until))
     }
 
-    /// The published releases that a license covers whose updates end at `until`, newest first.
-    fn covered_releases(&self, until: UnixMs) -> impl Iterator<Item = &Release> {
-        let released = self.released.iter();
-        released.filter(move |release| release.released_at <= until)
+    /// The newest published release that a license covers whose updates end at `until`, of those that programs are told
+    /// of: neither too old to start, nor above the current version.
+    fn newest_covered_release(&self, until: UnixMs) -> Option<&Release> {
+        let (minimum, current) = (self.config.minimum_version, self.config.current_version);
+        let mut released = self.released.iter();
+        released.find(|release| {
+            (minimum..=current).contains(&release.version) && release.is_covered_until(until)
+        })
     }
 
     fn newest(&self) -> Offer<'_> {
@@ -285,14 +289,14 @@ impl ProgramSettings {
         }
     }
 
-    /// The newest version that a license covers, never above the current one; `None` if it covers no release up to it.
+    /// The newest version that a license covers, between the minimum and the current one; `None` if it covers no such
+    /// release.
     fn newest_covered(&self, updates_until: Option<UnixMs>) -> Option<Offer<'_>> {
         let current = self.config.current_version;
         let Some(until) = self.ended_before(current, updates_until) else {
             return Some(self.newest());
         };
-        let mut releases = self.covered_releases(until);
-        let newest = releases.find(|release| release.version <= current);
+        let newest = self.newest_covered_release(until);
         newest.map(|release| Offer {
             version: release.version,
             release: Some(release),
@@ -343,9 +347,7 @@ impl ProgramSettings {
         let Some(until) = self.ended_before(version, updates_until) else {
             return Ok(());
         };
-        let minimum = self.config.minimum_version;
-        let mut releases = self.covered_releases(until);
-        let covered = releases.find(|release| release.version >= minimum);
+        let covered = self.newest_covered_release(until);
         Err(Refusal::VersionNotCovered {
             updates_until: until,
             covered_version: covered.map(|release| release.version),

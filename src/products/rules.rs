@@ -59,7 +59,7 @@ pub enum Refusal {
     VersionNotCovered {
         /// When they ended.
         updates_until: UnixMs,
-        /// The newest release that the license covers and that may start.
+        /// The newest release up to the current version that the license covers and that may start.
         covered_version: Option<Version>,
         /// Download address of that release.
         download_url: Option<String>,

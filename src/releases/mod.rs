@@ -107,6 +107,11 @@ impl Release {
         }
     }
 
+    /// Whether it came out while the updates of a license lasted that end at `until`.
+    pub const fn is_covered_until(&self, until: UnixMs) -> bool {
+        rules::is_covered(self.released_at, until)
+    }
+
     /// Identifies the editable data, to detect edit conflicts.
     pub fn revision(&self) -> Revision {
         Revision::of(&facts(self))

@@ -78,6 +78,12 @@ pub(super) fn status(state: ReleaseState, version: Version, current: Version) ->
 #[derive(Clone, Debug, Default)]
 pub struct ReleaseDates(BTreeMap<Version, UnixMs>);
 
+/// Whether a release came out while the updates lasted that end at `until`. Whole seconds are compared, since moments are
+/// shown and entered in seconds: two that look equal must not differ.
+pub(super) const fn is_covered(released_at: UnixMs, until: UnixMs) -> bool {
+    released_at.0.div_euclid(1000) <= until.0.div_euclid(1000)
+}
+
 impl ReleaseDates {
     /// The dates of these releases.
     pub fn of(releases: &[Release]) -> Self {
@@ -96,9 +102,9 @@ impl ReleaseDates {
     /// covered, which makes it an older version. What cannot be known counts for the customer: without a release below
     /// it, a version is covered.
     pub fn covers(&self, version: Version, until: UnixMs) -> bool {
-        let is_covered = |(_, released_at): (&Version, &UnixMs)| *released_at <= until;
-        if let Some(released_at) = self.0.get(&version) {
-            return *released_at <= until;
+        let is_covered = |(_, released_at): (&Version, &UnixMs)| is_covered(*released_at, until);
+        if let Some(released_at) = self.0.get_key_value(&version) {
+            return is_covered(released_at);
         }
         let below = self.0.range(..version).next_back();
         below.is_none_or(is_covered) || self.0.range(version..).any(is_covered)

@@ -1,5 +1,7 @@
 //! Updates until a date: which versions a license covers, what its programs are told, and what else was sold with it.
 
+use std::time::{Duration, Instant};
+
 use base64::Engine;
 use license_server::clock::UnixMs;
 use serde_json::{Value, json};
@@ -8,7 +10,7 @@ use crate::database;
 use crate::inspect::running;
 use crate::setup::{AUTO_ACTIVATE, UNKNOWN, started};
 use crate::support::{Client, Response, Server, eventually, heartbeat_body, identity};
-use crate::timing::now_ms;
+use crate::timing::{now_ms, wait_until};
 
 const ENGLISH: &[(&str, &str)] = &[("Accept-Language", "en")];
 
@@ -22,6 +24,10 @@ fn prepare(settings: &[(&str, &str)]) -> Server {
     for version in ["1.0.0", "1.1.0", "2.0.0"] {
         let (notes, url) = (format!("New in {version}"), url(version));
         server.json(&["release", "add", version, "--notes", &notes, "--url", &url]);
+    }
+    // On different days: a license covers or does not cover all releases of one second.
+    for (day, version) in (20_000..).zip(["1.0.0", "1.1.0", "2.0.0"]) {
+        set_released_at(&server, version, day * 86_400_000);
     }
     server.json(&["config", "set", "current_version=2.0.0"]);
     server
@@ -49,6 +55,12 @@ fn released_at(server: &Server, version: &str) -> Value {
     let mut releases = releases.as_array().unwrap().iter();
     let release = releases.find(|release| release["version"] == version);
     release.unwrap()["released_at"].clone()
+}
+
+/// Sets when a release came out, in Unix milliseconds.
+fn set_released_at(server: &Server, version: &str, at: i64) {
+    let set = "update releases set released_at_ms =";
+    database::change(server, &format!("{set} {at} where version = '{version}'"));
 }
 
 /// What a program of `version` sends.
@@ -172,6 +184,127 @@ fn programs_are_told_of_the_newest_version_that_the_license_covers() {
         let heartbeat = client.call("session/heartbeat", &heartbeat);
         heartbeat.body["update_available"] == true
     });
+}
+
+#[test]
+fn no_version_is_offered_that_would_be_refused_as_too_old() {
+    let (server, key) = start_server(&[]);
+    let client = server.client();
+    server.json(&["config", "set", "minimum_version=2.0.0"]);
+    eventually("the minimum", || {
+        start(&client, &key, "1.1.0").code() == "version_too_old"
+    });
+    for version in ["1.0.0", "1.1.0", "2.0.0"] {
+        let versions = verify(&client, &key, version)["version"].clone();
+        assert_eq!(versions["update_available"], false, "{version}");
+        assert_eq!(versions["renewal_version"], "2.0.0", "{version}");
+    }
+}
+
+#[test]
+fn no_version_above_the_current_one_is_recommended() {
+    let mut server = prepare(&[]);
+    let key = server.issue_license(1);
+    for version in ["2.1.0", "3.0.0"] {
+        server.json(&[
+            "release",
+            "add",
+            version,
+            "--notes",
+            "",
+            "--channel",
+            "beta",
+        ]);
+    }
+    // The current version and the beta 2.1.0 are covered, 3.0.0 is not.
+    for (number, version) in ["1.0.0", "1.1.0", "2.0.0", "2.1.0", "3.0.0"]
+        .into_iter()
+        .enumerate()
+    {
+        set_released_at(&server, version, i64::try_from(number).unwrap() * 1_000_000);
+    }
+    database::set_license(&server, 1, "updates_until_ms = 3500000");
+    server.run();
+    let client = server.client();
+    let refused = start(&client, &key, "3.0.0").body;
+    assert_eq!(refused["code"], "version_not_covered");
+    assert_eq!(refused["covered_version"], "2.0.0");
+    assert_eq!(refused["download_url"], url("2.0.0"));
+    // Of what is covered, nothing is below the current version.
+    server.json(&["config", "set", "current_version=1.0.0"]);
+    set_released_at(&server, "1.0.0", 9_000_000);
+    server.json(&["release", "yank", "1.1.0"]);
+    eventually("the current version", || {
+        start(&client, &key, "3.0.0").body["covered_version"] == Value::Null
+    });
+}
+
+#[test]
+fn a_release_of_the_last_second_of_the_updates_is_covered() {
+    let mut server = prepare(&[AUTO_ACTIVATE]);
+    let key = server.issue_license(1);
+    let second = 1_800_000_000_000_i64;
+    for (version, at) in [("1.0.0", 0), ("1.1.0", second), ("2.0.0", second + 500)] {
+        set_released_at(&server, version, at);
+    }
+    database::set_license(&server, 1, &format!("updates_until_ms = {second}"));
+    server.run();
+    let client = server.client();
+    let until = server.json(&["license", "show", &key])["updates_until"].clone();
+    assert_eq!(released_at(&server, "2.0.0"), until);
+    let started = start(&client, &key, "2.0.0");
+    assert_eq!(started.status, 201, "{started:?}");
+    end(&client, &started);
+    let verdict = verify(&client, &key, "1.1.0");
+    assert_eq!(verdict["version"]["update_available"], true);
+    database::set_license(&server, 1, &format!("updates_until_ms = {second} - 1"));
+    eventually("the end of the updates", || {
+        start(&client, &key, "2.0.0").code() == "version_not_covered"
+    });
+    let covered = start(&client, &key, "2.0.0").body["covered_version"].clone();
+    assert_eq!(covered, "1.0.0");
+}
+
+#[test]
+fn updates_that_a_plan_sold_end_by_themselves() {
+    let server = started(&[AUTO_ACTIVATE], &[]);
+    server.json(&["customer", "add", "Ada"]);
+    server.json(&["plan", "add", "pro", "--name", "Pro", "--updates-days", "1"]);
+    let sale = ["license", "issue", "--customer", "Ada", "--plan", "pro"];
+    let sold = server.json(&sale)["licenses"][0].clone();
+    let key = sold["license_key"].as_str().unwrap();
+    let add = |version: &str| {
+        let url = url(version);
+        server.json(&["release", "add", version, "--notes", "n", "--url", &url]);
+        server.json(&["config", "set", &format!("current_version={version}")]);
+    };
+    add("1.0.0");
+    let client = server.client();
+    let current = |version: &str| {
+        let versions = verify(&client, key, version)["version"].clone();
+        versions["current_version"] == *version
+    };
+    eventually("the release", || current("1.0.0"));
+    end(&client, &start(&client, key, "1.0.0"));
+    // The day of updates ends sooner than the test could wait for; the next release comes out a second later.
+    let until = UnixMs(now_ms()).rfc3339();
+    server.json(&["license", "edit", key, "--updates-until", &until]);
+    wait_until(Instant::now(), Duration::from_millis(1100));
+    add("2.0.0");
+    eventually("the release", || current("2.0.0"));
+    let refused = start(&client, key, "2.0.0");
+    assert_eq!(refused.status_and_code(), (403, "version_not_covered"));
+    assert_eq!(refused.body["updates_until"], until);
+    assert_eq!(refused.body["covered_version"], "1.0.0");
+    assert_eq!(refused.body["download_url"], url("1.0.0"));
+    let old = start(&client, key, "1.0.0");
+    assert_eq!(old.status, 201, "{old:?}");
+    assert_eq!(old.body["renewal_version"], "2.0.0");
+    assert_eq!(old.body["update_available"], false);
+    end(&client, &old);
+    // The renewal.
+    server.json(&["license", "edit", key, "--updates-until", "2099-12-31"]);
+    eventually("the renewal", || start(&client, key, "2.0.0").status == 201);
 }
 
 #[test]
