@@ -32,7 +32,7 @@ pub fn add(act: &Act<'_>, new: &NewProduct) -> Result<Product> {
         None => super::unused_slug(act.tx, &name, None)?,
         Some(slug) => {
             rules::check_slug(slug)?;
-            if store::by_slug(act.tx, slug)?.is_some() {
+            if !super::is_slug_unused(act.tx, slug, None)? {
                 return Err(Refusal::SlugTaken(slug.clone()).into());
             }
             slug.clone()

@@ -36,6 +36,8 @@ use crate::revision::Revision;
 use crate::text;
 use crate::version::Version;
 
+/// The name of the first product until somebody chooses one.
+const DEFAULT_NAME: &str = "My program";
 /// How many products the error names that asks for one of them.
 const NAMED_MAX: usize = 10;
 
@@ -157,8 +159,8 @@ pub fn ensure(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     if exists(tx)? {
         return Ok(());
     }
-    let name = "My program";
-    insert(tx, name, &unused_slug(tx, name, None)?, now)?;
+    let slug = unused_slug(tx, DEFAULT_NAME, Some(ProductId::FIRST))?;
+    insert(tx, DEFAULT_NAME, &slug, now)?;
     tx.invalidate_caches();
     Ok(())
 }
@@ -187,12 +189,21 @@ fn unused_slug(reader: &Reader<'_>, name: &str, own: Option<ProductId>) -> Resul
     let slug = text::slug_of(name);
     for number in 1..=1000 {
         let candidate = rules::numbered(&slug, number);
-        let owner = store::by_slug(reader, &candidate)?;
-        if owner.is_none_or(|owner| Some(owner.id) == own) {
+        if is_slug_unused(reader, &candidate, own)? {
             return Ok(candidate);
         }
     }
     Err(Refusal::SlugTaken(slug).into())
+}
+
+/// Whether no product other than `own` has, or had, the slug. The first one was served by the slug of its default name
+/// until somebody chose another name.
+fn is_slug_unused(reader: &Reader<'_>, slug: &str, own: Option<ProductId>) -> Result<bool> {
+    if slug == text::slug_of(DEFAULT_NAME) && own != Some(ProductId::FIRST) {
+        return Ok(false);
+    }
+    let owner = store::by_slug(reader, slug)?;
+    Ok(owner.is_none_or(|owner| Some(owner.id) == own))
 }
 
 /// Checks that no product in use, other than `own`, has the name, in any case: a lease names its product by it alone.

@@ -114,6 +114,21 @@ fn the_slug_of_the_first_product_follows_the_first_name_that_somebody_chose() {
     assert_eq!(shown["client_name"], "Notes Max");
 }
 
+#[test]
+fn the_slug_that_the_first_product_was_served_by_is_given_to_no_other() {
+    let server = Server::prepare(&[]);
+    server.json(&["config", "set", "client_name=Foo"]);
+    assert_eq!(slugs(&server), ["foo"]);
+    let error = error_of(&server, &["product", "add", "Old", "--slug", "my-program"]);
+    assert!(error.contains("short name my-program"), "{error}");
+    let named = server.json(&["product", "add", "My program"]);
+    assert_eq!(named["product"], "my-program-2");
+    // Only the first one may have it.
+    let server = Server::prepare(&[]);
+    server.json(&["config", "set", "client_name=My Program"]);
+    assert_eq!(slugs(&server), ["my-program"]);
+}
+
 /// Commands that need a product, each with arguments that fit it.
 const OF_ONE_PRODUCT: &[&str] = &[
     "config show",
