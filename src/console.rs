@@ -115,6 +115,9 @@ impl Console {
     }
 }
 
+/// The usage error of a command that changes what its options name, without an option.
+pub const NOTHING_TO_CHANGE: &str = "nothing to change: name an option, see --help";
+
 /// Prints one JSON document.
 ///
 /// # Errors

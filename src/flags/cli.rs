@@ -87,7 +87,7 @@ pub fn run(console: &Console, Flags { product, command }: Flags) -> Result<()> {
 
 fn show(console: &Console, product: &ProductArg) -> Result<()> {
     let (product, flags) = console.db.read_blocking(|reader| {
-        let product = product.resolve(reader)?;
+        let product = product.resolve_for_reading(reader)?;
         let flags = super::list(reader, product.id)?;
         Ok((product, flags))
     })?;

@@ -1,5 +1,5 @@
-//! Applies a plan to the licenses that were issued by it: copies kind, device limit, features and updates, and the term
-//! of those whose first activation has not begun it. Revoked licenses stay as they are.
+//! Applies a plan to the licenses that were issued by it: copies kind, device limit, features and updates that last
+//! longer, and the term of those whose first activation has not begun it. Revoked licenses stay as they are.
 
 use serde_json::{Value, json};
 
@@ -68,13 +68,13 @@ impl SkippedLicense {
 pub struct ApplyStep {
     /// Only licenses after this one; 0 for all.
     pub after: LicenseId,
-    /// Refuses if the plan has another [`Plan::revision`].
-    pub seen: Option<Revision>,
+    /// The [`Plan::revision`] that all steps apply; a step is refused if the plan has another one.
+    pub seen: Revision,
 }
 
 impl ApplyStep {
     /// The first call.
-    pub const fn first(seen: Option<Revision>) -> Self {
+    pub const fn first(seen: Revision) -> Self {
         Self {
             after: LicenseId(0),
             seen,
@@ -87,8 +87,10 @@ impl ApplyStep {
 pub struct Applied {
     /// How many licenses it changed.
     pub changed: u32,
-    /// How many had the values of the plan already.
+    /// How many had nothing to change.
     pub unchanged: u32,
+    /// How many of the changed and unchanged ones keep updates that last longer than the plan's.
+    pub longer_updates: u32,
     /// Licenses that stay as they are.
     pub skipped: Vec<SkippedLicense>,
     /// The license after which the next call begins; `None` if the plan is applied to all.
@@ -100,8 +102,27 @@ impl Applied {
     pub fn add(&mut self, later: Self) {
         self.changed = self.changed.saturating_add(later.changed);
         self.unchanged = self.unchanged.saturating_add(later.unchanged);
+        self.longer_updates = self.longer_updates.saturating_add(later.longer_updates);
         self.skipped.extend(later.skipped);
         self.next = later.next;
+    }
+
+    /// Applies `plan` to one license.
+    fn apply_to(&mut self, act: &Act<'_>, plan: &Plan, row: LicenseRow) -> Result<()> {
+        let new = rules::applied(&plan.terms, &row.license);
+        let is_unchanged = new.revision() == row.license.revision();
+        if !is_unchanged && new.device_limit < row.taken {
+            self.skipped.push(SkippedLicense::of(row));
+            return Ok(());
+        }
+        self.longer_updates += u32::from(rules::has_longer_updates(&plan.terms, &row.license));
+        if is_unchanged {
+            self.unchanged += 1;
+        } else {
+            licenses::change_terms(act, &row.license, &new)?;
+            self.changed += 1;
+        }
+        Ok(())
     }
 }
 
@@ -112,9 +133,7 @@ impl Applied {
 pub fn apply(act: &Act<'_>, product: ProductId, code: &str, step: &ApplyStep) -> Result<Applied> {
     product_state::check_in_use(act.tx, product)?;
     let plan = get(act.tx, product, code)?;
-    if let Some(seen) = &step.seen {
-        seen.check(&plan.revision())?;
-    }
+    step.seen.check(&plan.revision())?;
     let range = PlanRange {
         after: step.after,
         limit: BATCH,
@@ -127,15 +146,7 @@ pub fn apply(act: &Act<'_>, product: ProductId, code: &str, step: &ApplyStep) ->
         ..Applied::default()
     };
     for row in rows {
-        let new = rules::applied(&plan.terms, &row.license);
-        if new.revision() == row.license.revision() {
-            applied.unchanged += 1;
-        } else if new.device_limit < row.taken {
-            applied.skipped.push(SkippedLicense::of(row));
-        } else {
-            licenses::change_terms(act, &row.license, &new)?;
-            applied.changed += 1;
-        }
+        applied.apply_to(act, &plan, row)?;
     }
     let skipped = applied.skipped.iter();
     let skipped: Vec<LicenseId> = skipped.map(|skipped| skipped.license.id).collect();

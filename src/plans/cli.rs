@@ -5,18 +5,21 @@ use serde_json::{Value, json};
 
 use super::json::members;
 use super::{
-    Applied, ApplyStep, Days, Plan, PlanChange, PlanFilter, PlanRow, PlanTerms, TermStart,
+    Applied, ApplyPreview, ApplyStep, Days, Plan, PlanChange, PlanFilter, PlanRow, PlanTerms,
+    SkippedLicense, TermStart,
 };
 use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
-use crate::console::{Console, Extent, Table};
+use crate::console::{self, Console, Extent, NOTHING_TO_CHANGE, Table};
 use crate::error::{Error, Result};
 use crate::id::ProductId;
 use crate::licenses::Kind;
 use crate::licenses::cli::{KindWord, features};
+use crate::logging::counted;
 use crate::paging::PageRequest;
 use crate::products::Product;
 use crate::products::cli::ProductArg;
+use crate::revision;
 
 const LIST_MAX: u32 = 10_000;
 /// The options that are called otherwise than the fields of a plan.
@@ -57,11 +60,9 @@ pub enum Command {
         /// The code of the plan
         code: String,
     },
-    /// Copy kind, devices, features and updates of a plan to the licenses sold under it
-    Apply {
-        /// The code of the plan
-        code: String,
-    },
+    /// Copy kind, devices, features and updates of a plan to the licenses sold under it; updates that last longer
+    /// stay
+    Apply(Apply),
 }
 
 /// The value of `--term-starts`.
@@ -97,7 +98,7 @@ pub struct Add {
     /// Number of devices that can hold a slot
     #[arg(long, default_value_t = 1)]
     devices: u32,
-    /// Days of the term, or none: does not expire [default: none; of a trial 30]
+    /// Days of the term, or none: does not expire, which a trial cannot be [default: none; of a trial 30]
     #[arg(long, value_name = "N|none", value_parser = days)]
     term_days: Option<Days>,
     /// When the term starts
@@ -125,7 +126,7 @@ pub struct Edit {
     /// Number of devices that can hold a slot
     #[arg(long)]
     devices: Option<u32>,
-    /// Days of the term, or none: does not expire
+    /// Days of the term, or none: does not expire, which a trial cannot be
     #[arg(long, value_name = "N|none", value_parser = days)]
     term_days: Option<Days>,
     /// When the term starts
@@ -137,6 +138,16 @@ pub struct Edit {
     /// A feature; may be repeated, and replaces all; '': none
     #[arg(long = "feature", value_name = "FEATURE")]
     features: Option<Vec<String>>,
+}
+
+/// `plan apply`
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// The code of the plan
+    code: String,
+    /// Do not ask for the code of the plan on standard input
+    #[arg(long)]
+    yes: bool,
 }
 
 fn days(text: &str) -> std::result::Result<Days, String> {
@@ -154,7 +165,10 @@ fn days(text: &str) -> std::result::Result<Days, String> {
 /// # Errors
 /// The errors of the operations.
 pub fn run(console: &Console, Plans { product, command }: Plans) -> Result<()> {
-    let named = console.db.read_blocking(|reader| product.resolve(reader))?;
+    let named = console.db.read_blocking(|reader| match command {
+        Command::List | Command::Show { .. } => product.resolve_for_reading(reader),
+        _ => product.resolve(reader),
+    })?;
     let product = named.id;
     let done = match command {
         Command::Add(plan) => add(console, product, plan),
@@ -162,16 +176,18 @@ pub fn run(console: &Console, Plans { product, command }: Plans) -> Result<()> {
         Command::Show { code } => show(console, product, &code),
         Command::Edit(plan) => edit(console, product, plan),
         Command::Archive { code } => archive(console, product, code),
-        Command::Apply { code } => apply(console, product, &code),
+        Command::Apply(it) => apply(console, product, &it),
     };
     done.map_err(|error: Error| error.with_field_names(OPTIONS))
 }
 
 fn add(console: &Console, product: ProductId, add: Add) -> Result<()> {
     let days = |days: Option<Days>| days.and_then(Days::number);
+    let kind = add.kind.into();
+    super::check_chosen_term(kind, add.term_days)?;
     let terms = PlanTerms {
         name: add.name,
-        kind: add.kind.into(),
+        kind,
         device_limit: add.devices,
         term_days: days(add.term_days),
         term_starts: add.term_starts.into(),
@@ -236,6 +252,9 @@ fn edit(console: &Console, product: ProductId, edit: Edit) -> Result<()> {
         updates_days: edit.updates_days,
         seen: None,
     };
+    if change.is_empty() {
+        return Err(Error::Usage(NOTHING_TO_CHANGE.to_owned()));
+    }
     let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
     let plan = console.db.write_blocking("plans.edit", move |tx| {
         super::edit(&Act::new(tx, &actor, now), product, &edit.code, &change)
@@ -253,35 +272,104 @@ fn archive(console: &Console, product: ProductId, code: String) -> Result<()> {
     console.show_line(&json!({ "plans": [to_json(&plan)] }), &line)
 }
 
-fn apply(console: &Console, product: ProductId, code: &str) -> Result<()> {
-    let (mut all, mut step) = (Applied::default(), ApplyStep::first(None));
+fn apply(console: &Console, product: ProductId, apply: &Apply) -> Result<()> {
+    let code = &apply.code;
+    let (plan, preview) = console.db.read_blocking(|reader| {
+        let plan = super::get(reader, product, code)?;
+        let preview = super::apply_preview(reader, &plan)?;
+        Ok((plan, preview))
+    })?;
+    if !apply.yes && preview.licenses > 0 {
+        ask_apply(&plan, &preview)?;
+    }
+    let applied = apply_in_steps(console, &plan)?;
+    let skipped: Vec<Value> = applied.skipped.iter().map(skipped_json).collect();
+    let document = json!({
+        "plan": code, "changed": applied.changed, "unchanged": applied.unchanged,
+        "longer_updates": applied.longer_updates, "skipped": skipped,
+    });
+    console.show_line(&document, &result_of(code, &applied))
+}
+
+/// Asks for the code of the plan.
+fn ask_apply(plan: &Plan, preview: &ApplyPreview) -> Result<()> {
+    let licenses = counted(preview.licenses as usize, "license", "licenses");
+    let skipped = match preview.skipped {
+        0 => String::new(),
+        n => format!(", of which {n} with too many devices stay as they are"),
+    };
+    console::message(&format!(
+        "This copies kind, devices, features and updates of the plan to the {licenses} sold under it{skipped}, also \
+         where something else was agreed. Updates are never shortened. Type the code of the plan to confirm, or use --yes:"
+    ));
+    if console::first_line_of_input()? == plan.code {
+        Ok(())
+    } else {
+        Err(Error::invalid("code", "is not the code of the plan"))
+    }
+}
+
+/// Applies the plan, as it was read, in as many steps as its licenses need.
+fn apply_in_steps(console: &Console, plan: &Plan) -> Result<Applied> {
+    let (mut all, mut step) = (Applied::default(), ApplyStep::first(plan.revision()));
     loop {
         let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-        let (code, next) = (code.to_owned(), step.clone());
-        all.add(console.db.write_blocking("plans.apply", move |tx| {
+        let (code, product, next) = (plan.code.clone(), plan.product, step.clone());
+        let applied = console.db.write_blocking("plans.apply", move |tx| {
             super::apply(&Act::new(tx, &actor, now), product, &code, &next)
-        })?);
+        });
+        // What the steps before have changed stays so.
+        all.add(applied.map_err(|error| with_progress(error, &plan.code, &all))?);
         match all.next {
             Some(after) => step.after = after,
-            None => break,
+            None => return Ok(all),
         }
     }
-    let skipped: Vec<Value> = all.skipped.iter().map(|skipped| {
-        json!({ "license_key": skipped.license.key, "device_count": skipped.taken, "device_limit": skipped.license.device_limit })
-    }).collect();
+}
+
+/// An error of a step, with what the steps before it have done.
+fn with_progress(error: Error, code: &str, before: &Applied) -> Error {
+    let changed = counted(before.changed as usize, "license has", "licenses have");
+    if revision::is_conflict(&error) {
+        return Error::State(format!(
+            "the plan {code} was changed in the meantime: {changed} its former values now, the others are as they were; \
+             look at it with `plan show {code}`, then apply it again"
+        ));
+    }
+    if before.next.is_some() {
+        console::message(&format!(
+            "license-server: {changed} the values of the plan now, the others are as they were:"
+        ));
+    }
+    error
+}
+
+fn skipped_json(skipped: &SkippedLicense) -> Value {
+    let license = &skipped.license;
+    json!({ "license_key": license.key, "device_count": skipped.taken, "device_limit": license.device_limit })
+}
+
+/// What was done, for people.
+fn result_of(code: &str, applied: &Applied) -> String {
+    let changed = counted(applied.changed as usize, "license", "licenses");
+    let unchanged = applied.unchanged;
     let mut lines = vec![format!(
-        "plan {code}: {} licenses changed, {} had its values already",
-        all.changed, all.unchanged
+        "plan {code}: {changed} changed, {unchanged} unchanged"
     )];
-    lines.extend(all.skipped.iter().map(|skipped| {
+    if applied.longer_updates > 0 {
+        let kept = counted(
+            applied.longer_updates as usize,
+            "license keeps",
+            "licenses keep",
+        );
+        lines.push(format!("{kept} updates that last longer than the plan's"));
+    }
+    lines.extend(applied.skipped.iter().map(|skipped| {
         let key = skipped.license.key.formatted();
         let taken = skipped.taken;
         format!("license {key} stays as it is: {taken} devices hold a slot")
     }));
-    let document = json!({
-        "plan": code, "changed": all.changed, "unchanged": all.unchanged, "skipped": skipped,
-    });
-    console.show_line(&document, &lines.join("\n"))
+    lines.join("\n")
 }
 
 /// A plan in JSON output.

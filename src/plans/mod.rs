@@ -262,8 +262,9 @@ pub struct PlanChange {
 }
 
 impl PlanChange {
-    /// Replaces everything, if the plan still has the revision `seen`.
+    /// Replaces everything, if the plan still has the revision `seen`. A trial without a term gets that of trials.
     pub fn replacing(terms: PlanTerms, seen: Revision) -> Self {
+        let terms = rules::normalized(&terms);
         let days = |days: Option<u32>| Some(days.map_or(Days::Unlimited, Days::Limited));
         Self {
             name: Some(terms.name),
@@ -275,6 +276,27 @@ impl PlanChange {
             updates_days: days(terms.updates_days),
             seen: Some(seen),
         }
+    }
+
+    /// Whether nothing is to be changed.
+    pub const fn is_empty(&self) -> bool {
+        let Self {
+            name,
+            kind,
+            device_limit,
+            term_days,
+            term_starts,
+            features,
+            updates_days,
+            seen: _,
+        } = self;
+        name.is_none()
+            && kind.is_none()
+            && device_limit.is_none()
+            && term_days.is_none()
+            && term_starts.is_none()
+            && features.is_none()
+            && updates_days.is_none()
     }
 
     /// `old` with these changes.
@@ -291,10 +313,19 @@ impl PlanChange {
     }
 }
 
+/// Checks a term that somebody chose for a plan of this kind; `None`: none was chosen.
+///
+/// # Errors
+/// [`Error::Invalid`] for a trial that is to have no end.
+pub fn check_chosen_term(kind: Kind, chosen: Option<Days>) -> Result<()> {
+    rules::check_chosen_term(kind, chosen)
+}
+
 /// Changes a plan, archived or not. Licenses that were issued by it stay as they are.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Invalid`], `changed_meanwhile`, and `product_archived`.
+/// [`Error::NotFound`], [`Error::Invalid`], `changed_meanwhile`, `product_archived`, and [`Refusal::OffersTrials`] if it
+/// is to sell full licenses while the product issues its trials by it.
 pub fn edit(act: &Act<'_>, product: ProductId, code: &str, change: &PlanChange) -> Result<Plan> {
     product_state::check_in_use(act.tx, product)?;
     let old = get(act.tx, product, code)?;
@@ -302,7 +333,12 @@ pub fn edit(act: &Act<'_>, product: ProductId, code: &str, change: &PlanChange) 
         seen.check(&old.revision())?;
     }
     let terms = rules::normalized(&change.of(&old.terms));
+    rules::check_chosen_term(terms.kind, change.term_days)?;
     rules::check(&terms)?;
+    let ends_trials = old.terms.kind == Kind::Trial && terms.kind == Kind::Full;
+    if ends_trials && store::offers_trials(act.tx, old.id)? {
+        return Err(Refusal::OffersTrials(old.code).into());
+    }
     store::update(act.tx, old.id, &terms)?;
     act.changed(&Change {
         action: "plans.edit",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{PlanTerms, TermStart};
+use super::{Days, PlanTerms, TermStart};
 use crate::clock::UnixMs;
 use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::licenses::{Kind, License, Term};
@@ -127,8 +127,34 @@ pub(super) fn updates_until(terms: &PlanTerms, issued: UnixMs) -> Option<UnixMs>
     terms.updates_days.map(|days| issued.plus(DAY * days))
 }
 
+/// Why a trial plan cannot be without an end, if somebody says that it is.
+///
+/// # Errors
+/// [`Error::Invalid`] for `term_days`.
+pub(super) fn check_chosen_term(kind: Kind, chosen: Option<Days>) -> Result<()> {
+    match (kind, chosen) {
+        (Kind::Trial, Some(Days::Unlimited)) => {
+            let problem = "must be a number of days: a trial always ends";
+            Err(Error::invalid("term_days", problem))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The later of two ends of updates; `None`: never.
+fn later(one: Option<UnixMs>, other: Option<UnixMs>) -> Option<UnixMs> {
+    one.zip(other).map(|(one, other)| one.max(other))
+}
+
+/// Whether the updates of `license` last longer than those of its plan.
+pub(super) fn has_longer_updates(terms: &PlanTerms, license: &License) -> bool {
+    let planned = updates_until(terms, license.created_at);
+    planned.is_some() && later(planned, license.updates_until) != planned
+}
+
 /// `license` after the plan was applied to it. A term that has begun stays, as does one whose days the plan does not
-/// have; a license without a customer stays a trial.
+/// have; updates are never shortened, since they were paid for: a trial that was bought counts them from its sale, and
+/// an administrator may have agreed on more. A license without a customer stays a trial.
 pub(super) fn applied(terms: &PlanTerms, license: &License) -> License {
     let from_activation = terms
         .term_days
@@ -143,7 +169,10 @@ pub(super) fn applied(terms: &PlanTerms, license: &License) -> License {
             .pending_days
             .map(|days| from_activation.unwrap_or(days)),
         features: terms.features.clone(),
-        updates_until: updates_until(terms, license.created_at),
+        updates_until: later(
+            updates_until(terms, license.created_at),
+            license.updates_until,
+        ),
         ..license.clone()
     }
 }
@@ -227,6 +256,15 @@ mod tests {
         };
         assert_eq!(normalized(&named).term_days, Some(14));
         assert_eq!(normalized(&terms()).term_days, None);
+        for (kind, chosen, is_allowed) in [
+            (Kind::Trial, Some(Days::Unlimited), false),
+            (Kind::Trial, Some(Days::Limited(1)), true),
+            (Kind::Trial, None, true),
+            (Kind::Full, Some(Days::Unlimited), true),
+        ] {
+            let checked = check_chosen_term(kind, chosen);
+            assert_eq!(checked.is_ok(), is_allowed, "{kind:?} {chosen:?}");
+        }
     }
 
     #[test]
@@ -252,9 +290,9 @@ mod tests {
         assert_eq!(updates_until(&updates, now), Some(end));
     }
 
-    #[test]
-    fn a_plan_changes_no_term_that_has_begun() {
-        let license = |pending_days, valid_until| License {
+    /// A license that was issued by a plan.
+    fn license(pending_days: Option<u32>, valid_until: Option<UnixMs>) -> License {
+        License {
             id: LicenseId(1),
             key: LicenseKey::new().unwrap(),
             product: ProductId::FIRST,
@@ -268,11 +306,41 @@ mod tests {
             valid_until,
             pending_days,
             features: Features::default(),
-            updates_until: None,
+            updates_until: Some(UnixMs(600)),
             domain: None,
             note: "note".to_owned(),
             created_at: UnixMs(500),
-        };
+        }
+    }
+
+    #[test]
+    fn a_plan_never_shortens_updates() {
+        let end = UnixMs(500).plus(DAY * 10);
+        let (before, after) = (UnixMs(600), end.plus(DAY));
+        for (days, present, expected, is_longer) in [
+            (Some(10), Some(before), Some(end), false),
+            (Some(10), Some(end), Some(end), false),
+            (Some(10), Some(after), Some(after), true),
+            (Some(10), None, None, true),
+            (None, Some(after), None, false),
+            (None, None, None, false),
+        ] {
+            let terms = PlanTerms {
+                updates_days: days,
+                ..terms()
+            };
+            let license = License {
+                updates_until: present,
+                ..license(None, None)
+            };
+            assert_eq!(applied(&terms, &license).updates_until, expected);
+            let longer = has_longer_updates(&terms, &license);
+            assert_eq!(longer, is_longer, "{days:?} {present:?}");
+        }
+    }
+
+    #[test]
+    fn a_plan_changes_no_term_that_has_begun() {
         let plan = PlanTerms {
             term_days: Some(30),
             term_starts: TermStart::FirstActivation,

@@ -94,7 +94,7 @@ fn add(console: &Console, product: ProductArg, add: Add) -> Result<()> {
 
 fn list(console: &Console, product: &ProductArg) -> Result<()> {
     let (product, mut releases) = console.db.read_blocking(|reader| {
-        let product = product.resolve(reader)?;
+        let product = product.resolve_for_reading(reader)?;
         let releases = super::list_up_to(reader, product.id, LIST_MAX + 1)?;
         Ok((product, releases))
     })?;

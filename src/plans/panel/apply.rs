@@ -56,7 +56,7 @@ fn skipped_json(skipped: &SkippedLicense) -> Value {
 /// Applies a plan.
 #[post("/plans/<code>/apply", data = "<form>")]
 async fn apply(request: Admin<'_>, code: &str, form: Form, app: &App) -> HtmlReply {
-    let first = ApplyStep::first(Some(form.revision()));
+    let first = ApplyStep::first(form.revision());
     match apply_to_all(&request, code, first, &app.db).await {
         Ok(applied) if applied.skipped.is_empty() => {
             Html::redirect(format!("{LIST}?done=plan_applied"))

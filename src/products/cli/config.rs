@@ -106,7 +106,7 @@ fn set(console: &Console, product: &ProductArg, pairs: &[String]) -> Result<()> 
 /// Prints the settings of a product, and the signing keys of the server.
 pub(super) fn show(console: &Console, product: &ProductArg) -> Result<()> {
     print(console, |reader| {
-        Shown::read(reader, product.resolve(reader)?).map(Some)
+        Shown::read(reader, product.resolve_for_reading(reader)?).map(Some)
     })
 }
 

@@ -29,6 +29,15 @@ impl ProductArg {
         super::named_or_sole(reader, self.product.as_deref())
     }
 
+    /// As [`Self::resolve`], for a command that changes nothing: the named product may be archived.
+    ///
+    /// # Errors
+    /// As [`super::find`], and [`super::named_or_sole`] if no product is named.
+    pub fn resolve_for_reading(&self, reader: &Reader<'_>) -> Result<Product> {
+        let named = self.narrow(reader)?;
+        named.map_or_else(|| super::named_or_sole(reader, None), Ok)
+    }
+
     /// As [`Self::resolve`], for a command that is about the whole server; `None` if several are in use and none is named.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ plan list | Pro {} | /plans/0/licenses | 1
 plan show pro-{} | 365 days, starts with the first activation | /term_starts | "first_activation"
 plan edit pro-{} --devices 3 --feature pro --feature export | plan pro-{} changed | /plans/0/features | ["export", "pro"]
 license issue --customer 1 --plan pro-{} | starts with the first activation | /licenses/0/term_days_from_first_activation | 365
-plan apply pro-{} | 0 licenses changed | /unchanged | 1
+plan apply pro-{} --yes | 0 licenses changed | /unchanged | 1
 plan archive pro-{} | plan pro-{} is archived | /plans/0/code | "pro-{}"
 license edit KEY --note moved | license KEY changed | /licenses/0/note | "moved"
 license show KEY | hash of laptop | /devices/0/machine_id | "laptop"
@@ -161,11 +161,14 @@ plan add pro --name Pro --feature Größe | 2 | a-z, 0-9
 plan add taken --name Taken | 1 | never used twice
 plan show nothing | 1 | plan list
 plan edit nothing --devices 2 | 1 | plan list
+plan edit taken | 2 | name an option
 plan archive nothing | 1 | plan list
 plan apply nothing | 1 | plan list
 license issue --customer Ada --plan nothing | 1 | plan list
 license issue --customer Ada --plan gone | 1 | archived
 license edit KEY --plan nothing | 1 | plan list
+license edit KEY | 2 | name an option
+license edit KEY --customer _ | 2 | customer list
 license edit KEY --customer 999 | 1 | customer list
 release add 1.2 --notes x | 2 | three decimal numbers
 release add 1.2.0 --notes x --url http://example.org/ | 2 | https://

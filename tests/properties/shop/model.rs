@@ -172,7 +172,8 @@ impl License {
         }
     }
 
-    /// The license after a plan was applied to it. A term that has begun stays, as do days where the plan has none.
+    /// The license after a plan was applied to it. A term that has begun stays, as do days where the plan has none, and
+    /// updates that last longer.
     fn with_plan(&self, terms: &Terms) -> Self {
         Self {
             trial: terms.trial || self.customer.is_none(),
@@ -182,7 +183,10 @@ impl License {
                 (term, _) => term,
             },
             features: terms.features,
-            updates_until: terms.updates_until(self.created_at),
+            updates_until: match (terms.updates_until(self.created_at), self.updates_until) {
+                (Some(planned), Some(present)) => Some(planned.max(present)),
+                _ => None,
+            },
             ..self.clone()
         }
     }
@@ -192,7 +196,8 @@ impl License {
     fn covers(&self, product: &Product, release: usize) -> bool {
         let released = product.releases.get(release);
         match (self.updates_until, released.or(product.releases.last())) {
-            (Some(until), Some((_, released_at))) => *released_at <= until,
+            // As they are shown: in whole seconds.
+            (Some(until), Some((_, released_at))) => released_at.0 / 1000 <= until.0 / 1000,
             _ => true,
         }
     }
@@ -472,6 +477,7 @@ impl World {
         if plan.is_some_and(|plan| self.plans[plan].archived) {
             return refused("plan_archived");
         }
+        self.check_in_use(sold.product)?;
         if sold.state == State::Revoked {
             return refused("license_revoked");
         }

@@ -183,8 +183,10 @@ impl Shop {
 
     /// The ids of the licenses that stay as they are.
     pub(super) fn apply_plan(&self, product: ProductId, code: String) -> Outcome<Vec<LicenseId>> {
-        let applied =
-            self.act(move |act| plans::apply(act, product, &code, &ApplyStep::first(None)))?;
+        let applied = self.act(move |act| {
+            let seen = plans::get(act.tx, product, &code)?.revision();
+            plans::apply(act, product, &code, &ApplyStep::first(seen))
+        })?;
         let skipped = applied.skipped.iter();
         Ok(skipped.map(|skipped| skipped.license.id).collect())
     }
