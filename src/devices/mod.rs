@@ -102,8 +102,7 @@ pub struct SlotRequest<'a> {
 /// Gives a device that holds no slot a free one of `license`.
 ///
 /// # Errors
-/// [`Refusal::LimitReached`], also for another device than that of a trial; `rate_limited` if the license takes slots
-/// too often.
+/// [`Refusal::LimitReached`], [`Refusal::BoundElsewhere`]; `rate_limited` if the license takes slots too often.
 pub fn take_slot(
     tx: &Tx<'_>,
     license: License,
@@ -127,7 +126,7 @@ pub fn fingerprint_digest(product: ProductId, hardware_id: &str) -> [u8; 32] {
 /// gave back its slot.
 ///
 /// # Errors
-/// [`Refusal::LimitReached`].
+/// [`Refusal::BoundElsewhere`].
 pub fn check_binding(reader: &Reader<'_>, license: &License, hardware_id: &str) -> Result<()> {
     if license.customer_id.is_some() {
         return Ok(());
@@ -135,7 +134,7 @@ pub fn check_binding(reader: &Reader<'_>, license: &License, hardware_id: &str) 
     let digest = fingerprint_digest(license.product, hardware_id);
     if store::is_bound_elsewhere(reader, license.id, &digest)? {
         let device_limit = license.device_limit;
-        return Err(Refusal::LimitReached { device_limit }.into());
+        return Err(Refusal::BoundElsewhere { device_limit }.into());
     }
     Ok(())
 }

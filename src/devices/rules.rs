@@ -12,6 +12,11 @@ pub enum Refusal {
         /// How many slots the license has.
         device_limit: u32,
     },
+    /// The license is a trial without a customer, and another device started it.
+    BoundElsewhere {
+        /// How many slots the license has.
+        device_limit: u32,
+    },
 }
 
 impl Refusal {
@@ -19,7 +24,7 @@ impl Refusal {
     pub const fn code(self) -> &'static str {
         match self {
             Self::NotActivated => "device_not_activated",
-            Self::LimitReached { .. } => "device_limit_reached",
+            Self::LimitReached { .. } | Self::BoundElsewhere { .. } => "device_limit_reached",
         }
     }
 
@@ -27,7 +32,7 @@ impl Refusal {
     pub const fn kind(self) -> RefusalKind {
         match self {
             Self::NotActivated => RefusalKind::Forbidden,
-            Self::LimitReached { .. } => RefusalKind::Conflict,
+            Self::LimitReached { .. } | Self::BoundElsewhere { .. } => RefusalKind::Conflict,
         }
     }
 }
@@ -38,6 +43,9 @@ impl From<Refusal> for Refused {
         match refusal {
             Refusal::NotActivated => plain,
             Refusal::LimitReached { device_limit } => plain.with("device_limit", device_limit),
+            Refusal::BoundElsewhere { device_limit } => plain
+                .with("device_limit", device_limit)
+                .with_text_key("trial_of_another_device"),
         }
     }
 }

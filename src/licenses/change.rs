@@ -14,6 +14,7 @@ use crate::customers;
 use crate::db::{Reader, Tx};
 use crate::error::{Error, RefusalKind, Refused, Resource, Result};
 use crate::id::{CustomerId, LicenseId};
+use crate::product_state;
 use crate::revision::Revision;
 
 /// 9999-12-31T23:59:59Z, the latest date that RFC 3339 can express.
@@ -104,9 +105,10 @@ pub fn extend_unchanged(
 ///
 /// # Errors
 /// [`Error::Invalid`] if the date is out of range, `license_without_end` for days on a license that does not expire,
-/// `license_revoked`.
+/// `product_archived`, `license_revoked`.
 pub fn extend(act: &Act<'_>, id: LicenseId, extension: Extension) -> Result<License> {
     let mut license = find(act.tx, id)?;
+    product_state::check_in_use(act.tx, license.product)?;
     if license.state == LicenseState::Revoked {
         return Err(Refused::new(RefusalKind::Conflict, REVOKED).into());
     }
@@ -165,7 +167,7 @@ pub fn undo_begin_term(tx: &Tx<'_>, license: &License) -> Result<()> {
 }
 
 /// Changes to the terms of a license, as typed; what is `None` stays as it is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EditedTerms {
     /// Full or trial.
     pub kind: Option<Kind>,
@@ -196,7 +198,8 @@ pub struct LicenseEdit {
     pub id: LicenseId,
     /// What changes.
     pub terms: EditedTerms,
-    /// The [`License::revision`] that the change is based on; `None` if it applies to any.
+    /// The [`License::revision`] that a form showed; its days stand for the moments of the license if they are unchanged.
+    /// `None` if the change applies to any.
     pub seen: Option<Revision>,
 }
 
@@ -224,23 +227,29 @@ fn new_owner(reader: &Reader<'_>, terms: &EditedTerms) -> Result<Option<Customer
 ///
 /// # Errors
 /// [`Error::NotFound`] for the license, its new plan or customer, [`Error::Invalid`], `customer_erased`,
-/// `changed_meanwhile`, and `slots_taken` if more devices hold a slot than the new limit allows.
+/// `changed_meanwhile`, `product_archived`, and `slots_taken` if more devices hold a slot than the new limit allows.
 pub fn edit(act: &Act<'_>, edit: &LicenseEdit) -> Result<License> {
     let LicenseRow {
         license: old,
         taken,
         ..
     } = find_row(act.tx, edit.id, act.now)?;
+    product_state::check_in_use(act.tx, old.product)?;
+    let mut terms = edit.terms.clone();
     if let Some(seen) = &edit.seen {
         seen.check(&old.revision())?;
+        terms = rules::without_shown_days(&old, &terms);
     }
-    let mut new = rules::edited(&old, &edit.terms)?;
+    if old.customer_id.is_some() && terms.customer.as_deref() == Some("") {
+        return Err(Error::invalid("customer", "must be an id or a name"));
+    }
+    let mut new = rules::edited(&old, &terms)?;
     if let Some(code) = new.plan.as_deref().filter(|_| new.plan != old.plan)
         && !store::has_plan(act.tx, old.product, code)?
     {
         return Err(Error::not_found(Resource::Plan, code));
     }
-    new.customer_id = new_owner(act.tx, &edit.terms)?.or(old.customer_id);
+    new.customer_id = new_owner(act.tx, &terms)?.or(old.customer_id);
     if old.customer_id.is_some() && new.customer_id != old.customer_id && new.note == old.note {
         new.note.clear();
     }

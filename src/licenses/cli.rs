@@ -7,9 +7,10 @@ use super::{Buyer, EditedTerms, Extension, Features, Kind, License, LicenseEdit,
 use crate::activations;
 use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
-use crate::console::{Console, Extent, Table};
+use crate::console::{Console, Extent, NOTHING_TO_CHANGE, Table};
 use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId};
+use crate::logging::counted;
 use crate::plans::{self, Sale};
 use crate::products::Slugs;
 use crate::products::cli::ProductArg;
@@ -286,6 +287,14 @@ pub fn edit(console: &Console, edit: Edit) -> Result<()> {
         customer: edit.customer,
         ..EditedTerms::default()
     };
+    if terms == EditedTerms::default() {
+        return Err(Error::Usage(NOTHING_TO_CHANGE.to_owned()));
+    }
+    let customer = terms.customer.as_deref().map(str::trim);
+    if customer.is_some_and(str::is_empty) {
+        let problem = "must be an id or a name, as in `customer list`";
+        return Err(Error::invalid("customer", problem));
+    }
     let actor = Actor::command_line(&console.user);
     let (id, slugs) = id_and_slugs(console, &edit.key)?;
     let StoredLiveness { live, now, .. } = StoredLiveness::load(console)?;
@@ -368,6 +377,19 @@ pub fn end_of_term(license: &License) -> String {
         (None, Some(1)) => "1 day, starts with the first activation".to_owned(),
         (None, Some(days)) => format!("{days} days, starts with the first activation"),
         (None, None) => "no end".to_owned(),
+    }
+}
+
+/// From when to when a license is valid, for people.
+pub fn validity(license: &License) -> String {
+    let from = license.valid_from.rfc3339();
+    match (license.valid_until, license.pending_days) {
+        (Some(until), _) => format!("{from} to {}", until.rfc3339()),
+        (None, Some(days)) => {
+            let term = counted(days as usize, "day that starts", "days that start");
+            format!("from {from}, for {term} with the first activation")
+        }
+        (None, None) => format!("from {from}, without an end"),
     }
 }
 

@@ -58,7 +58,7 @@ pub struct LicenseCounts {
     pub all: u32,
     /// In use now.
     pub active: u32,
-    /// In use, and expiring within 30 days.
+    /// In use, owned by a customer, and expiring within 30 days.
     pub expiring: u32,
     /// In use, and no device has a slot.
     pub unused: u32,

@@ -96,7 +96,7 @@ pub enum LicenseFilter {
     All,
     /// In use now.
     Active,
-    /// In use, and expiring within 30 days.
+    /// In use, owned by a customer, and expiring within 30 days.
     Expiring,
     /// In use, and no device has a slot.
     Unused,
@@ -183,13 +183,14 @@ pub(super) fn longer_term(days: u32, more: u32) -> Result<u32> {
 /// The license with the changes of `terms`, except for its customer.
 pub(super) fn edited(old: &License, terms: &EditedTerms) -> Result<License> {
     let moment = |field, typed: &Option<String>, old| match typed {
-        Some(typed) => last_moment(field, typed, old),
+        Some(typed) => last_moment(field, typed),
         None => Ok(old),
     };
     let valid_until = moment("valid_until", &terms.valid_until, old.valid_until)?;
+    let never_expires = terms.valid_until.as_deref() == Some("");
     let pending_days = match terms.pending_days.as_deref() {
         _ if valid_until.is_some() => None,
-        None => old.pending_days,
+        None => old.pending_days.filter(|_| !never_expires),
         Some("") => None,
         Some(typed) => Some(pending_days(typed, old)?),
     };
@@ -198,9 +199,7 @@ pub(super) fn edited(old: &License, terms: &EditedTerms) -> Result<License> {
     Ok(License {
         kind: terms.kind.unwrap_or(old.kind),
         device_limit: terms.device_limit.unwrap_or(old.device_limit),
-        valid_from: valid_from.map_or(Ok(old.valid_from), |typed| {
-            first_moment(typed, old.valid_from)
-        })?,
+        valid_from: valid_from.map_or(Ok(old.valid_from), first_moment)?,
         valid_until,
         pending_days,
         plan: plan.map_or_else(
@@ -241,11 +240,23 @@ pub(super) fn check_edited(new: &License) -> Result<()> {
     Ok(())
 }
 
-/// The first moment of a typed day; `old`, if the day is unchanged.
-fn first_moment(typed: &str, old: UnixMs) -> Result<UnixMs> {
-    if typed == old.day() {
-        return Ok(old);
+/// `terms` from a form that showed `license`: it shows moments as days, and sends all of them back. Those that are
+/// unchanged are no change.
+pub(super) fn without_shown_days(license: &License, terms: &EditedTerms) -> EditedTerms {
+    let changed = |typed: &Option<String>, moment: Option<UnixMs>| {
+        let shown = moment.map(UnixMs::day);
+        typed.clone().filter(|typed| Some(typed) != shown.as_ref())
+    };
+    EditedTerms {
+        valid_from: changed(&terms.valid_from, Some(license.valid_from)),
+        valid_until: changed(&terms.valid_until, license.valid_until),
+        updates_until: changed(&terms.updates_until, license.updates_until),
+        ..terms.clone()
     }
+}
+
+/// The first moment of a typed day.
+fn first_moment(typed: &str) -> Result<UnixMs> {
     let last = UnixMs::parse(typed).map_err(|problem| Error::invalid("valid_from", problem))?;
     // `parse` returns the last second of a day without a time.
     Ok(if typed.len() == 10 {
@@ -255,15 +266,10 @@ fn first_moment(typed: &str, old: UnixMs) -> Result<UnixMs> {
     })
 }
 
-/// The last moment of a typed day; `None` if empty; `old`, if the day is unchanged.
-fn last_moment(field: &'static str, typed: &str, old: Option<UnixMs>) -> Result<Option<UnixMs>> {
+/// The last moment of a typed day; `None` if empty.
+fn last_moment(field: &'static str, typed: &str) -> Result<Option<UnixMs>> {
     if typed.is_empty() {
         return Ok(None);
-    }
-    if let Some(old) = old
-        && typed == old.day()
-    {
-        return Ok(Some(old));
     }
     let last = UnixMs::parse(typed).map_err(|problem| Error::invalid(field, problem))?;
     Ok(Some(last))
@@ -275,10 +281,9 @@ mod tests {
     use crate::licenses::sample;
 
     #[test]
-    fn a_day_means_its_first_or_last_second_unless_it_is_unchanged() {
-        let noon = UnixMs::parse("2027-12-31T12:00:00Z").unwrap();
+    fn a_day_means_its_first_or_last_second() {
         for (typed, from, until) in [
-            ("2027-12-31", "2027-12-31T12:00:00Z", "2027-12-31T12:00:00Z"),
+            ("2027-12-31", "2027-12-31T00:00:00Z", "2027-12-31T23:59:59Z"),
             ("2027-12-30", "2027-12-30T00:00:00Z", "2027-12-30T23:59:59Z"),
             (
                 "2027-12-30T05:00:00Z",
@@ -286,15 +291,69 @@ mod tests {
                 "2027-12-30T05:00:00Z",
             ),
         ] {
-            assert_eq!(first_moment(typed, noon).unwrap().rfc3339(), from);
-            let last = last_moment("valid_until", typed, Some(noon)).unwrap();
+            assert_eq!(first_moment(typed).unwrap().rfc3339(), from);
+            let last = last_moment("valid_until", typed).unwrap();
             assert_eq!(last.map(UnixMs::rfc3339).as_deref(), Some(until));
         }
-        assert_eq!(last_moment("valid_until", "", Some(noon)).unwrap(), None);
-        assert!(
-            first_moment("", noon).is_err()
-                && last_moment("valid_until", "31.12.2027", None).is_err()
-        );
+        assert_eq!(last_moment("valid_until", "").unwrap(), None);
+        assert!(first_moment("").is_err());
+        assert!(last_moment("valid_until", "31.12.2027").is_err());
+    }
+
+    #[test]
+    fn a_day_that_a_form_showed_and_sends_back_is_no_change() {
+        let noon = UnixMs::parse("2027-12-31T12:00:00Z").unwrap();
+        let shown = License {
+            updates_until: Some(noon),
+            ..sample(LicenseState::Active, noon.0, Some(noon.0))
+        };
+        for (typed, is_change) in [
+            ("2027-12-31", false),
+            ("2027-12-30", true),
+            ("2027-12-31T12:00:00Z", true),
+            ("", true),
+        ] {
+            let typed = Some(typed.to_owned());
+            let sent = EditedTerms {
+                valid_from: typed.clone(),
+                valid_until: typed.clone(),
+                updates_until: typed.clone(),
+                note: typed.clone(),
+                ..EditedTerms::default()
+            };
+            let left = without_shown_days(&shown, &sent);
+            let expected = typed.clone().filter(|_| is_change);
+            assert_eq!(left.valid_from, expected);
+            assert_eq!(left.valid_until, expected);
+            assert_eq!(left.updates_until, expected);
+            assert_eq!(left.note, typed);
+        }
+    }
+
+    #[test]
+    fn days_that_wait_for_an_activation_end_with_a_date_and_without_an_end() {
+        let pending = License {
+            pending_days: Some(30),
+            ..sample(LicenseState::Active, 0, None)
+        };
+        for (valid_until, pending_days, expected) in [
+            (None, None, Some(30)),
+            (Some(""), None, None),
+            (Some("2027-12-31"), None, None),
+            // The form of a term that has not begun.
+            (Some(""), Some("30"), Some(30)),
+            (Some(""), Some("7"), Some(7)),
+            (Some(""), Some(""), None),
+            (Some("2027-12-31"), Some("30"), None),
+        ] {
+            let terms = EditedTerms {
+                valid_until: valid_until.map(str::to_owned),
+                pending_days: pending_days.map(str::to_owned),
+                ..EditedTerms::default()
+            };
+            let new = edited(&pending, &terms).unwrap();
+            assert_eq!(new.pending_days, expected, "{terms:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::audit::{Act, Change};
 use crate::customers::{self, CustomerData};
 use crate::error::{Error, RefusalKind, Refused, Result};
 use crate::id::{CustomerId, LicenseId};
+use crate::product_state;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -59,7 +60,7 @@ pub fn sell(act: &Act<'_>, buyer: &Buyer, order: &Order) -> Result<Vec<License>>
 /// domain and note stay.
 ///
 /// # Errors
-/// [`Error::NotFound`], `license_revoked`, `slots_taken` if more devices hold a slot than the order allows, and the errors
+/// [`Error::NotFound`], `product_archived`, `license_revoked`, `slots_taken` if more devices hold a slot than the order allows, and the errors
 /// of [`sell`]; nothing is changed then.
 pub fn assign(
     act: &Act<'_>,
@@ -68,6 +69,7 @@ pub fn assign(
     order: Option<&Order>,
 ) -> Result<License> {
     let row = find_row(act.tx, id, act.now)?;
+    product_state::check_in_use(act.tx, row.license.product)?;
     if row.license.state == LicenseState::Revoked {
         return Err(Refused::new(RefusalKind::Conflict, "license_revoked").into());
     }

@@ -96,7 +96,6 @@ fn license_facts(details: &LicenseReport) -> Vec<Vec<String>> {
         devices,
         ..
     } = details;
-    let until = licenses::cli::end_of_term(license);
     let mut rows = vec![
         fact("license key", license.key.formatted()),
         fact(
@@ -108,10 +107,7 @@ fn license_facts(details: &LicenseReport) -> Vec<Vec<String>> {
         ),
         fact("kind", license.kind.as_str().to_owned()),
         fact("state", license.state.as_str().to_owned()),
-        fact(
-            "valid",
-            format!("{} to {until}", license.valid_from.rfc3339()),
-        ),
+        fact("valid", licenses::cli::validity(license)),
         fact("domain", domains::cli::describe(binding)),
         fact("note", license.note.clone()),
         fact(

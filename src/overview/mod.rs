@@ -58,6 +58,8 @@ const PAST_MAX: u32 = 25;
 pub struct LicenseDetails {
     /// The license.
     pub row: LicenseRow,
+    /// Whether its product is not archived, so that the license can be edited, extended and sold.
+    pub product_in_use: bool,
     /// Its domains.
     pub binding: DomainBinding,
     /// When the site on its current domain last completed a handshake; `None`: never.
@@ -103,6 +105,9 @@ pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Resul
         session: sessions::running_on(reader, cutoff, id)?,
         history: session_history::list(reader, &span)?,
         flags: flags::list(reader, row.license.product)?,
+        product_in_use: products::get(reader, row.license.product)?
+            .archived_at
+            .is_none(),
         last_handshake_at: last_handshake_at.transpose()?.flatten(),
         binding,
         entries,

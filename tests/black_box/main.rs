@@ -68,6 +68,7 @@ mod customers {
 mod db {
     mod earlier_schemas;
     mod paths;
+    mod triggers;
     mod vanished;
 }
 mod demo {
@@ -100,6 +101,7 @@ mod integrate {
     mod site_files;
 }
 mod licenses {
+    mod commands;
     pub mod panel;
     mod panel_lists;
     mod standing;
@@ -121,7 +123,8 @@ mod panel {
     pub mod permissions;
 }
 mod plans {
-    mod commands;
+    mod apply;
+    pub mod commands;
     mod panel;
 }
 mod privacy {

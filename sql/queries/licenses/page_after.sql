@@ -17,7 +17,8 @@ where l.license_id between :low and :high
       when 'all' then 1
       when 'active' then l.state = 'active' and l.valid_from_ms <= :now_ms
                          and coalesce(l.valid_until_ms >= :now_ms, 1)
-      when 'expiring' then l.state = 'active' and l.valid_until_ms between :now_ms and :soon_ms
+      when 'expiring' then l.state = 'active' and l.customer_id is not null
+                           and l.valid_until_ms between :now_ms and :soon_ms
       when 'unused' then l.state = 'active' and coalesce(l.valid_until_ms >= :now_ms, 1)
                          and not exists (select 1 from devices d where d.license_id = l.license_id)
       when 'stopped' then l.state <> 'active'

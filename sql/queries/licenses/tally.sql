@@ -1,10 +1,12 @@
 -- How many licenses match each filter, and how many of their device slots are taken.
 -- :product_id, :customer_id integer (null: any), :search text (folded; empty: any), :key_part text (the same as part of a
 -- key), :now_ms, :soon_ms integer (Unix ms)
+-- A trial that nobody bought does not count as expiring: there is no customer to write to.
 -- scan ok: all licenses are counted, once per page of the list; those of one product by license_product
 select count(*) as every,
        coalesce(sum(usable and l.valid_from_ms <= :now_ms), 0) as active,
-       coalesce(sum(l.state = 'active' and coalesce(l.valid_until_ms between :now_ms and :soon_ms, 0)), 0) as expiring,
+       coalesce(sum(l.state = 'active' and l.customer_id is not null
+                    and coalesce(l.valid_until_ms between :now_ms and :soon_ms, 0)), 0) as expiring,
        coalesce(sum(usable and taken = 0), 0) as unused,
        coalesce(sum(l.state <> 'active'), 0) as stopped,
        coalesce(sum(l.state = 'active' and not usable), 0) as expired,

@@ -41,6 +41,7 @@ async fn license(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
     let values = json!({
         "license": licenses::panel::row_with_product(&request, &details.row),
         "state": license.state,
+        "product_archived": !details.product_in_use,
         "valid_from": license.valid_from,
         "created_at": license.created_at,
         "site": domains::panel::binding_json(&details.binding, details.last_handshake_at),

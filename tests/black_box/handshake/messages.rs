@@ -164,6 +164,44 @@ fn every_operation_is_delivered_to_the_domain_that_asked() {
 }
 
 #[test]
+fn a_site_reads_what_was_sold_with_a_license() {
+    let domain = "shop.localhost";
+    let sites = Sites::start(&[domain]);
+    let server = start_server(&sites);
+    let site_client = SiteClient::new(&server);
+    let plan = ["plan", "add", "pro", "--name", "Pro", "--updates-days", "9"];
+    let features = ["--feature", "pro", "--feature", "export"];
+    server.json(&[&plan[..], &features].concat());
+    let read = |sale: &[&str]| {
+        let issue = ["license", "issue", "--customer", "Ada", "--domain", domain];
+        let sold = server.json(&[&issue[..], sale].concat())["licenses"][0].clone();
+        let key = json!({ "license_key": sold["license_key"] });
+        let done = complete_handshake(&sites, &site_client, domain, "license", &key);
+        (sold, done.unwrap())
+    };
+    let (sold, read_values) = read(&["--plan", "pro"]);
+    assert_eq!(read_values["plan"], "pro");
+    assert_eq!(read_values["features"], json!(["export", "pro"]));
+    assert!(read_values["updates_until"].is_string(), "{read_values}");
+    for name in [
+        "plan",
+        "features",
+        "updates_until",
+        "kind",
+        "valid_from",
+        "valid_until",
+    ] {
+        assert_eq!(read_values[name], sold[name], "{name}");
+    }
+    let (_, read_values) = read(&[]);
+    let expected = [Value::Null, json!([]), Value::Null];
+    assert_eq!(
+        ["plan", "features", "updates_until"].map(|name| read_values[name].clone()),
+        expected
+    );
+}
+
+#[test]
 fn every_operation_is_in_the_audit_log_and_in_the_handshake_log() {
     let domain = "shop.localhost";
     let sites = Sites::start(&[domain]);

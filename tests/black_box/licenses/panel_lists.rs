@@ -82,7 +82,7 @@ fn each_state_has_a_filter_with_a_count_and_a_badge() {
     let mut panel = server.logged_in_browser("support");
     let empty = panel.get("/licenses");
     assert!(empty.text.contains("No licenses yet"));
-    let keys = server.issue_licenses(2, 8);
+    let keys = server.issue_licenses(2, 9);
     let client = server.client();
     client.session(&keys[0], "laptop");
     for (number, columns) in [
@@ -95,15 +95,20 @@ fn each_state_has_a_filter_with_a_count_and_a_badge() {
             8,
             "kind = 'trial', valid_until_ms = valid_from_ms + 29 * 86400000",
         ),
+        // A trial that nobody bought: there is no customer to write to before it expires.
+        (
+            9,
+            "kind = 'trial', customer_id = null, valid_until_ms = valid_from_ms + 6 * 86400000",
+        ),
     ] {
         database::set_license(&server, number, columns);
     }
     client.call("activate", &identity(&keys[7], "laptop"));
     for (filter, numbers) in [
-        ("", &[8, 7, 6, 5, 4, 3, 2, 1][..]),
-        ("active", &[8, 3, 2, 1]),
+        ("", &[9, 8, 7, 6, 5, 4, 3, 2, 1][..]),
+        ("active", &[9, 8, 3, 2, 1]),
         ("expiring", &[8, 3]),
-        ("unused", &[7, 3, 2]),
+        ("unused", &[9, 7, 3, 2]),
         ("stopped", &[5, 4]),
         ("expired", &[6]),
     ] {

@@ -2,12 +2,15 @@
 
 use serde_json::json;
 
+use crate::browser::field;
 use crate::database;
 use crate::handshake::products::start_two_products;
 use crate::inspect::{error_of, running};
+use crate::licenses::panel::licenses;
 use crate::setup::{FIRST, SECOND, issue_of, two_products};
 use crate::sites::{SiteClient, Sites, complete_handshake, id};
 use crate::support::{eventually, identity};
+use crate::trials::{OFFER, PLAN};
 
 #[test]
 fn an_archived_product_is_not_served() {
@@ -66,17 +69,16 @@ fn nothing_of_an_archived_product_is_changed_or_sold() {
     };
     let before = rows();
     for command in [
-        "config show",
         "config set heartbeat_interval=20",
         "config rotate-api-key",
         "release add 1.2.0 --notes new",
-        "release list",
         "release yank 1.1.0",
         "flag set dark --off",
         "flag remove dark",
-        "flag list",
         "plan add basic --name Basic",
-        "plan list",
+        "plan edit basic --name Other",
+        "plan apply basic --yes",
+        "plan archive basic",
         "license issue --customer Ada",
     ] {
         let arguments: Vec<&str> = command.split(' ').collect();
@@ -101,6 +103,100 @@ fn nothing_of_an_archived_product_is_changed_or_sold() {
     assert_eq!(listed["licenses"][0]["product"], SECOND);
     let next = server.json(&["product", "add", "Ledger"]);
     assert_eq!(next["product"], "ledger-2", "no slug is used twice");
+}
+
+#[test]
+fn what_an_archived_product_had_can_still_be_read() {
+    let (server, _) = two_products(&[], &[]);
+    let of_second = |command: &str| {
+        let words: Vec<&str> = command.split(' ').collect();
+        server.json(&[&words[..], &["--product", SECOND]].concat())
+    };
+    of_second("release add 1.1.0 --notes n");
+    of_second("flag set dark --on");
+    of_second("plan add basic --name Basic");
+    let reads = [
+        "config show",
+        "release list",
+        "flag list",
+        "plan list",
+        "plan show basic",
+        "session list",
+    ];
+    let before = reads.map(of_second);
+    server.json(&["product", "archive", SECOND]);
+    assert_eq!(reads.map(of_second), before);
+}
+
+#[test]
+fn a_license_of_an_archived_product_is_only_stopped_and_freed() {
+    let (server, [_, second]) = two_products(&[], &[]);
+    let (sold, other) = (
+        issue_of(&server, SECOND, &["--valid-until", "2090-12-31"]),
+        issue_of(&server, SECOND, &["--devices", "2"]),
+    );
+    for command in [PLAN, OFFER] {
+        server.json(&[command, &["--product", SECOND]].concat());
+    }
+    let device = json!({ "machine_id": "m", "hardware_hash": "h", "version": "1.0.0" });
+    let trial = second.call("trial", &device);
+    assert_eq!(trial.status, 201, "{trial:?}");
+    second.call("activate", &identity(&other, "laptop"));
+    server.json(&["product", "archive", SECOND]);
+    let mut panel = server.logged_in_browser("admin");
+    let id = |key: &str| server.json(&["license", "show", key])["id"].to_string();
+    let trial_key = trial.body["license_key"].as_str().unwrap();
+    let trial = id(trial_key);
+    let edit_page = panel.get(&format!("/licenses/{}/edit", id(&sold))).text;
+    let seen = field(&edit_page, "seen");
+    let before = licenses(&server);
+    for command in [
+        &["license", "edit", &sold, "--note", "x"][..],
+        &["license", "edit", &sold, "--customer", "Ada"],
+        &["license", "extend", &sold, "--days", "3"],
+        &["license", "sell", trial_key, "--customer", "Ada"],
+        &["license", "extend", &sold, "--until", "2091-12-31"],
+    ] {
+        let error = error_of(&server, command);
+        assert!(error.contains("ledger is archived"), "{command:?}: {error}");
+    }
+    let sell = format!("/licenses/{trial}/sell");
+    let extend = format!("/licenses/{}/extend", id(&sold));
+    let edit = format!("/licenses/{}/edit", id(&sold));
+    let edited = [
+        ("customer", "Ada"),
+        ("kind", "full"),
+        ("devices", "1"),
+        ("valid_from", "2026-01-01"),
+        ("valid_until", ""),
+        ("note", "x"),
+        ("seen", &seen),
+    ];
+    for (path, fields) in [
+        (&sell, &[("customer", "Ada")][..]),
+        (&extend, &[("days", "3"), ("seen", &seen)]),
+        (&edit, &edited),
+    ] {
+        let refused = panel.post(path, fields);
+        assert_eq!(refused.status, 422, "{path}: {}", refused.text);
+        assert!(refused.text.contains("ledger is archived"), "{path}");
+    }
+    assert_eq!(licenses(&server), before);
+    // The page says so, and offers none of it.
+    for number in [&trial, &id(&sold)] {
+        let page = panel.get(&format!("/licenses/{number}")).text;
+        assert!(page.contains("Product archived"), "{page}");
+        for action in ["edit", "extend", "sell"] {
+            let link = format!("/licenses/{number}/{action}\"");
+            assert!(!page.contains(&link), "{action}: {page}");
+        }
+        assert!(page.contains(&format!("/licenses/{number}/suspend\"")));
+    }
+    server.json(&["license", "suspend", &sold]);
+    server.json(&["license", "reinstate", &sold]);
+    server.json(&["license", "release-device", &other, "laptop"]);
+    server.json(&["license", "revoke", &sold]);
+    server.json(&["customer", "erase", "1", "--yes"]);
 }
 
 #[test]
