@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::ack_log::{AckLog, is_sound};
 use crate::load::{Request, Worker, under_load};
-use crate::support::{Server, eventually};
+use crate::support::{Server, eventually, files_below};
 use crate::{skipped, wait_for};
 
 /// The replication process; killed at the end of the test.
@@ -33,6 +33,21 @@ fn litestream() -> Option<PathBuf> {
     found
 }
 
+/// Starts the replication of the server's database to `replica`.
+fn replicate(litestream: &Path, server: &Server, replica: &str) -> Replication {
+    let mut replicate = Command::new(litestream);
+    let replicate = replicate.arg("replicate").arg(server.database());
+    let replicate = replicate.arg(replica).stdout(Stdio::null());
+    Replication(replicate.stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// Restores the replica as the file `to`; whether that was possible.
+fn restore(litestream: &Path, replica: &str, to: &Path) -> bool {
+    let mut restore = Command::new(litestream);
+    let restore = restore.args(["restore", "-force", "-o"]).arg(to);
+    restore.arg(replica).output().unwrap().status.success()
+}
+
 /// The numbers of licenses, active sessions and ended sessions; `None` if the file cannot be read yet.
 fn counts(path: &Path) -> Option<(u32, u32, u32)> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
@@ -52,17 +67,9 @@ fn a_litestream_replica_restores_what_was_acknowledged_until_its_last_sync() {
     server.json(&["config", "set", "session_timeout=3600"]);
     server.json(&["limit", "set", "client", "--per-minute", "0"]);
     let replica = format!("file://{}", server.path("replica").display());
-    let mut replicate = Command::new(&litestream);
-    let replicate = replicate.arg("replicate").arg(server.database());
-    let replicate = replicate.arg(&replica).stdout(Stdio::null());
-    let running = Replication(replicate.stderr(Stdio::null()).spawn().unwrap());
+    let running = replicate(&litestream, &server, &replica);
     let restored = server.path("back.sqlite3");
-    let restore = || {
-        let mut restore = Command::new(&litestream);
-        let restore = restore.args(["restore", "-force", "-o"]).arg(&restored);
-        let output = restore.arg(&replica).output().unwrap();
-        output.status.success()
-    };
+    let restore = || restore(&litestream, &replica, &restored);
     let keys = server.issue_licenses(3, 40);
     let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..2).map(Worker::new).collect();
@@ -106,4 +113,66 @@ fn a_litestream_replica_restores_what_was_acknowledged_until_its_last_sync() {
     }
     crate::kill::assert_sessions_continue(&next, &ack_log, &keys);
     eprintln!("{all:?} licenses, sessions and ended sessions were restored");
+}
+
+#[test]
+fn what_was_erased_is_neither_in_the_data_folder_nor_in_what_litestream_copies_from_then_on() {
+    const NAME: &str = "Quendoline Zzyzx";
+    let Some(litestream) = litestream() else {
+        return;
+    };
+    let server = Server::start();
+    server.json(&["customer", "add", NAME]);
+    let replica = format!("file://{}", server.path("replica").display());
+    let own_copy = server.path("data/.license-server.sqlite3-litestream");
+    let running = replicate(&litestream, &server, &replica);
+    eventually("the replica is begun", || {
+        !files_with(&own_copy, NAME).is_empty()
+            && restore(&litestream, &replica, &server.path("begun.sqlite3"))
+    });
+    let erased = server.json(&["customer", "erase", "1", "--yes"]);
+    let copies = erased["copies"].as_array().unwrap();
+    let own = "data/.license-server.sqlite3-litestream";
+    assert!(
+        copies
+            .iter()
+            .any(|copy| copy.as_str().unwrap().ends_with(own)),
+        "{erased}"
+    );
+    // As in the README.
+    drop(running);
+    server.json(&["vacuum"]);
+    std::fs::remove_dir_all(&own_copy).unwrap();
+    let _running = replicate(&litestream, &server, &replica);
+    server.json(&["customer", "add", "Bob"]);
+    let restored = server.path("back.sqlite3");
+    eventually("the replica has what followed", || {
+        let now = |path: &Path| {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+            let conn = Connection::open_with_flags(path, flags).ok()?;
+            let sql = "select group_concat(name) from customers";
+            conn.query_row(sql, [], |row| row.get::<_, String>(0)).ok()
+        };
+        restore(&litestream, &replica, &restored)
+            && now(&restored).as_deref() == Some("erased customer 1,Bob")
+    });
+    let held = files_with(&server.path("data"), NAME);
+    assert_eq!(held, Vec::<PathBuf>::new());
+    assert_eq!(files_with(&restored, NAME), Vec::<PathBuf>::new());
+}
+
+/// The files below `folder`, or this file, that contain `name`.
+fn files_with(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let files = if folder.is_dir() {
+        files_below(folder)
+    } else {
+        vec![folder.to_owned()]
+    };
+    let files = files.into_iter().filter(|file| {
+        let bytes = std::fs::read(file).unwrap_or_default();
+        bytes
+            .windows(name.len())
+            .any(|part| part == name.as_bytes())
+    });
+    files.collect()
 }
