@@ -275,6 +275,7 @@ const FILE_NAMES: &[&str] = &[
     // In `audit`: who changes something, when, in which transaction; and what proves the log.
     "act",
     "chain",
+    "erasures",
     // In `privacy`: one file per operation or group of them.
     "erase",
     "erased_list",

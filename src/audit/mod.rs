@@ -4,14 +4,16 @@
 
 mod act;
 mod chain;
+mod erasures;
 pub mod panel;
 mod rules;
 mod store;
 
 pub use act::{Act, Actor};
+pub use erasures::Unaccounted;
 pub use rules::{FieldChange, changed_fields, escape_invisible};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
@@ -19,6 +21,7 @@ use crate::error::Result;
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::security::secret;
 use chain::ChainedEntry;
+use erasures::Erasures;
 
 /// An action to be noted. `before` and `after` contain no secret.
 #[derive(Clone, Debug)]
@@ -61,8 +64,12 @@ pub struct Entry {
 pub struct Verified {
     /// The id of the first entry that was altered or removed; `None` if there is none.
     pub first_altered: Option<i64>,
-    /// How many entries before it are erased.
-    pub erased: u32,
+    /// How many entries before it were erased with a customer.
+    pub erased: usize,
+    /// How many entries before it were erased because of their age.
+    pub expired: usize,
+    /// Erased entries that the log does not account for, if there are any: the first ones.
+    pub unaccounted: Option<Unaccounted>,
 }
 
 /// Selects entries; `None` matches every value.
@@ -100,16 +107,27 @@ pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, change: &Change<'_>) -> Res
     store::set_head(tx, chained.entry.id, &chained.hash)
 }
 
-/// Erases what these entries say, for ever. One that was altered before stays reported as altered. Returns how many
-/// were not erased yet.
+/// Erases what these entries say, for ever. One that was altered before stays reported as altered, and one about an
+/// erasure stays. Returns how many were erased. The caller notes this number, as `audit_entries`, in an entry
+/// `customers.erase` of the same time: [`verify`] reports erased entries that no such entry accounts for.
 pub fn erase(tx: &Tx<'_>, ids: &[i64], now: UnixMs) -> Result<usize> {
     let erased = ids.iter().map(|id| store::erase(tx, *id, now));
     erased.sum()
 }
 
-/// Erases what at most `limit` entries from before `before` say. Returns how many.
-pub fn erase_before(tx: &Tx<'_>, before: UnixMs, now: UnixMs, limit: u32) -> Result<usize> {
-    store::erase_before(tx, before, now, limit)
+/// Erases what at most `limit` entries from before `before` say, those about erasures apart, and notes how many. Returns
+/// how many.
+pub fn expire(act: &Act<'_>, before: UnixMs, limit: u32) -> Result<usize> {
+    let erased = store::erase_before(act.tx, before, act.now, limit)?;
+    if erased > 0 {
+        act.note(&Change {
+            action: erasures::BY_AGE,
+            subject: "",
+            before: Value::Null,
+            after: json!({ "audit_entries": erased, "from_before": before.rfc3339() }),
+        })?;
+    }
+    Ok(erased)
 }
 
 /// A page of the entries that match `filter`, newest first. Their position is the id.
@@ -142,23 +160,21 @@ pub fn newest_entry_at(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
     store::newest_entry_at(reader)
 }
 
-/// Verifies the hashes.
+/// Verifies the hashes, and that the log accounts for every erased entry.
 pub fn verify(reader: &Reader<'_>) -> Result<Verified> {
     let (mut id, mut hash) = (0, [0; 32]);
-    let mut verified = Verified::default();
+    let mut erasures = Erasures::default();
     loop {
         let page = store::after(reader, id, PAGE)?;
         if page.is_empty() {
             let is_complete = store::head(reader)? == (id, hash);
-            verified.first_altered = (!is_complete).then_some(id + 1);
-            return Ok(verified);
+            return Ok(erasures.verified((!is_complete).then_some(id + 1)));
         }
         for chained in page {
             if !chained.follows(id, &hash) {
-                verified.first_altered = Some(chained.entry.id);
-                return Ok(verified);
+                return Ok(erasures.verified(Some(chained.entry.id)));
             }
-            verified.erased += u32::from(chained.entry.erased_at.is_some());
+            erasures.add(&chained.entry);
             (id, hash) = (chained.entry.id, chained.hash);
         }
     }

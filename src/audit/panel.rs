@@ -43,6 +43,7 @@ const MODULES: &[&str] = &[
     "releases",
     "admins",
     "backups",
+    "audit",
     "handshake",
     "keys",
     "integrate",

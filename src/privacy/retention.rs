@@ -52,11 +52,11 @@ pub async fn delete_expired(db: &Db, retention: Retention, now: UnixMs) -> Resul
         }
     }
     if let Some(span) = retention.audit {
-        let before = now.minus(span);
+        // Whole days, so that there is one entry about this a day, not one an hour.
+        let before = now.minus(span).start_of_day();
         loop {
-            // Without an entry about this: that one would be erased in its turn, and so on for ever.
             let erase = db.write("privacy.erase_audit", move |tx| {
-                audit::erase_before(tx, before, now, BATCH)
+                audit::expire(&Act::new(tx, &Actor::server(), now), before, BATCH)
             });
             let erased = erase.await?;
             deleted.audit_entries += erased;
@@ -227,8 +227,14 @@ mod tests {
         assert_eq!(run(&db, retention, day(12)).audit_entries, expected);
         assert_eq!(run(&db, retention, day(12)).audit_entries, 0);
         let verified = db.read_blocking(audit::verify).unwrap();
-        assert_eq!(verified.first_altered, None);
-        assert_eq!(verified.erased as usize, expected);
+        assert_eq!((verified.first_altered, verified.unaccounted), (None, None));
+        assert_eq!((verified.erased, verified.expired), (0, expected));
+        // What accounts for them stays, however old it is.
+        assert_eq!(run(&db, retention, day(90)).audit_entries, 1);
+        assert_eq!(run(&db, retention, day(180)).audit_entries, 0);
+        let verified = db.read_blocking(audit::verify).unwrap();
+        assert_eq!(verified.unaccounted, None);
+        assert_eq!(verified.expired, expected + 1);
         let left = db
             .read_blocking(|reader| audit::entries_about(reader, "customers", "young", 10))
             .unwrap();

@@ -5,4 +5,6 @@ set salt = x'', actor = '', source = '', subject = '', before = '', after = '', 
     payload_hash = case payload_hash when digest_of(salt, actor, source, subject, before, after) then payload_hash
                                      else zeroblob(32) end
 where audit_id in (
-    select audit_id from audit_log where erased_at_ms is null and at_ms < :before_ms order by at_ms limit :limit);
+    select audit_id from audit_log
+    where erased_at_ms is null and at_ms < :before_ms and action not in ('customers.erase', 'audit.expire')
+    order by at_ms limit :limit);

@@ -18,7 +18,7 @@ const LIBRARIES: [&str; 3] = [
 ];
 
 /// The path of libfaketime; `None`, with a printed line, if it is not installed.
-fn library() -> Option<PathBuf> {
+pub fn library() -> Option<PathBuf> {
     is_installed("faketime").then(|| {
         let found = LIBRARIES.iter().map(Path::new).find(|path| path.exists());
         found.unwrap().to_owned()
@@ -41,7 +41,7 @@ fn write_word_of_kernel(server: &Server, word: &str) -> String {
 
 /// Sets the clock of the server and its commands, such as `+400d`, from the next start on; the kernel does not
 /// confirm it.
-fn set_clock(server: &mut Server, library: &Path, clock: &str) {
+pub fn set_clock(server: &mut Server, library: &Path, clock: &str) {
     let path = write_word_of_kernel(server, "no");
     let (preload, clock) = (
         format!("LD_PRELOAD={}", library.display()),
