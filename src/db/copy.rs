@@ -9,6 +9,7 @@ use tempfile::NamedTempFile;
 use super::copy_folder::CopyFolder;
 use super::files::{beside, remove, sync, sync_folder_of};
 use super::generation::Generation;
+use super::path_check::UNFINISHED;
 use super::reader::Reader;
 use super::{pool, schema};
 use crate::error::{Doing, Error, Result};
@@ -76,7 +77,7 @@ fn copy_into(open: &Connection, folder: &Path) -> Result<(NamedTempFile, Connect
 }
 
 /// Deletes unfinished copies of processes that died.
-fn remove_unfinished(folder: &Path) -> Result<()> {
+pub(super) fn remove_unfinished(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).doing("list the folder of a copy")? {
         let entry = entry.doing("list the folder of a copy")?;
         let name = entry.file_name();
@@ -102,7 +103,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<CopyInfo> {
             to.display()
         )));
     }
-    let part = beside(to, ".part");
+    let part = beside(to, UNFINISHED);
     remove(&part)?;
     let made = pool::open_read_only(from)
         .and_then(|conn| vacuum(&conn, &part))

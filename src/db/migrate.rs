@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::files::{beside, remove, remove_all, sync, sync_folder_of};
 use super::lock::Lock;
-use super::path_check::{APPLICATION_ID, remove_unfinished_restore};
+use super::path_check::{APPLICATION_ID, SAVED, remove_unfinished_restore};
 use super::schema::{MIGRATIONS, SCHEMA, schema};
 use super::{copy, pool};
 use crate::error::{Doing, Error, Result};
@@ -72,7 +72,7 @@ fn create(path: &Path) -> Result<()> {
 }
 
 fn upgrade(path: &Path, done: u32) -> Result<()> {
-    let saved = beside(path, &format!(".before-v{SCHEMA}"));
+    let saved = beside(path, &format!("{SAVED}{SCHEMA}"));
     remove(&saved)?;
     copy::copy(path, &saved)?;
     log::info!(

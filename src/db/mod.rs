@@ -95,6 +95,7 @@ impl Db {
             log::error!("{message}");
         }
         migrate::to_latest(&path, &lock)?;
+        remove_unfinished_copies(&path);
         // Resolved again: the file exists only now, and its path may contain a symbolic link.
         Self::start(options, files::resolved(&path)?, Some(Arc::new(lock)))
     }
@@ -409,6 +410,18 @@ impl Db {
                 "another process holds the database: the next start makes the last checkpoint"
             );
         }
+    }
+}
+
+/// Deletes copies of the database at `path` that killed processes left unfinished: they hold everything, and no erasure
+/// reaches them. The caller holds the lock.
+fn remove_unfinished_copies(path: &Path) {
+    let folder = files::folder_of(path);
+    let removed =
+        path_check::remove_unfinished_copies(path).and_then(|()| copy::remove_unfinished(&folder));
+    if let Err(error) = removed {
+        // A full or read-only disk must not prevent the start.
+        log::warn!("unfinished copies of the database were not deleted: {error}");
     }
 }
 

@@ -5,11 +5,19 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::files::beside;
+use super::files::{beside, folder_of, remove};
 use crate::error::{Doing, Error, Result};
 
 /// In the name of a file that a restore has replaced, before its time stamp.
 pub(super) const REPLACED: &str = ".before-restore-";
+/// In the name of a copy that a restore prepares.
+pub(super) const PREPARED: &str = ".restored";
+/// In the name of the copy that a migration saves, before the number of the schema.
+pub(super) const SAVED: &str = ".before-v";
+/// The end of the name of a copy that is being made.
+pub(super) const UNFINISHED: &str = ".part";
+/// What SQLite adds to the name of a database for the files beside it.
+const PARTS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 /// `LicS` in SQLite's header: marks a license-server database.
 pub(super) const APPLICATION_ID: i32 = 0x4c69_6353;
 
@@ -99,6 +107,38 @@ fn unfinished_restore(path: &Path, data: &Metadata) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+/// Deletes what killed restores and migrations left beside the database: copies of it that never got their name. The
+/// caller holds the lock.
+///
+/// # Errors
+/// If the folder cannot be read or changed.
+pub(super) fn remove_unfinished_copies(path: &Path) -> Result<()> {
+    let Some(name) = path.file_name() else {
+        return Ok(());
+    };
+    for entry in std::fs::read_dir(folder_of(path)).doing("read the data folder")? {
+        let entry = entry.doing("read the data folder")?;
+        let entry_name = entry.file_name();
+        let suffix = entry_name
+            .as_encoded_bytes()
+            .strip_prefix(name.as_encoded_bytes());
+        let suffix = suffix.and_then(|suffix| std::str::from_utf8(suffix).ok());
+        let left = suffix.is_some_and(|suffix| {
+            let prepared = suffix.strip_prefix(PREPARED);
+            prepared.is_some_and(|rest| PARTS.contains(&rest) || rest.starts_with(UNFINISHED))
+                || suffix.starts_with(SAVED) && suffix.contains(UNFINISHED)
+        });
+        if left && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            log::info!(
+                "{} is deleted: it was never finished",
+                entry.path().display()
+            );
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the second name of a database that an interrupted restore did not replace. The caller holds the lock.

@@ -12,7 +12,7 @@ use super::files::{self, beside, folder_of};
 use super::generation::Generation;
 use super::lock::Lock;
 use super::options::Synchronous;
-use super::path_check::{self, REPLACED};
+use super::path_check::{self, PREPARED, REPLACED};
 use super::reader::{Reader, Tx};
 use super::schema::{self, SCHEMA};
 use super::users::Users;
@@ -112,7 +112,7 @@ impl Restore {
         finalize: impl FnOnce(&Tx<'_>, &OldDatabase<'_>) -> Result<T>,
     ) -> Result<(PreparedCopy, T)> {
         examine(from, name)?;
-        let prepared = beside(&self.path, ".restored");
+        let prepared = beside(&self.path, PREPARED);
         files::remove_all(&prepared)?;
         // Read with the WAL of another database, its content would be wrong.
         let finalize = |tx: &Tx<'_>, replaced: &OldDatabase<'_>| {

@@ -18,6 +18,12 @@ pub(super) fn license_ids(reader: &Reader<'_>, id: CustomerId) -> Result<Vec<Lic
     reader.list(sql!("privacy/license_ids"), params, |row| row.get(0))
 }
 
+/// When the oldest license of the customer was made, if there is one.
+pub(super) fn oldest_license(reader: &Reader<'_>, id: CustomerId) -> Result<Option<UnixMs>> {
+    let params = named_params! { ":customer_id": id };
+    reader.one(sql!("privacy/oldest_license"), params, |row| row.get(0))
+}
+
 /// The domains to which licenses of the customer are bound or are being transferred.
 pub(super) fn domains(reader: &Reader<'_>, id: CustomerId) -> Result<Vec<String>> {
     let params = named_params! { ":customer_id": id };

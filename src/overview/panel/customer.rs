@@ -14,6 +14,7 @@ use crate::id::CustomerId;
 use crate::licenses;
 use crate::overview;
 use crate::panel::Support;
+use crate::privacy;
 use crate::web::html::HtmlReply;
 
 /// The page of a customer, with their newest licenses.
@@ -29,7 +30,7 @@ async fn customer(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
         .map(|row| licenses::panel::row_with_product(&request, row))
         .collect();
     let copies = match customer.erased_at {
-        Some(erased_at) if request.may(Role::Owner) => copies(app, erased_at).await?,
+        Some(erased_at) if request.may(Role::Owner) => copies(app, customer.id, erased_at).await?,
         _ => Vec::new(),
     };
     let values = json!({
@@ -43,9 +44,11 @@ async fn customer(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
 }
 
 /// The backups and replaced databases that still hold what was erased at `erased_at`.
-async fn copies(app: &App, erased_at: UnixMs) -> Result<Vec<PathBuf>> {
+async fn copies(app: &App, id: CustomerId, erased_at: UnixMs) -> Result<Vec<PathBuf>> {
+    let since = app.db.read(move |reader| privacy::data_since(reader, id));
+    let span = since.await?..=erased_at;
     let (backups, database) = (app.backup_dir.clone(), app.db.path().to_owned());
-    let list = spawn_blocking(move || backups.copies_until(&database, erased_at));
+    let list = spawn_blocking(move || backups.copies_made_in(span, &database));
     list.await.doing("list earlier copies of the database")?
 }
 
