@@ -4,10 +4,10 @@ use serde_json::{Map, Value, json};
 
 use super::erase::own_domains;
 use super::store;
-use crate::audit::{Actor, Entry};
+use crate::audit::{Act, Actor, Change, Entry};
 use crate::clock::UnixMs;
 use crate::customers;
-use crate::db::Reader;
+use crate::db::{Db, Reader};
 use crate::error::Result;
 use crate::id::CustomerId;
 
@@ -21,11 +21,27 @@ pub struct PersonalData {
 }
 
 /// All that the database holds of a customer: the customer, licenses with devices, sessions and stored responses, sessions
-/// on licenses that are another customer's now, the websites, and the audit log. Tokens, which are secrets of programs, are left out.
+/// on licenses that are another customer's now, the websites, and the audit log. Tokens, which are secrets of programs, are
+/// left out. The export is noted in the audit log, since it takes the data out of the database.
 ///
 /// # Errors
 /// [`Error::NotFound`](crate::error::Error::NotFound) if the id is unknown.
-pub fn export(reader: &Reader<'_>, id: CustomerId, now: UnixMs) -> Result<PersonalData> {
+pub fn export(db: &Db, actor: &Actor, id: CustomerId, now: UnixMs) -> Result<PersonalData> {
+    let data = db.read_blocking(|reader| collect(reader, id, now))?;
+    let actor = actor.clone();
+    db.write_blocking("privacy.export", move |tx| {
+        Act::new(tx, &actor, now).note(&Change {
+            action: "customers.export",
+            subject: &id.to_string(),
+            before: Value::Null,
+            after: Value::Null,
+        })
+    })?;
+    Ok(data)
+}
+
+/// The document; the addresses of administrators are left out.
+fn collect(reader: &Reader<'_>, id: CustomerId, now: UnixMs) -> Result<PersonalData> {
     let customer = customers::get(reader, id)?;
     let mut entries = store::audit_entries(reader, id, customer.created_at)?;
     let mut websites = Vec::new();

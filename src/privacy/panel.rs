@@ -5,7 +5,7 @@ use rocket::tokio::task::spawn_blocking;
 use rocket::{Route, get, post, routes};
 use serde_json::{Map, Value, json};
 
-use super::{ErasureRequest, LicensePolicy};
+use super::{ErasureRequest, LicensePolicy, ListFiles, unlisted};
 use crate::app::App;
 use crate::audit::Act;
 use crate::customers::{self, Customer};
@@ -18,14 +18,12 @@ use crate::web::html::{Html, HtmlReply};
 const CONFIRM: &str = "parts/confirm.html.tera";
 const CUSTOMERS: &str = "/lizenzserver/customers";
 
-/// All that the database holds of a customer, as a file.
-#[get("/customers/<id>/export")]
-async fn export(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
-    let now = request.now.wall;
-    let data = app
-        .db
-        .read(move |reader| super::export(reader, CustomerId(id), now))
-        .await?;
+/// All that the database holds of a customer, as a file. A POST, because it writes an audit entry.
+#[post("/customers/<id>/export", data = "<_form>")]
+async fn export(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlReply {
+    let (db, actor, now) = (app.db.clone(), request.actor(), request.now.wall);
+    let export = spawn_blocking(move || super::export(&db, &actor, CustomerId(id), now));
+    let data = export.await.doing("export the data of a customer")??;
     Ok(Html::File {
         name: format!("customer-{}-{}.json", data.customer_id, now.day()),
         kind: Box::new(ContentType::JSON),
@@ -106,13 +104,14 @@ async fn erase(request: Owner<'_>, id: i64, form: Form) -> HtmlReply {
     }
 }
 
-/// Writes the list beside the database. The customer is erased already, so a failure is only logged.
+/// Writes the list of erased customers. The customer is erased already, so a failure is only logged.
 pub async fn save_list(app: &App) {
-    let db = app.db.clone();
-    let saved = spawn_blocking(move || super::save(&db)).await;
+    let (db, backups) = (app.db.clone(), app.backup_dir.clone());
+    let save = move || ListFiles::of(db.path(), backups.usable_folder()).save(&db);
+    let saved = spawn_blocking(save).await;
     let saved = saved.doing("write the list of erased customers");
     if let Err(error) = saved.flatten() {
-        log::error!("{error}; the next start of the server writes it");
+        log::error!("{}", unlisted(&error));
     }
 }
 

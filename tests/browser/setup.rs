@@ -18,7 +18,6 @@ pub const NOT_PAGES: &[&str] = &[
     "/integrate/site.php",
     "/integrate/site.py",
     "/audit.csv",
-    "/customers/<id>/export",
     "/licenses.csv",
     "/mark.svg",
     "/panel.css",

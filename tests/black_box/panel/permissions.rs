@@ -139,7 +139,7 @@ pub const ROWS: &[Row] = &[
     ("GET /customers", Support, &[]),
     ("GET /customers/new", Admin, &[]),
     ("POST /customers/new", Admin, &[("name", "Karl")]),
-    ("GET /customers/<id>/export", Admin, &[]),
+    ("POST /customers/<id>/export", Admin, &[]),
     ("GET /customers/<id>/edit", Admin, &[]),
     ("POST /customers/<id>/edit", Admin, &[("name", "Karla")]),
     ("GET /customers/<id>", Support, &[]),

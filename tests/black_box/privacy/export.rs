@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::Value;
 
 use super::person::{OTHER_WORDS, WORDS, shop};
+use crate::database;
 use crate::inspect::{error_of, spellings};
 
 #[test]
@@ -50,6 +51,11 @@ fn an_export_holds_everything_about_the_customer_and_nothing_about_another() {
         let mut entries = document["audit_log"].as_array().unwrap().iter();
         assert!(entries.any(|entry| entry["action"] == action), "{action}");
     }
+    let noted = database::audited(&server, "customers.export").remove(0);
+    assert_eq!(
+        (noted.actor.as_str(), noted.subject.as_str()),
+        ("command line", "1")
+    );
     let unknown = error_of(&server, &["customer", "export", "9"]);
     assert!(unknown.contains("no customer"), "{unknown}");
 }

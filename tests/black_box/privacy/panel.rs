@@ -15,7 +15,7 @@ fn the_page_of_a_customer_downloads_the_data() {
         page.contains("/customers/1/export") && !page.contains("/customers/1/erase"),
         "{page}"
     );
-    let file = panel.get("/customers/1/export");
+    let file = panel.post("/customers/1/export", &[]);
     let name = file.header("content-disposition").unwrap();
     assert!(
         name.contains("attachment; filename=\"customer-1-"),
@@ -26,6 +26,11 @@ fn the_page_of_a_customer_downloads_the_data() {
     for word in WORDS {
         assert!(file.text.contains(word), "{word}");
     }
+    let noted = database::audited(&server, "customers.export").remove(0);
+    assert_eq!(
+        (noted.actor.as_str(), noted.subject.as_str()),
+        ("admin", "1")
+    );
 }
 
 #[test]
