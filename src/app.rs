@@ -24,6 +24,7 @@ use crate::logins::SessionLifetime;
 use crate::metrics::RefusalCounter;
 use crate::net::egress::{self, Egress};
 use crate::overview::UsageCache;
+use crate::privacy::ListFiles;
 use crate::products::{self, ProgramSettingsCache};
 use crate::security::data_folder;
 use crate::security::monitor_networks::MonitorNetworks;
@@ -31,7 +32,7 @@ use crate::security::password::Hasher;
 use crate::security::rate_limit::{Limiter, Quota, Rule};
 use crate::security::signing::Signer;
 use crate::tls::{self, Certificates, TrustedAuthority};
-use crate::{privacy, server_state, signing_keys};
+use crate::{server_state, signing_keys};
 
 /// Upper bound for the duration of a sweep.
 const SWEEP_DURATION_MAX: Duration = Duration::from_secs(30);
@@ -164,7 +165,10 @@ impl Opened {
         // Read before the start is recorded, which may change it.
         let trusted = db.read_blocking(signing_keys::trusted_authority)?;
         record_start(&db, &clock, settings)?;
-        erase_again(&db, now);
+        erase_again(&db, settings, now);
+        if let Err(error) = backups::remove_staging_folders(&settings.data_folder()) {
+            log::warn!("unfinished restores were not deleted: {error}");
+        }
         let signer = Signer::new(signing_keys::open(&db, &settings.data_folder(), now)?);
         let signer = Arc::new(signer);
         let certificates = certificates(settings, &db, trusted)?.map(Arc::new);
@@ -339,10 +343,15 @@ fn record_start(db: &Db, clock: &TrustedClock, settings: &Config) -> Result<()> 
 
 /// Erases customers again who were erased before the database was replaced by an older copy. A server is started also
 /// where that fails now; the next start tries again.
-fn erase_again(db: &Db, now: UnixMs) {
-    match privacy::reconcile(db, now) {
-        Ok(erased) => {
-            for again in erased {
+fn erase_again(db: &Db, settings: &Config, now: UnixMs) {
+    let backup_dir = backup_dir(settings);
+    let lists = ListFiles::of(db.path(), backup_dir.usable_folder());
+    match lists.reconcile(db, now) {
+        Ok(reconciled) => {
+            if let Some(error) = reconciled.problem {
+                log::error!("a list of erased customers was not read or not written: {error}");
+            }
+            for again in reconciled.erased_again {
                 log::warn!(
                     "the database is an older copy: customer {}, erased on {}, was erased again",
                     again.customer_id,

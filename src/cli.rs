@@ -284,16 +284,18 @@ impl CommandRun<'_> {
 
     fn restore(self, file: &Path, passphrase_file: Option<PathBuf>) -> Result<()> {
         let (settings, data) = (self.settings, self.settings.data_folder());
-        let input = backups::BackupInput::open(file)?;
+        let input = backups::BackupInput::open(file, &settings.database.path)?;
         let passphrase_file = passphrase_file.or_else(|| settings.backup.passphrase_file.clone());
         let passphrase = passphrase_file.filter(|_| input.is_encrypted());
         let passphrase = passphrase.as_deref().map(backups::passphrase).transpose()?;
         let input = input.with_passphrase(passphrase);
         run_as::become_owner(&data)?;
         data_folder::secure(&settings.database.path)?;
+        let backup_dir = app::backup_dir(settings);
         let target = backups::RestoreTarget {
             database: &settings.database.path,
             data: &data,
+            backups: backup_dir.usable_folder(),
             own_authority: settings.tls.mode == TlsMode::SelfSigned,
         };
         let (actor, now) = (Actor::command_line(&self.user), app::system_now());

@@ -17,6 +17,7 @@ use crate::console::{self, OutputFormat};
 use crate::db::{self, Db, SCHEMA};
 use crate::error::{Doing, Error, Result};
 use crate::logging::counted;
+use crate::privacy::ListFiles;
 use crate::security::data_folder;
 use crate::security::monitor_networks::MonitorNetworks;
 use crate::tls::{self, AcmeStatus, Certificates, TrustedAuthority};
@@ -120,6 +121,7 @@ fn surroundings_findings(settings: &Config, db: Option<&Db>) -> Vec<Finding> {
     vec![
         finding("disk space", disk(&settings.data_folder())),
         finding("backup", backup(settings, db)),
+        finding("erased", erased_customers(settings, db)),
         finding("clock", clock(settings, db)),
         finding("certificate", certificate(settings, db)),
         finding("address", address(settings)),
@@ -168,6 +170,18 @@ fn backup(settings: &Config, db: Option<&Db>) -> CheckResult {
         )),
         (BackupAge::Fresh, _) => Ok(detail),
     }
+}
+
+/// Whether the lists of erased customers can be read and are complete.
+fn erased_customers(settings: &Config, db: Option<&Db>) -> CheckResult {
+    let backup_dir = app::backup_dir(settings);
+    let database = db.map_or(&*settings.database.path, Db::path);
+    let lists = ListFiles::of(database, backup_dir.usable_folder());
+    let listed = lists.check(db).map_err(|error| error.to_string())?;
+    let customers = counted(listed, "erased customer is", "erased customers are");
+    Ok(format!(
+        "{customers} listed, for a restore of an older copy"
+    ))
 }
 
 /// Why this user cannot access the files; `None` if the next start can repair what is wrong.
@@ -223,14 +237,23 @@ fn integrity(db: &Db) -> CheckResult {
 fn audit_log(db: &Db) -> CheckResult {
     let verified = db.read_blocking(audit::verify);
     let verified = verified.map_err(|error| error.to_string())?;
-    match verified.first_altered {
-        None if verified.erased > 0 => {
-            let entries = counted(verified.erased as usize, "entry is", "entries are");
-            Ok(format!("no entry was altered; {entries} erased"))
-        }
-        None => Ok("no entry was altered".to_owned()),
-        Some(id) => Err(format!("entry {id} was altered: compare it with a backup")),
+    if let Some(id) = verified.first_altered {
+        return Err(format!("entry {id} was altered: compare it with a backup"));
     }
+    if let Some(found) = verified.unaccounted {
+        return Err(format!("{found}: compare it with a backup"));
+    }
+    let erased = [
+        (verified.erased, "erased with a customer"),
+        (verified.expired, "erased by age"),
+    ];
+    let erased = erased.into_iter().filter(|(entries, _)| *entries > 0);
+    let erased = erased
+        .map(|(entries, why)| format!("; {} {why}", counted(entries, "entry is", "entries are")));
+    Ok(format!(
+        "no entry was altered{}",
+        erased.collect::<String>()
+    ))
 }
 
 fn signing_keys(db: &Db, data: &Path) -> CheckResult {

@@ -158,6 +158,8 @@ fn to_json(restored: &RestoreReport) -> Value {
         map.insert("lost".to_owned(), lost);
         map.insert("sessions_ended".to_owned(), restored.sessions_ended.into());
         map.insert("erased_customers".to_owned(), erased_ids(restored));
+        let since = restored.no_erased_list_since.map(UnixMs::rfc3339);
+        map.insert("no_erased_list_since".to_owned(), json!(since));
         let form = if restored.is_archive {
             "archive"
         } else {
@@ -186,7 +188,7 @@ fn erased_ids(restored: &RestoreReport) -> Value {
     json!(ids.collect::<Vec<_>>())
 }
 
-/// Which customers were erased again.
+/// Which customers were erased again, and whether there may be others.
 fn erased_text(restored: &RestoreReport) -> String {
     let lines = restored.erased_again.iter().map(|again| {
         let first = again.first_erased_at.rfc3339();
@@ -196,7 +198,14 @@ fn erased_text(restored: &RestoreReport) -> String {
         )
     });
     let mut text: String = lines.collect();
-    if !text.is_empty() {
+    if let Some(since) = restored.no_erased_list_since {
+        text.extend([
+            "no list of erased customers was found: a customer who was erased after ",
+            &since.rfc3339(),
+            " is in the database again; erase them again with `license-server customer erase`\n",
+        ]);
+    }
+    if !restored.erased_again.is_empty() {
         text += "run `license-server vacuum`: deleted text stays in unused parts of the database until then\n";
     }
     text

@@ -11,7 +11,7 @@ mod rules;
 
 pub use create::{BackupSource, LiveData, Scope, WrittenBackup, passphrase};
 pub use folder::FolderFault;
-pub use restore::{BackupInput, RestoreTarget, restore};
+pub use restore::{BackupInput, RestoreTarget, remove_staging_folders, restore};
 pub use rules::{BackupAge, age, timestamp};
 
 use std::fs;
@@ -25,7 +25,7 @@ use crate::audit::{self, Act, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{self, Db, OldDatabase, Reader};
 use crate::error::{Doing, Error, Resource, Result};
-use crate::privacy::ErasedAgain;
+use crate::privacy::{ErasedAgain, ListFiles};
 use crate::security::private_file::Draft;
 use crate::{devices, server_state, sessions};
 
@@ -69,6 +69,12 @@ impl BackupDir {
     /// The path of the folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The folder, unless it is not the intended one; see [`BackupDir::folder_fault`].
+    pub fn usable_folder(&self) -> Option<&Path> {
+        let fault = self.folder_fault(None);
+        matches!(fault, Ok(None)).then_some(&*self.folder)
     }
 
     /// How often a backup is made automatically. `None`: only manually.
@@ -139,6 +145,10 @@ impl BackupDir {
         };
         let written = create::write(live, scope, &draft, now)?;
         draft.persist_new().doing("give a backup its name")?;
+        // The folder may be new. The backup itself lists the erasures, those that follow apart.
+        if let Err(error) = ListFiles::in_folder(Some(&folder), db.path()).save(db) {
+            log::warn!("the backup folder has no list of erased customers: {error}");
+        }
         let present = self.list()?;
         if self.source.data.is_dir() {
             self.delete_oldest(present, &name)?;
@@ -271,6 +281,8 @@ pub struct RestoreReport {
     pub sessions_ended: usize,
     /// The customers who had been erased after the copy was made. They were erased in it again.
     pub erased_again: Vec<ErasedAgain>,
+    /// If no list of erased customers was found, the latest date in the copy: who was erased later is in it again.
+    pub no_erased_list_since: Option<UnixMs>,
     /// Whether the copy was a whole archive, not only a database.
     pub is_archive: bool,
     /// Where the replaced keys and certificates are kept.

@@ -2,8 +2,8 @@
 //! is killed at any point, each part is either the old one or the new one, and the server starts with any mixture.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags};
@@ -17,7 +17,7 @@ use crate::audit::{Act, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{self, OldDatabase, Tx};
 use crate::error::{Doing, Error, Result};
-use crate::privacy::{self, ErasedAgain, Erasure};
+use crate::privacy::{self, ErasedAgain, Erasure, ListFiles};
 use crate::security::private_file;
 use crate::security::secret::Secret;
 use crate::signing_keys::{self, Published};
@@ -36,6 +36,8 @@ pub struct BackupInput {
     form: BackupKind,
     /// WAL and journal beside a bare database, with the suffix of their names.
     beside: Vec<(&'static str, File)>,
+    /// The list of erased customers in the same folder, if there is one.
+    erasures: Option<Vec<Erasure>>,
     passphrase: Option<Secret<String>>,
 }
 
@@ -46,16 +48,18 @@ pub struct RestoreTarget<'a> {
     pub database: &'a Path,
     /// The data folder.
     pub data: &'a Path,
+    /// The backup folder, if it can be used.
+    pub backups: Option<&'a Path>,
     /// Whether the server uses its own certificate authority.
     pub own_authority: bool,
 }
 
 impl BackupInput {
-    /// Opens a backup and detects its form.
+    /// Opens a backup of the database at `database` and detects its form.
     ///
     /// # Errors
     /// [`Error::State`] if it is not a backup.
-    pub fn open(name: &Path) -> Result<Self> {
+    pub fn open(name: &Path, database: &Path) -> Result<Self> {
         let given = name.display();
         let unreadable = |error: io::Error| {
             Error::State(format!("{given} cannot be read ({error}): name a backup"))
@@ -83,12 +87,12 @@ impl BackupInput {
                 }
             }
         }
-        let name = name.to_owned();
         Ok(Self {
-            name,
+            name: name.to_owned(),
             file,
             form,
             beside,
+            erasures: erasures_in_folder_of(name, data.uid(), database)?,
             passphrase: None,
         })
     }
@@ -162,6 +166,30 @@ impl BackupInput {
     }
 }
 
+/// The list of erased customers of the database at `database` that is in the folder of the backup `name`, if there is one
+/// that belongs to the owner of the backup: others could name customers who are to be erased.
+fn erasures_in_folder_of(name: &Path, owner: u32, database: &Path) -> Result<Option<Vec<Erasure>>> {
+    let list = name.with_file_name(privacy::list_name(database));
+    let given = list.display();
+    let unreadable = |error: io::Error| {
+        Error::State(format!(
+            "{given} cannot be read ({error}): nothing was changed"
+        ))
+    };
+    let mut file = match open(&list) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(unreadable)?,
+    };
+    let data = file.metadata().map_err(unreadable)?;
+    if !data.is_file() || data.uid() != owner {
+        log::warn!("{given} is not used, since it is not a file of the owner of the backup");
+        return Ok(None);
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(unreadable)?;
+    privacy::parse_list(&text, &list).map(Some)
+}
+
 /// Opens a file without blocking: opening a named pipe would wait forever for a writer.
 fn open(name: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
@@ -189,9 +217,10 @@ pub fn restore(
     let unpacked = Unpacked::new(input, target.data, &replacement)?;
     let staged = unpacked.folder.path();
     let from = input.name();
-    let mut erasures = privacy::erasures_beside(replacement.path())?;
+    let lists = ListFiles::of(replacement.path(), target.backups);
+    let mut known = KnownErasures::new(lists.read()?, input.erasures.clone());
     let finalize = |tx: &Tx<'_>, replaced: &OldDatabase<'_>| {
-        finalize(&Act::new(tx, actor, now), from, replaced, &mut erasures)
+        finalize(&Act::new(tx, actor, now), from, replaced, &mut known)
     };
     let (ready, finalized) =
         replacement.prepare(&staged.join(archive::DATABASE), from, finalize)?;
@@ -204,7 +233,7 @@ pub fn restore(
     if unpacked.contains("tls") {
         replaced_folders.extend(put_certificates(staged, target.data, &timestamp)?);
     }
-    privacy::save_beside(replacement.path(), &erasures)?;
+    lists.add(&known.erasures)?;
     let database = replacement.put_in_place(ready, &timestamp)?;
     if unpacked.contains("signing") {
         replaced_folders.extend(move_old_keys_aside(staged, target.data, &timestamp)?);
@@ -215,6 +244,7 @@ pub fn restore(
         lost: finalized.lost,
         sessions_ended: finalized.sessions_ended,
         erased_again: finalized.erased_again,
+        no_erased_list_since: finalized.no_erased_list_since,
         is_archive: unpacked.manifest.is_some(),
         replaced_folders,
         missing,
@@ -248,19 +278,44 @@ struct Finalized {
     lost: LostChanges,
     sessions_ended: usize,
     erased_again: Vec<ErasedAgain>,
+    no_erased_list_since: Option<UnixMs>,
     expected_keys: ExpectedKeys,
 }
 
-/// Erases in the unpacked database the customers that were erased after it was made. Adds to `erasures` those that only
-/// the replaced database lists.
+/// The erasures that something else than the unpacked database lists.
+struct KnownErasures {
+    erasures: Vec<Erasure>,
+    /// Whether there is a list at all.
+    is_listed: bool,
+}
+
+impl KnownErasures {
+    /// From the list of the replaced database, and that in the folder of the backup.
+    fn new(own: Option<Vec<Erasure>>, of_backup: Option<Vec<Erasure>>) -> Self {
+        let is_listed = own.is_some() || of_backup.is_some();
+        let erasures = own.into_iter().chain(of_backup).flatten().collect();
+        Self {
+            erasures,
+            is_listed,
+        }
+    }
+}
+
+/// Erases in the unpacked database the customers that were erased after it was made. Adds to `known` those that only
+/// one of the databases lists.
 fn erase_again(
     act: &Act<'_>,
-    erasures: &mut Vec<Erasure>,
+    known: &mut KnownErasures,
     replaced: &OldDatabase<'_>,
 ) -> Result<Vec<ErasedAgain>> {
     if let OldDatabase::File(replaced) = replaced {
-        match privacy::erasures(replaced) {
-            Ok(known) => erasures.extend(known),
+        match privacy::erasures_in_use(replaced) {
+            Ok(Some(erasures)) => {
+                known.erasures.extend(erasures);
+                known.is_listed = true;
+            }
+            // The first start on a new machine has made it.
+            Ok(None) => {}
             // A damaged database is a reason to restore, and one of an earlier version has no list: the file beside it
             // counts then.
             Err(error) => log::warn!(
@@ -268,19 +323,20 @@ fn erase_again(
             ),
         }
     }
-    erasures.extend(privacy::erasures(act.tx)?);
-    privacy::erase_again(act, erasures)
+    known.erasures.extend(privacy::erasures(act.tx)?);
+    privacy::erase_again(act, &known.erasures)
 }
 
 /// Prepares the unpacked database for its use: ends all sessions and logins in it, records the restore, and erases
-/// customers again. Adds to `erasures` those that only one of the databases lists.
+/// customers again. Adds to `known` the erasures that only one of the databases lists.
 fn finalize(
     act: &Act<'_>,
     from: &Path,
     replaced: &OldDatabase<'_>,
-    erasures: &mut Vec<Erasure>,
+    known: &mut KnownErasures,
 ) -> Result<Finalized> {
-    let lost = lost(newest(act.tx)?, replaced);
+    let newest_in_copy = newest(act.tx)?;
+    let lost = lost(newest_in_copy, replaced);
     if let LostChanges::Span(_, until) = &lost {
         // The trusted date must not go back: what had expired by then stays expired.
         server_state::advance(act.tx, *until)?;
@@ -293,7 +349,7 @@ fn finalize(
         before: lost.replaced(),
         after: json!({ "sessions_ended": sessions_ended }),
     })?;
-    let erased_again = erase_again(act, erasures, replaced)?;
+    let erased_again = erase_again(act, known, replaced)?;
     let expected_keys = ExpectedKeys {
         signing: signing_keys::published(act.tx, act.now)?,
         authority: signing_keys::trusted_authority(act.tx)?,
@@ -302,14 +358,26 @@ fn finalize(
         lost,
         sessions_ended,
         erased_again,
+        no_erased_list_since: (!known.is_listed).then_some(newest_in_copy),
         expected_keys,
     })
 }
 
-/// Creates a temporary folder to unpack a backup in. Deletes those that killed processes have left.
+/// Creates a temporary folder to unpack a backup in.
 fn staging_folder(data: &Path) -> Result<TempDir> {
     // It may not exist if the database is a link to another folder.
     fs::create_dir_all(data).doing("make the data folder")?;
+    remove_staging_folders(data)?;
+    let made = tempfile::Builder::new().prefix(STAGING).tempdir_in(data);
+    made.doing("make a folder to unpack a backup in")
+}
+
+/// Deletes the temporary folders that killed restores have left in the data folder. The caller holds the lock of the
+/// database, so that no restore runs.
+///
+/// # Errors
+/// If the folder cannot be read or changed.
+pub fn remove_staging_folders(data: &Path) -> Result<()> {
     for entry in fs::read_dir(data).doing("read the data folder")? {
         let entry = entry.doing("read the data folder")?;
         let left = entry
@@ -320,8 +388,7 @@ fn staging_folder(data: &Path) -> Result<TempDir> {
             fs::remove_dir_all(entry.path()).doing("delete an unfinished restore")?;
         }
     }
-    let made = tempfile::Builder::new().prefix(STAGING).tempdir_in(data);
-    made.doing("make a folder to unpack a backup in")
+    Ok(())
 }
 
 /// Adds the signing keys of a backup to the existing ones.

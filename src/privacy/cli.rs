@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Erased, ErasureRequest, LicensePolicy};
+use super::{Erased, ErasureRequest, LicensePolicy, ListFiles, unlisted};
 use crate::audit::{Act, Actor};
 use crate::backups::BackupDir;
 use crate::console::{self, Console};
@@ -49,9 +49,7 @@ pub struct Erase {
 /// [`Error::NotFound`] for an unknown id, [`Error::State`] if the file exists or cannot be written.
 pub fn export(console: &Console, export: &Export) -> Result<()> {
     let (id, now) = (CustomerId(export.id), console.now().wall);
-    let data = console
-        .db
-        .read_blocking(|reader| super::export(reader, id, now))?;
+    let data = super::export(&console.db, &Actor::command_line(&console.user), id, now)?;
     match &export.output {
         None => console::json(&data.document),
         Some(file) => {
@@ -100,25 +98,32 @@ pub fn erase(console: &Console, backups: &BackupDir, erase: &Erase) -> Result<()
     });
     let erased = erased.map_err(|error| error.with_field_names(&[("typed", "name")]))?;
     // The customer is erased now, whatever fails from here on.
-    if let Err(error) = super::save(&console.db) {
-        console::message(&format!(
-            "license-server: the list of erased customers beside the database was not written ({error}): the next start \
-             of the server writes it"
-        ));
+    let lists = ListFiles::of(console.db.path(), backups.usable_folder());
+    if let Err(error) = lists.save(&console.db) {
+        console::message(&format!("license-server: {}", unlisted(&error)));
     }
-    let copies = backups.copies_until(console.db.path(), now.wall);
-    let copies = copies.inspect_err(|error| {
-        console::message(&format!(
-            "license-server: the backups that still hold the data cannot be listed: {error}"
-        ));
-    });
-    let copies = copies.unwrap_or_default();
+    let copies = copies_left(console, backups, id);
     if console.output == console::OutputFormat::Json {
         return console::json(
             &json!({ "erased": json_of(id, &erased), "copies": copies, "next": VACUUM }),
         );
     }
     console::text(&text_of(id, policy, &erased, &copies))
+}
+
+/// The copies that still hold the data of a customer who was just erased.
+fn copies_left(console: &Console, backups: &BackupDir, id: CustomerId) -> Vec<PathBuf> {
+    let since = console
+        .db
+        .read_blocking(|reader| super::data_since(reader, id));
+    let copies = since
+        .and_then(|since| backups.copies_made_in(since..=console.now().wall, console.db.path()));
+    let copies = copies.inspect_err(|error| {
+        console::message(&format!(
+            "license-server: the backups that still hold the data cannot be listed: {error}"
+        ));
+    });
+    copies.unwrap_or_default()
 }
 
 /// The customer's name from standard input; `None` if the command line confirms.

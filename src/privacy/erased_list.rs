@@ -1,7 +1,9 @@
-//! The list of erased customers: in the database, and in a file beside it that survives when the database is lost, damaged
-//! or replaced by an older copy. The customers on it are erased again in such a copy.
+//! The list of erased customers: in the database, and in files that survive when the database is lost, damaged or replaced
+//! by an older copy: beside it, and in the backup folder, which is often on another disk. The customers on it are erased
+//! again in such a copy.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,14 +15,30 @@ use super::erase::erase_person;
 use super::{Erased, Erasure, LicensePolicy, store};
 use crate::audit::{Act, Actor};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
+use crate::customers;
 use crate::db::{Db, Reader};
 use crate::error::{Doing, Error, Result};
 use crate::id::CustomerId;
 use crate::live_sessions::{LiveNow, LiveSessions};
 use crate::security::private_file;
 
-/// The suffix of the file beside the database.
+/// What follows the name of the database in the name of the file.
 const SUFFIX: &str = ".erased";
+
+/// The files in which the erasures of a database are listed.
+#[derive(Clone, Debug)]
+pub struct ListFiles {
+    files: Vec<PathBuf>,
+}
+
+/// The result of bringing the lists together.
+#[derive(Debug)]
+pub struct Reconciled {
+    /// The customers who were erased again, since the database is an older copy.
+    pub erased_again: Vec<ErasedAgain>,
+    /// Why a file was not read or written; the others were.
+    pub problem: Option<Error>,
+}
 
 /// A customer who was erased in an older copy of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +56,11 @@ pub fn erasures(reader: &Reader<'_>) -> Result<Vec<Erasure>> {
     store::erasures(reader)
 }
 
-/// Every erasure in the file beside the database at `database`; none if there is no file.
-///
-/// # Errors
-/// [`Error::State`] if the file cannot be read.
-pub fn erasures_beside(database: &Path) -> Result<Vec<Erasure>> {
-    read_file(&file_of(database))
+/// Every erasure that the database lists; `None` if it has had no customer, so that another one may list some.
+pub fn erasures_in_use(reader: &Reader<'_>) -> Result<Option<Vec<Erasure>>> {
+    let listed = store::erasures(reader)?;
+    let is_in_use = !listed.is_empty() || !customers::list(reader, "", 1)?.is_empty();
+    Ok(is_in_use.then_some(listed))
 }
 
 /// Erases the customers of `erasures` in this copy of the database, unless that is done; and adds all of them to its
@@ -78,22 +95,118 @@ pub fn erase_again(act: &Act<'_>, erasures: &[Erasure]) -> Result<Vec<ErasedAgai
     Ok(done)
 }
 
-/// Adds the erasures that the database lists to the file beside it.
-///
-/// # Errors
-/// If the database cannot be read, or the file cannot be read or written.
-pub fn save(db: &Db) -> Result<()> {
-    let known = db.read_blocking(store::erasures)?;
-    save_beside(db.path(), &known)
+impl ListFiles {
+    /// The files of the database at `database`: beside it, and in the backup folder, if there is one.
+    pub fn of(database: &Path, backups: Option<&Path>) -> Self {
+        let beside = database.with_file_name(list_name(database));
+        let mut all = Self::in_folder(backups, database);
+        all.files.insert(0, beside);
+        all
+    }
+
+    /// The file of the database at `database` in another folder; none if there is no folder.
+    pub fn in_folder(folder: Option<&Path>, database: &Path) -> Self {
+        // Private files are not written through a link.
+        let folder = folder.and_then(|folder| fs::canonicalize(folder).ok());
+        let file = folder.map(|folder| folder.join(list_name(database)));
+        let files = file.into_iter().collect();
+        Self { files }
+    }
+
+    /// Every erasure in the files; `None` if there is no file.
+    ///
+    /// # Errors
+    /// [`Error::State`] if a file cannot be read; it says what to do.
+    pub fn read(&self) -> Result<Option<Vec<Erasure>>> {
+        let mut all: Option<Vec<Erasure>> = None;
+        for file in &self.files {
+            if let Some(listed) = read_file(file)? {
+                all.get_or_insert_with(Vec::new).extend(listed);
+            }
+        }
+        Ok(all.map(without_repetitions))
+    }
+
+    /// Checks that every file can be read and lists the erasures in `db`. Returns how many are listed.
+    ///
+    /// # Errors
+    /// [`Error::State`] if not; it says what to do.
+    pub fn check(&self, db: Option<&Db>) -> Result<usize> {
+        let listed = self.read()?.unwrap_or_default();
+        let known = db.map(|db| db.read_blocking(store::erasures)).transpose()?;
+        match self.lacking(&known.unwrap_or_default())? {
+            None => Ok(listed.len()),
+            Some(file) => Err(Error::State(format!(
+                "the list {} lacks customers that were erased: restart the server, which writes it",
+                file.display()
+            ))),
+        }
+    }
+
+    /// The first file that lacks one of `erasures`, if there is one.
+    fn lacking(&self, erasures: &[Erasure]) -> Result<Option<&Path>> {
+        for file in &self.files {
+            let listed = read_file(file)?.unwrap_or_default();
+            let is_listed =
+                |erasure: &Erasure| listed.iter().any(|other| key_of(other) == key_of(erasure));
+            if !erasures.iter().all(is_listed) {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds `erasures` to each file.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written; the others are.
+    pub fn add(&self, erasures: &[Erasure]) -> Result<()> {
+        let added = self.files.iter().map(|file| add_to(file, erasures));
+        added.fold(Ok(()), Result::and)
+    }
+
+    /// Adds the erasures that the database lists to the files.
+    ///
+    /// # Errors
+    /// If the database cannot be read, or a file cannot be read or written.
+    pub fn save(&self, db: &Db) -> Result<()> {
+        self.add(&db.read_blocking(store::erasures)?)
+    }
+
+    /// Brings the list in the database and the files together. Customers that a file lists and the database still has are
+    /// erased again: it is an older copy. Called at the start of the server.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the database cannot be read or written now.
+    pub fn reconcile(&self, db: &Db, now: UnixMs) -> Result<Reconciled> {
+        let known = db.read_blocking(store::erasures)?;
+        let (mut missing, mut problem) = (Vec::new(), None);
+        for file in &self.files {
+            match read_file(file) {
+                Ok(listed) => missing.extend(listed.unwrap_or_default()),
+                Err(error) => problem = problem.or(Some(error)),
+            }
+        }
+        missing.retain(|erasure| known.iter().all(|other| key_of(other) != key_of(erasure)));
+        let missing = without_repetitions(missing);
+        let listed: Vec<Erasure> = known.iter().chain(&missing).copied().collect();
+        let mut erased_again = Vec::new();
+        if !missing.is_empty() {
+            erased_again = db.write_blocking("privacy.erase_again", move |tx| {
+                erase_again(&Act::new(tx, &Actor::server(), now), &missing)
+            })?;
+        }
+        let problem = problem.or(self.add(&listed).err());
+        Ok(Reconciled {
+            erased_again,
+            problem,
+        })
+    }
 }
 
-/// Adds `erasures` to the file beside the database at `database`.
-///
-/// # Errors
-/// If the file cannot be read or written.
-pub fn save_beside(database: &Path, erasures: &[Erasure]) -> Result<()> {
-    let path = file_of(database);
-    let listed = read_file(&path)?;
+/// Adds `erasures` to the file.
+fn add_to(file: &Path, erasures: &[Erasure]) -> Result<()> {
+    let listed = read_file(file)?.unwrap_or_default();
     let mut all = listed.clone();
     all.extend(erasures);
     let all = without_repetitions(all);
@@ -105,38 +218,14 @@ pub fn save_beside(database: &Path, erasures: &[Erasure]) -> Result<()> {
         lines += &line(erasure).to_string();
         lines.push('\n');
     }
-    private_file::write(&path, lines).doing("write the list of erased customers")
+    private_file::write(file, lines).doing("write the list of erased customers")
 }
 
-/// Brings the list in the database and the file beside it together. Customers that the file lists and the database
-/// still has are erased again: it is an older copy. Called at the start of the server.
-///
-/// # Errors
-/// [`Error::Unavailable`] if the database cannot be written now, [`Error::State`] if the file cannot be read.
-pub fn reconcile(db: &Db, now: UnixMs) -> Result<Vec<ErasedAgain>> {
-    let database = db.path().to_owned();
-    let (known, missing) = db.read_blocking(|reader| {
-        let listed = erasures_beside(&database)?;
-        let known = store::erasures(reader)?;
-        let missing: Vec<Erasure> = listed
-            .into_iter()
-            .filter(|erasure| known.iter().all(|other| key_of(other) != key_of(erasure)))
-            .collect();
-        Ok((known, missing))
-    })?;
-    save_beside(&database, &known)?;
-    if missing.is_empty() {
-        return Ok(Vec::new());
-    }
-    db.write_blocking("privacy.erase_again", move |tx| {
-        erase_again(&Act::new(tx, &Actor::server(), now), &missing)
-    })
-}
-
-fn file_of(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
+/// The name of the file that lists the erasures of the database at `database`.
+pub fn list_name(database: &Path) -> OsString {
+    let mut name = database.file_name().unwrap_or_default().to_owned();
     name.push(SUFFIX);
-    name.into()
+    name
 }
 
 /// What a list must hold of an erasure: the customer, and the last time.
@@ -163,19 +252,30 @@ fn without_repetitions(erasures: Vec<Erasure>) -> Vec<Erasure> {
     by_customer.into_values().collect()
 }
 
-/// The erasures in the file; none if there is no file.
-fn read_file(path: &Path) -> Result<Vec<Erasure>> {
-    let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text.doing("read the list of erased customers")?,
-    };
+/// The erasures in the file; `None` if there is no file.
+fn read_file(path: &Path) -> Result<Option<Vec<Erasure>>> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::State(format!(
+            "the list of erased customers {} cannot be read ({error}): put it back from a copy of its folder, or delete it",
+            path.display()
+        ))),
+        Ok(text) => parse_list(&text, path).map(Some),
+    }
+}
+
+/// The erasures in the text of the list `path`.
+///
+/// # Errors
+/// [`Error::State`] if a line cannot be read.
+pub fn parse_list(text: &str, path: &Path) -> Result<Vec<Erasure>> {
     let lines = text.lines().enumerate();
     lines
         .map(|(number, line)| {
             parse_line(line).ok_or_else(|| {
                 Error::State(format!(
-                    "line {} of the list of erased customers {} cannot be read: put it back from a copy of the data \
-                     folder, or delete the line",
+                    "line {} of the list of erased customers {} cannot be read: put it back from a copy of its folder, or \
+                     delete the line",
                     number + 1,
                     path.display()
                 ))
@@ -222,22 +322,30 @@ mod tests {
     }
 
     #[test]
-    fn the_file_lists_each_erasure_once_and_a_line_that_cannot_be_read_is_an_error() {
+    fn each_file_lists_each_erasure_once_and_a_line_that_cannot_be_read_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let database = dir.path().join("t.sqlite3");
-        let known = || erasures_beside(&database);
-        assert_eq!(known().unwrap(), []);
-        save_beside(&database, &[]).unwrap();
-        assert!(!file_of(&database).exists());
-        save_beside(&database, &[erasure(7, 80), erasure(3, 40)]).unwrap();
-        save_beside(&database, &[erasure(7, 90), erasure(8, 90)]).unwrap();
-        assert_eq!(
-            known().unwrap(),
-            [erasure(3, 40), erasure(7, 80), erasure(8, 90)]
-        );
-        fs::write(file_of(&database), "{\"customer_id\":7}\n").unwrap();
-        let error = known().unwrap_err().to_string();
+        let (database, backups) = (dir.path().join("t.sqlite3"), dir.path().join("copies"));
+        let without = ListFiles::of(&database, Some(&backups));
+        assert_eq!(without.files, [dir.path().join("t.sqlite3.erased")]);
+        fs::create_dir(&backups).unwrap();
+        let lists = ListFiles::of(&database, Some(&backups));
+        let known = || lists.read().unwrap();
+        lists.add(&[]).unwrap();
+        assert_eq!(known(), None);
+        without.add(&[erasure(7, 80), erasure(3, 40)]).unwrap();
+        let second = backups.join("t.sqlite3.erased");
+        let lacking = lists.lacking(&[erasure(3, 40)]).unwrap().unwrap();
+        assert_eq!(lacking.file_name(), second.file_name());
+        lists.add(&[erasure(7, 90), erasure(8, 90)]).unwrap();
+        let all = [erasure(3, 40), erasure(7, 80), erasure(8, 90)];
+        assert_eq!(known(), Some(all.to_vec()));
+        assert_eq!(without.lacking(&all).unwrap(), None);
+        fs::write(&without.files[0], "{\"customer_id\":7}\n").unwrap();
+        let error = lists.read().unwrap_err().to_string();
         assert!(error.contains("line 1 of the list"), "{error}");
-        assert!(save_beside(&database, &[erasure(9, 1)]).is_err());
+        assert!(lists.add(&[erasure(9, 1)]).is_err());
+        // The other one was written all the same.
+        let text = fs::read_to_string(&second).unwrap();
+        assert!(text.contains("\"customer_id\":9,"), "{text}");
     }
 }

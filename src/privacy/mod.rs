@@ -1,6 +1,6 @@
 //! What the law gives a person: all that the database holds of a customer in one document, and its erasure. Erasures
-//! are listed in the database and in a file beside it, so that a restore of an older copy erases the same customers
-//! again. Also what is deleted after the times in the settings.
+//! are listed in the database and in files, so that a restore of an older copy erases the same customers again. Also what
+//! is deleted after the times in the settings.
 
 pub mod cli;
 mod erase;
@@ -12,12 +12,16 @@ mod store;
 
 pub use erase::{Erased, ErasureRequest, erase, remove};
 pub use erased_list::{
-    ErasedAgain, erase_again, erasures, erasures_beside, reconcile, save, save_beside,
+    ErasedAgain, ListFiles, Reconciled, erase_again, erasures, erasures_in_use, list_name,
+    parse_list,
 };
 pub use export::{PersonalData, export};
 pub use retention::{Deleted, Retention, delete_expired};
 
 use crate::clock::UnixMs;
+use crate::customers;
+use crate::db::Reader;
+use crate::error::{Error, Result};
 use crate::id::CustomerId;
 
 /// What becomes of the licenses of a customer who is erased.
@@ -42,6 +46,24 @@ pub struct Erasure {
     pub again_at: Option<UnixMs>,
     /// What became of the licenses.
     pub licenses: LicensePolicy,
+}
+
+/// When the oldest of what the database holds of a customer may have been added: with the customer, or with a trial that
+/// the customer bought. Copies that were made before hold nothing of it.
+pub fn data_since(reader: &Reader<'_>, id: CustomerId) -> Result<UnixMs> {
+    let customer = customers::get(reader, id)?;
+    let oldest = store::oldest_license(reader, id)?;
+    Ok(oldest.map_or(customer.created_at, |at| at.min(customer.created_at)))
+}
+
+/// That a list of erased customers was not written after an erasure, and what happens next.
+fn unlisted(error: &Error) -> String {
+    let next = match error {
+        // A file that cannot be read is not replaced, since it may list what nothing else does.
+        Error::State(_) => "; `license-server check` says when all is well",
+        _ => ": the next start of the server writes it",
+    };
+    format!("the list of erased customers was not written: {error}{next}")
 }
 
 impl LicensePolicy {

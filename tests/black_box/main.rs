@@ -49,6 +49,7 @@ mod backups {
     pub mod archives;
     mod database_files;
     mod folder;
+    mod leftovers;
     mod panel;
 }
 mod cli {
@@ -56,7 +57,7 @@ mod cli {
     pub mod commands;
 }
 mod clock {
-    mod at_start;
+    pub mod at_start;
 }
 mod config {
     mod settings;
@@ -135,6 +136,8 @@ mod privacy {
     mod panel;
     pub mod person;
     mod restored;
+    mod retention;
+    mod vacuum;
 }
 mod products {
     mod apart;

@@ -352,9 +352,10 @@ impl InProcess {
         let target = RestoreTarget {
             database: &path,
             data: self.folder.path(),
+            backups: None,
             own_authority: false,
         };
-        let input = BackupInput::open(backup).unwrap();
+        let input = BackupInput::open(backup, &path).unwrap();
         backups::restore(&input, target, &actor(), now).unwrap();
         self.reopen(path, Duration::ZERO);
     }

@@ -1,5 +1,8 @@
 //! `customer erase`: nothing of a person is left, and nothing else is touched.
 
+use std::fs;
+
+use license_server::clock::UnixMs;
 use serde_json::json;
 
 use super::person::{
@@ -223,10 +226,56 @@ fn an_altered_entry_stays_reported_after_it_is_erased() {
 }
 
 #[test]
+fn an_entry_that_was_emptied_without_an_erasure_is_found() {
+    let (server, _) = shop();
+    server.json(&["customer", "erase", "1", "--yes"]);
+    let finding = audit_finding(&server);
+    assert!(
+        finding.ends_with("entries are erased with a customer"),
+        "{finding}"
+    );
+    let erased = database::audited(&server, "customers.erase").remove(0);
+    database::forge_erasure(
+        &server,
+        "action = 'customers.add' and subject = '2'",
+        erased.at_ms,
+    );
+    let finding = audit_finding(&server);
+    let at = format!(
+        "were erased at {}, and the log says ",
+        UnixMs(erased.at_ms).rfc3339()
+    );
+    assert!(finding.contains(&at), "{finding}");
+}
+
+#[test]
+fn an_erasure_that_was_emptied_is_found() {
+    let (server, _) = shop();
+    server.json(&["customer", "erase", "1", "--yes"]);
+    database::forge_erasure(&server, "action = 'customers.erase'", 7);
+    let finding = audit_finding(&server);
+    assert!(
+        finding.starts_with("1 entry was erased at 1970"),
+        "{finding}"
+    );
+    assert_eq!(server.cli(&["check"]).status.code(), Some(1));
+}
+
+#[test]
 fn copies_that_still_hold_the_data_are_listed() {
     let (mut server, _) = shop();
     let mut owner = server.logged_in_browser("owner");
     assert_eq!(owner.post("/backups", &[]).status, 303);
+    // One of before the customer, and one that was never finished.
+    let backups = server.path("data/backups");
+    let made = fs::read_dir(&backups)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    fs::copy(&made, backups.join("license-server-20200101T000000Z.tar")).unwrap();
+    fs::copy(&made, format!("{}.part", made.display())).unwrap();
     server.json(&["backup", "copy"]);
     server.stop();
     server.json(&["restore", "copy"]);
@@ -237,12 +286,16 @@ fn copies_that_still_hold_the_data_are_listed() {
         .iter()
         .map(|copy| copy.as_str().unwrap())
         .collect();
-    for part in ["backups/license-server-", ".before-restore-"] {
+    for part in ["backups/license-server-", ".before-restore-", ".tar.part"] {
         assert!(
             copies.iter().any(|copy| copy.contains(part)),
             "{part}: {copies:?}"
         );
     }
+    assert!(
+        !copies.iter().any(|copy| copy.contains("20200101")),
+        "{copies:?}"
+    );
     for copy in copies {
         let held = holders(&server, copy.rsplit('/').next().unwrap(), &[NAME]);
         assert!(!held.is_empty(), "{copy} holds nothing");

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::person::{NAME, WORDS, audit_finding, holders, shop, start_and_end};
+use super::person::{NAME, WORDS, audit_finding, holders, shop, shop_with, start_and_end};
 use crate::database;
-use crate::support::Server;
+use crate::support::{Server, eventually};
 
 const DATABASE: &str = "license-server.sqlite3";
 
@@ -123,6 +123,106 @@ fn a_list_that_cannot_be_read_stops_a_restore_and_is_reported_at_a_start() {
         server.log()
     );
     assert_eq!(fs::read_to_string(&list).unwrap(), "customer one\n");
+}
+
+#[test]
+fn a_list_that_cannot_be_read_is_reported_by_check_and_by_an_erasure() {
+    let server = Server::prepare(&[]);
+    server.json(&["customer", "add", "Ada"]);
+    let list = server.path("data/license-server.sqlite3.erased");
+    assert_eq!(
+        list_finding(&server),
+        (
+            true,
+            "0 erased customers are listed, for a restore of an older copy".to_owned()
+        )
+    );
+    fs::write(&list, "customer one\n").unwrap();
+    let (ok, detail) = list_finding(&server);
+    assert!(!ok && detail.contains("line 1 of the list"), "{detail}");
+    let erased = server.cli(&["customer", "erase", "1", "--yes"]);
+    let message = String::from_utf8(erased.stderr).unwrap();
+    assert!(erased.status.success(), "{message}");
+    assert!(
+        message.contains("line 1 of the list") && !message.contains("next start"),
+        "{message}"
+    );
+    fs::write(&list, "").unwrap();
+    let (ok, detail) = list_finding(&server);
+    assert!(!ok && detail.contains("restart the server"), "{detail}");
+}
+
+/// The finding of `check` about the list of erased customers.
+fn list_finding(server: &Server) -> (bool, String) {
+    let output = server.cli(&["--json", "check"]).stdout;
+    let output: Value = serde_json::from_slice(&output).unwrap();
+    let mut checks = output["checks"].as_array().unwrap().iter();
+    let found = checks.find(|check| check["name"] == "erased").unwrap();
+    let detail = found["detail"].as_str().unwrap();
+    (found["ok"].as_bool().unwrap(), detail.to_owned())
+}
+
+/// The person is erased in a shop with a backup folder of its own, and then the data folder is lost.
+fn lost_after_erasure() -> Server {
+    let (mut server, _) = shop_with(&[("BACKUP__DIRECTORY", "elsewhere")]);
+    // The server makes its first backup at its start.
+    eventually("the folder is there", || server.path("elsewhere").is_dir());
+    server.json(&["backup", "copy"]);
+    server.json(&["customer", "erase", "1", "--yes"]);
+    assert_eq!(server.stop(), Some(0));
+    fs::remove_dir_all(server.path("data")).unwrap();
+    server
+}
+
+#[test]
+fn if_the_data_folder_is_lost_the_list_in_the_backup_folder_or_beside_the_backup_counts() {
+    for place in ["the backup folder", "beside the backup"] {
+        let server = lost_after_erasure();
+        let list = server.path("elsewhere/license-server.sqlite3.erased");
+        let mut copy = "copy";
+        if place == "beside the backup" {
+            fs::create_dir(server.path("usb")).unwrap();
+            fs::rename(&list, server.path("usb/license-server.sqlite3.erased")).unwrap();
+            fs::rename(server.path(copy), server.path("usb/copy")).unwrap();
+            copy = "usb/copy";
+        }
+        let restored = server.json(&["restore", copy]);
+        let restored = &restored["restored"];
+        assert_eq!(restored["erased_customers"], json!([1]), "{place}");
+        assert_eq!(restored["no_erased_list_since"], json!(null), "{place}");
+        // Now it is in both places.
+        assert!(list.exists(), "{place}");
+        expect_erased(&server);
+        assert!(list_finding(&server).0, "{place}");
+    }
+}
+
+#[test]
+fn a_restore_without_any_list_says_that_erased_customers_may_be_back() {
+    for first_start in [false, true] {
+        let mut server = lost_after_erasure();
+        fs::remove_dir_all(server.path("elsewhere")).unwrap();
+        if first_start {
+            // The service was started on the new machine before the restore.
+            server.run();
+            server.stop();
+        }
+        let restored = server.cli(&["restore", "copy"]);
+        let printed = String::from_utf8(restored.stdout).unwrap();
+        let warning = "no list of erased customers was found: a customer who was erased after 20";
+        assert!(printed.contains(warning), "{first_start}: {printed}");
+        assert_eq!(database::customer_names(&server.database())[0], NAME);
+    }
+}
+
+#[test]
+fn a_restore_over_a_database_in_use_needs_no_list() {
+    let server = Server::prepare(&[]);
+    server.json(&["customer", "add", "Ada"]);
+    server.json(&["backup", "copy"]);
+    let restored = server.json(&["restore", "copy"]);
+    let since = &restored["restored"]["no_erased_list_since"];
+    assert_eq!(since, &json!(null));
 }
 
 #[test]

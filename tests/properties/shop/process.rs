@@ -17,7 +17,7 @@ use license_server::flags::{self, FlagChange};
 use license_server::id::{CustomerId, LicenseId, ProductId, SessionToken};
 use license_server::licenses::{self, Buyer, EditedTerms, License, LicenseEdit, LicenseKey, Order};
 use license_server::plans::{self, ApplyStep, PlanChange, PlanTerms};
-use license_server::privacy::{self, ErasureRequest, LicensePolicy};
+use license_server::privacy::{self, ErasureRequest, LicensePolicy, ListFiles};
 use license_server::products::{self, NewProduct, ProgramSettings};
 use license_server::releases::{self, Release, ReleaseState};
 use license_server::security::rate_limit::{Group, HourlyQuota, Quota, Source};
@@ -234,7 +234,8 @@ impl Shop {
         let (live, now) = (self.process.live.clone(), self.process.now());
         let erased = self.act(move |act| privacy::erase(act, live.at(now), &request).map(drop));
         if erased.is_ok() {
-            privacy::save(self.process.db()).unwrap();
+            let db = self.process.db();
+            ListFiles::of(db.path(), None).save(db).unwrap();
         }
         erased
     }
