@@ -63,14 +63,14 @@ pub(super) fn start_trials(tx: &Tx<'_>, seller: &Actor, now: Now) -> Result<usiz
         };
         let request = TrialRequest {
             product: ProductId::FIRST,
-            claim: ClientIdentity {
+            client: ClientIdentity {
                 license_key: None,
                 hardware_id: format!("sample-{device}"),
                 machine_id: (*device).to_owned(),
                 version: Version::new(1, 2, 0),
             },
             idempotency_key: None,
-            new_trials: unlimited(),
+            trial_quota: unlimited(),
             quota: Quota::unlimited(),
             now: started,
         };
