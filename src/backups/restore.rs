@@ -238,7 +238,6 @@ pub fn restore(
     if unpacked.contains("signing") {
         replaced_folders.extend(move_old_keys_aside(staged, target.data, &timestamp)?);
     }
-    let missing = missing(target, &finalized.expected_keys)?;
     Ok(RestoreReport {
         database,
         lost: finalized.lost,
@@ -247,7 +246,7 @@ pub fn restore(
         no_erased_list_since: finalized.no_erased_list_since,
         is_archive: unpacked.manifest.is_some(),
         replaced_folders,
-        missing,
+        missing: missing(target, &finalized.expected_keys)?,
     })
 }
 

@@ -224,17 +224,6 @@ pub fn forge_first_audit_entry(server: &Server) {
     );
 }
 
-/// Empties entries so that the chain stays sound, as if they had been erased at this time.
-pub fn forge_erasure(server: &Server, entries: &str, at_ms: i64) {
-    change(
-        server,
-        &format!(
-            "update audit_log set salt = x'', actor = '', source = '', subject = '', before = '', after = '',
-                                  erased_at_ms = {at_ms} where {entries}"
-        ),
-    );
-}
-
 // --- Customers, licenses and devices
 
 /// The names of the customers, oldest first.
