@@ -187,13 +187,26 @@ mod tests {
             (&mended, 20, "1.0.0", true),
         ] {
             let dates = releases.iter();
-            let dates = dates.map(|(text, at)| (version(text), UnixMs(*at)));
+            let dates = dates.map(|(text, at)| (version(text), UnixMs(*at * 1000)));
             let dates = ReleaseDates(dates.collect());
-            let found = dates.covers(version(tested), UnixMs(until));
+            let found = dates.covers(version(tested), UnixMs(until * 1000));
             assert_eq!(found, expected, "{tested} until {until} of {releases:?}");
         }
         let none = ReleaseDates::default();
         assert!(none.covers(version("1.0.0"), UnixMs(0)), "without releases");
+    }
+
+    #[test]
+    fn a_release_of_the_last_second_is_covered() {
+        for (released_at, until, expected) in [
+            (20_000, 20_000, true),
+            (20_999, 20_000, true),
+            (20_000, 20_999, true),
+            (21_000, 20_999, false),
+        ] {
+            let found = is_covered(UnixMs(released_at), UnixMs(until));
+            assert_eq!(found, expected, "{released_at} until {until}");
+        }
     }
 
     #[test]
