@@ -143,6 +143,8 @@ fn what_was_erased_is_neither_in_the_data_folder_nor_in_what_litestream_copies_f
     drop(running);
     server.json(&["vacuum"]);
     std::fs::remove_dir_all(&own_copy).unwrap();
+    // From the old replica it would fetch again what it has no file of.
+    let replica = format!("file://{}", server.path("new-replica").display());
     let _running = replicate(&litestream, &server, &replica);
     server.json(&["customer", "add", "Bob"]);
     let restored = server.path("back.sqlite3");
