@@ -13,3 +13,10 @@ pub fn of_fields(prefix: &[u8], fields: &[&[u8]]) -> [u8; 32] {
     bytes.copy_from_slice(context.finish().as_ref());
     bytes
 }
+
+/// The first 16 bytes of [`of_fields`] without a prefix, where many digests are kept in memory.
+pub fn short_of_fields(fields: &[&[u8]]) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.copy_from_slice(of_fields(&[], fields).split_at(16).0);
+    short
+}

@@ -215,8 +215,7 @@ pub fn restore(
 ) -> Result<RestoreReport> {
     let replacement = db::Restore::begin(target.database)?;
     let unpacked = Unpacked::new(input, target.data, &replacement)?;
-    let staged = unpacked.folder.path();
-    let from = input.name();
+    let (staged, from) = (unpacked.folder.path(), input.name());
     let lists = ListFiles::of(replacement.path(), target.backups);
     let mut known = KnownErasures::new(lists.read()?, input.erasures.clone());
     let finalize = |tx: &Tx<'_>, replaced: &OldDatabase<'_>| {
@@ -224,8 +223,7 @@ pub fn restore(
     };
     let (ready, finalized) =
         replacement.prepare(&staged.join(archive::DATABASE), from, finalize)?;
-    let timestamp = rules::timestamp(now);
-    let mut replaced_folders = Vec::new();
+    let (timestamp, mut replaced_folders) = (rules::timestamp(now), Vec::new());
     // Add the keys first and remove none yet, so that the keys of both the old and the new database are present.
     if unpacked.contains("signing") {
         add_keys(staged, target.data)?;

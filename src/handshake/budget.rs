@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use super::Handshake;
 use crate::clock::Tick;
+use crate::digest;
 use crate::domain::Domain;
 use crate::domains::{DomainBinding, Transfer};
 use crate::id::LicenseId;
-use crate::security::secret;
 
 const MINUTE: Duration = Duration::from_mins(1);
 /// Maximum calls a minute within one [`Budget`], not counting those by [`Caller::Unconfirmed`].
 const CALLS_PER_MINUTE: usize = 6;
-/// How many of [`CALLS_PER_MINUTE`] untrusted callers may cause; the rest is reserved for trusted ones.
+/// How many of [`CALLS_PER_MINUTE`] less trusted callers may cause; the rest is reserved for trusted ones.
 const UNTRUSTED_CALLS_PER_MINUTE: usize = 3;
 /// Maximum calls a minute to one domain by [`Caller::Unconfirmed`], in addition to [`CALLS_PER_MINUTE`]. Each license can
 /// cause one, and the next only after its [`retry_delay`]. To keep the owner of a domain from registering, an attacker
@@ -23,21 +23,14 @@ const UNCONFIRMED_CALLS_PER_MINUTE: usize = 60;
 const RETRY_DELAY_MAX: Duration = Duration::from_hours(1);
 /// Maximum open handshakes within one [`Budget`], not counting those of [`Caller::Unconfirmed`].
 const OPEN_MAX: usize = 3;
-/// How many of [`OPEN_MAX`] untrusted callers may have.
+/// How many of [`OPEN_MAX`] less trusted callers may have.
 const UNTRUSTED_OPEN_MAX: usize = 2;
 /// How long a domain that did not respond is not called for [`Caller::Untrusted`] and [`Caller::UnconfirmedRetry`].
 const UNREACHABLE_FOR: Duration = Duration::from_mins(1);
 
 /// Identifies this license together with `domain`; only 16 bytes, to save memory.
 pub(super) fn pair_digest(license: LicenseId, domain: &Domain) -> [u8; 16] {
-    short_digest(&[&license.0.to_be_bytes(), domain.as_str().as_bytes()].concat())
-}
-
-/// The first 16 bytes of the SHA-256 of `bytes`.
-pub(super) fn short_digest(bytes: &[u8]) -> [u8; 16] {
-    let mut digest = [0; 16];
-    digest.copy_from_slice(secret::sha256(bytes).split_at(16).0);
-    digest
+    digest::short_of_fields(&[&license.0.to_be_bytes(), domain.as_str().as_bytes()])
 }
 
 /// The kinds of callers, by how far they are trusted for a domain.
@@ -69,10 +62,10 @@ impl Caller {
         (binding.domain.is_none() || binding.moves_to(domain)).then_some(Self::Unconfirmed)
     }
 
-    /// Whether the caller may cause another call to a domain that did not respond. Every such call occupies a call slot
-    /// until it times out.
-    const fn may_call_unreachable(self) -> bool {
-        matches!(self, Self::Trusted | Self::Unconfirmed)
+    /// Whether the caller may use only a part of the calls, and causes none to a domain that did not respond: every such
+    /// call occupies a call slot until it times out.
+    const fn is_less_trusted(self) -> bool {
+        matches!(self, Self::Untrusted | Self::UnconfirmedRetry)
     }
 }
 
@@ -123,7 +116,7 @@ pub(super) struct Budget {
 impl Budget {
     /// Whether `caller` may cause a call.
     pub(super) fn allows(&self, caller: Caller, now: Tick) -> bool {
-        if self.is_unreachable(now) && !caller.may_call_unreachable() {
+        if self.is_unreachable(now) && caller.is_less_trusted() {
             return false;
         }
         let recent_calls = self.recent_calls.iter().copied();
@@ -136,7 +129,7 @@ impl Budget {
     pub(super) fn add_handshake(&mut self, caller: Caller, now: Tick) {
         self.recent_calls.push(CountedCall { at: now, caller });
         self.open_handshakes.all += usize::from(caller != Caller::Unconfirmed);
-        self.open_handshakes.untrusted += usize::from(caller == Caller::Untrusted);
+        self.open_handshakes.less_trusted += usize::from(caller.is_less_trusted());
     }
 
     /// Stops counting an open handshake that `caller` caused. Its call still counts.
@@ -144,8 +137,8 @@ impl Budget {
         let open = &mut self.open_handshakes;
         let counted = usize::from(caller != Caller::Unconfirmed);
         open.all = open.all.saturating_sub(counted);
-        let untrusted = usize::from(caller == Caller::Untrusted);
-        open.untrusted = open.untrusted.saturating_sub(untrusted);
+        let less_trusted = usize::from(caller.is_less_trusted());
+        open.less_trusted = open.less_trusted.saturating_sub(less_trusted);
     }
 
     /// Notes that a call got no response.
@@ -211,7 +204,7 @@ struct CountedCall {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct OpenCounts {
     all: usize,
-    untrusted: usize,
+    less_trusted: usize,
 }
 
 /// Whether a call still counts against the limits per minute.
@@ -222,8 +215,9 @@ fn is_recent(call: CountedCall, now: Tick) -> bool {
 /// Whether `caller` may cause a call. `recent` holds the calls that are [recent](is_recent). Calls by
 /// [`Caller::Unconfirmed`] are counted apart, so that they never use up the calls of trusted callers.
 fn may_call(recent: &[CountedCall], open: OpenCounts, caller: Caller) -> bool {
-    let by = |kind| recent.iter().filter(|call| call.caller == kind).count();
-    let (unconfirmed, untrusted) = (by(Caller::Unconfirmed), by(Caller::Untrusted));
+    let by = |is_one: &dyn Fn(Caller) -> bool| recent.iter().filter(|it| is_one(it.caller)).count();
+    let less_trusted = by(&Caller::is_less_trusted);
+    let unconfirmed = by(&|caller| caller == Caller::Unconfirmed);
     let others = recent.len() - unconfirmed;
     match caller {
         Caller::Unconfirmed => unconfirmed < UNCONFIRMED_CALLS_PER_MINUTE,
@@ -234,8 +228,8 @@ fn may_call(recent: &[CountedCall], open: OpenCounts, caller: Caller) -> bool {
         Caller::Untrusted => {
             others < CALLS_PER_MINUTE
                 && open.all < OPEN_MAX
-                && untrusted < UNTRUSTED_CALLS_PER_MINUTE
-                && open.untrusted < UNTRUSTED_OPEN_MAX
+                && less_trusted < UNTRUSTED_CALLS_PER_MINUTE
+                && open.less_trusted < UNTRUSTED_OPEN_MAX
         }
     }
 }
@@ -258,38 +252,40 @@ mod tests {
 
     #[test]
     fn untrusted_callers_never_use_up_the_calls_of_trusted_ones() {
+        use Caller::{Trusted, Unconfirmed, UnconfirmedRetry, Untrusted};
         let at = |second| Tick(Duration::from_secs(second));
-        let calls = |counts: [usize; 3]| {
-            let kinds = [Caller::Untrusted, Caller::Trusted, Caller::Unconfirmed];
+        let calls = |counts: [usize; 4]| {
+            let kinds = [Untrusted, UnconfirmedRetry, Trusted, Unconfirmed];
             let all = kinds.into_iter().zip(counts);
             let all = all.flat_map(|(caller, count)| std::iter::repeat_n(caller, count));
             all.map(|caller| CountedCall { at: at(0), caller })
                 .collect::<Vec<_>>()
         };
-        let open = |all, untrusted| OpenCounts { all, untrusted };
-        // Recent calls by untrusted, trusted and unconfirmed callers; then the open handshakes.
+        let open = |all, less_trusted| OpenCounts { all, less_trusted };
+        // Recent calls by untrusted, retrying, trusted and unconfirmed callers; then the open handshakes.
         for (recent, open_now, caller, expected) in [
-            ([0, 0, 0], open(0, 0), Caller::Untrusted, true),
-            ([2, 3, 0], open(1, 1), Caller::Untrusted, true),
-            ([3, 0, 0], open(0, 0), Caller::Untrusted, false),
-            ([0, 0, 0], open(2, 2), Caller::Untrusted, false),
-            ([0, 0, 59], open(0, 0), Caller::Untrusted, true),
-            ([3, 2, 59], open(2, 2), Caller::Trusted, true),
-            ([3, 3, 0], open(0, 0), Caller::Trusted, false),
-            ([0, 0, 0], open(3, 0), Caller::Trusted, false),
+            ([0, 0, 0, 0], open(0, 0), Untrusted, true),
+            ([2, 0, 3, 0], open(1, 1), Untrusted, true),
+            ([3, 0, 0, 0], open(0, 0), Untrusted, false),
+            ([1, 2, 0, 0], open(0, 0), Untrusted, false),
+            ([0, 0, 0, 0], open(2, 2), Untrusted, false),
+            ([0, 0, 0, 59], open(0, 0), Untrusted, true),
+            ([3, 0, 2, 59], open(2, 2), Trusted, true),
+            ([3, 0, 3, 0], open(0, 0), Trusted, false),
+            ([0, 0, 0, 0], open(3, 0), Trusted, false),
             // It takes 60 calls with other licenses to keep a license from its first call.
-            ([3, 3, 59], open(3, 2), Caller::Unconfirmed, true),
-            ([0, 0, 60], open(0, 0), Caller::Unconfirmed, false),
-            ([0, 2, 59], open(1, 0), Caller::UnconfirmedRetry, true),
-            ([0, 3, 0], open(0, 0), Caller::UnconfirmedRetry, false),
-            ([0, 0, 0], open(2, 0), Caller::UnconfirmedRetry, false),
+            ([3, 0, 3, 59], open(3, 2), Unconfirmed, true),
+            ([0, 0, 0, 60], open(0, 0), Unconfirmed, false),
+            ([0, 0, 2, 59], open(1, 0), UnconfirmedRetry, true),
+            ([0, 0, 3, 0], open(0, 0), UnconfirmedRetry, false),
+            ([0, 0, 0, 0], open(2, 0), UnconfirmedRetry, false),
         ] {
             let allowed = may_call(&calls(recent), open_now, caller);
             assert_eq!(allowed, expected, "{recent:?} {open_now:?} {caller:?}");
         }
         let earlier = CountedCall {
             at: at(5),
-            caller: Caller::Untrusted,
+            caller: Untrusted,
         };
         assert!(is_recent(earlier, at(64)) && !is_recent(earlier, at(65)));
     }

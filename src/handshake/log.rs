@@ -101,8 +101,8 @@ impl Handshake {
     }
 }
 
-/// Logs a finished handshake; if it was delivered, remembers `source` as a known source of the domain. Not one that
-/// began before an erasure, which may be about its license.
+/// Logs a finished handshake; if it was delivered, remembers `source` as a known source of the domain. Does nothing if any
+/// customer was erased since the handshake began, because it may be about that customer's license.
 pub fn log_finished(
     tx: &Tx<'_>,
     finished: &FinishedHandshake,

@@ -49,8 +49,8 @@ pub(crate) struct Handshake {
     domain: Domain,
     source: ClientAddress,
     caller: Caller,
-    /// Whether no usable license is bound to the domain yet. If so, the only operation allowed is to register the
-    /// license whose key was in the request.
+    /// Whether no usable license is bound or being transferred to the domain. If so, the only operation allowed is to
+    /// register the license whose key was in the request.
     domain_is_unbound: bool,
     /// As in [`Eligibility`].
     license: Option<LicenseId>,
@@ -96,7 +96,7 @@ struct Eligibility {
     license: Option<LicenseId>,
     /// The same, if the call also counts against budgets of this license. Always set if the domain is unbound.
     budgeted_license: Option<LicenseId>,
-    /// Whether no usable license is bound to the domain yet.
+    /// Whether no usable license is bound or being transferred to the domain.
     domain_is_unbound: bool,
 }
 

@@ -13,6 +13,7 @@ use super::budget::{self, Budget, BudgetKey, Caller, UnansweredCalls};
 use super::rules::{ID_LIFETIME, OneTimeId};
 use super::{Eligibility, Handshake};
 use crate::clock::{Now, Tick};
+use crate::digest;
 use crate::domain::Domain;
 use crate::error::Result;
 use crate::security::client_address::ClientAddress;
@@ -28,7 +29,8 @@ const BUDGETS_MAX: usize = 100_000;
 const UNANSWERED_MAX: usize = 100_000;
 /// How long an entry of [`Tables::unanswered`] is kept after the last call.
 const UNANSWERED_MAX_AGE: Duration = Duration::from_hours(2);
-/// Time limit from the request to the site's response to the challenge; also how long a delivery waits for that response.
+/// When, after the request, the call with the challenge is over: the time limit of a call in `net::egress` and a margin.
+/// A handshake stays open that long, and a delivery waits that long; it ends no call.
 pub(super) const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(12);
 /// Minimum time between two evictions by [`OpenHandshakes::open`].
 const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
@@ -261,7 +263,7 @@ impl Tables {
     fn use_request_id(&mut self, request: &NewHandshake, now: Tick) -> bool {
         self.rotate_request_ids(now);
         let id = request.request_id.as_bytes().as_slice();
-        let digest = budget::short_digest(&[id, request.domain.as_str().as_bytes()].concat());
+        let digest = digest::short_of_fields(&[id, request.domain.as_str().as_bytes()]);
         let [current, previous] = &mut self.used_request_ids;
         current.len() < USED_REQUEST_IDS_MAX
             && !previous.contains(&digest)

@@ -1,13 +1,14 @@
 //! The rate limits of the client API: which quota a call uses, and whether it is admitted.
 //!
-//! - Calls without a valid API key have a quota of their own per source (client address), apart from calls with one.
+//! - Calls without a valid API key have a quota of their own per source (client address). They never use up the quota of
+//!   calls with one, but are refused too while that quota is used up.
 //! - Every other call uses the quota of its source. Failed attempts and unreadable requests use separate quotas, so
 //!   that they do not use up the calls of other programs behind the same address.
 //! - A device that holds a slot of the license that it names, and a running session that is named along with its
 //!   license, have a quota of their own. Calls beyond it may use at most half of the quota of their source.
-//! - A call from a source over its limit is admitted nevertheless if it names a license or session that exists, because
-//!   a program must not be refused for the failed attempts of another one behind the same address. Finding out takes a
-//!   lookup. Lookups have a quota per named device or session, which lookups of existing ones do not use up: a program
+//! - A call from a source over its limit is admitted nevertheless if it names a device that holds a slot or has a trial, or
+//!   a session of its license; if only the limit of failed attempts is exceeded, an existing license is enough. A program
+//!   must not be refused for the failed attempts of another one behind the same address. Finding out takes a lookup. Lookups have a quota per named device or session, which lookups of existing ones do not use up: a program
 //!   that repeats one wrong key is the only one limited, and no number of wrong keys causes a right one to be refused.
 //!   The number of concurrent lookups is limited, which bounds their cost; further ones wait.
 //!
@@ -138,7 +139,8 @@ pub struct RateLimitContext {
 struct OverLimit {
     /// After how many seconds to try again.
     wait_s: u32,
-    /// Whether it is enough for admission that the license exists, even if the device or session does not.
+    /// Whether it is enough for admission that the license exists, even if the device or session does not: only if just the
+    /// limit of failed attempts is exceeded.
     license_is_enough: bool,
 }
 

@@ -121,7 +121,8 @@ mod overview {
 }
 mod panel {
     mod headers;
-    pub mod permissions;
+    mod permissions;
+    mod routes;
 }
 mod plans {
     mod apply;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::panel::permissions::ROWS;
+use crate::panel::routes::ROWS;
 use crate::shop;
 use crate::support::Server;
 
