@@ -224,6 +224,14 @@ pub fn forge_first_audit_entry(server: &Server) {
     );
 }
 
+/// Lets a release come out a minute later.
+pub fn postpone_release(server: &Server, version: &str) {
+    let sql = format!(
+        "update releases set released_at_ms = released_at_ms + 60000 where version = '{version}'"
+    );
+    change(server, &sql);
+}
+
 // --- Customers, licenses and devices
 
 /// The names of the customers, oldest first.
