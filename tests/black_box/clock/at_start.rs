@@ -27,7 +27,7 @@ pub fn library() -> Option<PathBuf> {
 
 /// Writes a program that says in place of `timedatectl` whether the kernel's clock is synchronized, `yes` or `no`.
 /// Returns the assignment with which `env` makes the server find it.
-fn write_word_of_kernel(server: &Server, word: &str) -> String {
+pub fn write_word_of_kernel(server: &Server, word: &str) -> String {
     let folder = server.path("bin");
     std::fs::create_dir_all(&folder).unwrap();
     // Renamed into place: the server may run it at any time.

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::person::audit_finding;
-use crate::clock::at_start::{library, set_clock};
+use crate::clock::at_start::{library, set_clock, write_word_of_kernel};
 use crate::database;
 use crate::setup::NO_LIMIT;
 use crate::support::{Server, eventually, heartbeat_body, identity};
@@ -13,13 +13,14 @@ use crate::support::{Server, eventually, heartbeat_body, identity};
 /// An hour of the server in four seconds.
 const FAST: &str = "+0 x900";
 
-/// Starts the server. Ten seconds later its clocks run that fast, the one of its timers too.
+/// Starts the server, which trusts the date. Ten seconds later its clocks run that fast, the one of its timers too.
 fn run_fast(server: &mut Server, library: &Path) {
+    let path = write_word_of_kernel(server, "yes");
     let preload = format!("LD_PRELOAD={}", library.display());
     let clock = format!("FAKETIME={FAST}");
     // Not during the start, whose time limits would be a few milliseconds.
     let later = "FAKETIME_START_AFTER_SECONDS=10";
-    server.set_launcher(&["env", &preload, &clock, later, "NO_FAKE_STAT=1"]);
+    server.set_launcher(&["env", &path, &preload, &clock, later, "NO_FAKE_STAT=1"]);
     server.run();
     server.set_launcher(&[]);
 }
