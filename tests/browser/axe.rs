@@ -230,17 +230,36 @@ fn check_pages(chrome: &Chrome, axe: &str, english: Thoroughness, paths: &[Strin
     problems
 }
 
-#[test]
-fn every_page_is_accessible_and_its_texts_fit() {
+/// The pages about what was sold; about half of all. The halves are checked side by side.
+const SALES: &[&str] = &["/customers", "/licenses", "/plans", "/products", "/trials"];
+
+/// Checks the pages about [`SALES`], or the others.
+fn check_every_page(half: fn(&str) -> bool) {
     let Some(axe) = axe() else { return };
     let Some((server, chrome)) = setup::start_with_owner() else {
         return;
     };
     let shop = shop::add_sample_data(&server, "");
     let mut problems = String::new();
-    let paths = pages(&shop, &mut problems);
+    let mut paths = pages(&shop, &mut problems);
+    paths.retain(|path| half(path));
+    assert!(paths.len() > 10, "{paths:?}");
     problems += &check_pages(&chrome, &axe, Thoroughness::Usual, &paths);
     assert!(problems.is_empty(), "{problems}");
+}
+
+fn is_about_sales(path: &str) -> bool {
+    SALES.iter().any(|part| path.starts_with(part))
+}
+
+#[test]
+fn every_page_about_sales_is_accessible_and_its_texts_fit() {
+    check_every_page(is_about_sales);
+}
+
+#[test]
+fn every_other_page_is_accessible_and_its_texts_fit() {
+    check_every_page(|path| !is_about_sales(path));
 }
 
 #[test]

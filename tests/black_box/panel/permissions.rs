@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use crate::browser::{Browser, HOME, PASSWORD};
+use crate::browser::{Browser, HOME};
 use crate::database;
 use crate::panel::routes::Access::{
     self, Admin, AwaitingSecondFactor, NotServed, Owner, Public, Support,

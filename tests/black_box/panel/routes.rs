@@ -1,5 +1,7 @@
 //! Every route of the panel, with the least role that it requires.
 
+use crate::browser::PASSWORD;
+use crate::shop;
 use Access::{Admin, AwaitingSecondFactor, NotServed, Owner, Public, Support};
 
 /// The least role that a route requires.
