@@ -222,6 +222,7 @@ fn may_call(recent: &[CountedCall], open: OpenCounts, caller: Caller) -> bool {
     match caller {
         Caller::Unconfirmed => unconfirmed < UNCONFIRMED_CALLS_PER_MINUTE,
         Caller::Trusted => others < CALLS_PER_MINUTE && open.all < OPEN_MAX,
+        // A retry may only use what no other caller needs, so calls of trusted callers count against it as well.
         Caller::UnconfirmedRetry => {
             others < UNTRUSTED_CALLS_PER_MINUTE && open.all < UNTRUSTED_OPEN_MAX
         }

@@ -41,7 +41,7 @@ impl Outcome {
         Self::Abandoned,
     ];
 
-    /// The value in the database.
+    /// The value in the database. `unanswered` does not mean the calls that `UnansweredCalls` counts.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",

@@ -21,7 +21,7 @@ use crate::security::secret;
 
 /// Maximum handshakes that are open at once.
 const OPEN_HANDSHAKES_MAX: usize = 10_000;
-/// Maximum used request ids that are remembered for each period of [`ID_LIFETIME`], so that an id is accepted once.
+/// Maximum used request ids that are remembered for each period of [`ID_LIFETIME`]; a domain uses each id once.
 const USED_REQUEST_IDS_MAX: usize = 100_000;
 /// Maximum budgets that are kept at once.
 const BUDGETS_MAX: usize = 100_000;
@@ -29,8 +29,8 @@ const BUDGETS_MAX: usize = 100_000;
 const UNANSWERED_MAX: usize = 100_000;
 /// How long an entry of [`Tables::unanswered`] is kept after the last call.
 const UNANSWERED_MAX_AGE: Duration = Duration::from_hours(2);
-/// When, after the request, the call with the challenge is over: the time limit of a call in `net::egress` and a margin.
-/// A handshake stays open that long, and a delivery waits that long; it ends no call.
+/// How long after the request the call with the challenge is surely over: the time limit of a call in `net::egress`, which
+/// alone ends it, and a margin. A handshake whose challenge is not accepted expires [`ID_LIFETIME`] after that.
 pub(super) const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(12);
 /// Minimum time between two evictions by [`OpenHandshakes::open`].
 const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,12 +51,13 @@ pub(super) struct OpenHandshakes(Mutex<Tables>);
 struct Tables {
     /// By the digest of the transaction id, so that the time of a lookup reveals nothing about the id.
     open: HashMap<[u8; 32], OpenHandshake>,
-    /// Digests of the request ids that were used in the current period of [`ID_LIFETIME`] and in the one before.
+    /// Digests of the request ids, each with its domain, that were used in the current period of [`ID_LIFETIME`] and in the one before.
     used_request_ids: [HashSet<[u8; 16]>; 2],
     /// When the current period began.
     rotated_at: Tick,
     budgets: HashMap<BudgetKey, Budget>,
-    /// By [`budget::pair_digest`].
+    /// The calls that a license caused to a domain and that the site has not followed with the third message, whatever it
+    /// responded; by [`budget::pair_digest`].
     unanswered: HashMap<[u8; 16], UnansweredCalls>,
     evicted_at: Tick,
     /// Expired handshakes that [`OpenHandshakes::sweep`] has not returned yet.

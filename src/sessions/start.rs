@@ -244,7 +244,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Adds the inserted session to the live ones and returns it with what the response needs.
+    /// Adds the inserted session to the live ones, before the commit: the next operation may share the transaction. A
+    /// rollback drops what is pending, which removes the session again. Returns it with what the response needs.
     fn add_to_live(&self, session: &StoredSession) -> Started {
         let now = self.live.now;
         let last_heartbeat = LastHeartbeat::now(now, session.timeout_s);

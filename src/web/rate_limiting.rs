@@ -1,7 +1,7 @@
 //! The rate limits of the client API: which quota a call uses, and whether it is admitted.
 //!
 //! - Calls without a valid API key have a quota of their own per source (client address). They never use up the quota of
-//!   calls with one, but are refused too while that quota is used up.
+//!   calls with a valid key, but are refused as well while the quota of calls with a valid key is used up.
 //! - Every other call uses the quota of its source. Failed attempts and unreadable requests use separate quotas, so
 //!   that they do not use up the calls of other programs behind the same address.
 //! - A device that holds a slot of the license that it names, and a running session that is named along with its
@@ -11,6 +11,8 @@
 //!   must not be refused for the failed attempts of another one behind the same address. Finding out takes a lookup. Lookups have a quota per named device or session, which lookups of existing ones do not use up: a program
 //!   that repeats one wrong key is the only one limited, and no number of wrong keys causes a right one to be refused.
 //!   The number of concurrent lookups is limited, which bounds their cost; further ones wait.
+//! - Unknown sessions of an existing license count against that license, not against the address, because a restored backup
+//!   lacks many sessions at once.
 //!
 //! A license key has 120 random bits, so these limits protect the server, not the key.
 
@@ -50,8 +52,9 @@ const UNREADABLE: &[&str] = &[
 /// The device or session that a call names. It identifies the caller among all programs behind the same address.
 #[derive(Clone, Copy, Debug)]
 pub struct NamedCaller {
+    /// A digest of the product and of what the call names; no address.
     caller: Source,
-    /// The license that the call names along with a session.
+    /// A digest of the license that the call names along with a session.
     license: Option<Source>,
     /// Whether the caller is known to exist, without a lookup.
     is_known: bool,
@@ -135,7 +138,7 @@ pub struct RateLimitContext {
     named: OnceLock<NamedCaller>,
 }
 
-/// A limit that the source of a call exceeds.
+/// A limit that a call exceeds: one of its source, or that of unknown sessions of the license that it names.
 struct OverLimit {
     /// After how many seconds to try again.
     wait_s: u32,
