@@ -63,7 +63,7 @@ impl Caller {
     }
 
     /// Whether the caller may use only a part of the calls, and causes none to a domain that did not respond: every such
-    /// call occupies a call slot until it times out.
+    /// call occupies one of the limited concurrent calls of `net::egress` until it times out.
     const fn is_less_trusted(self) -> bool {
         matches!(self, Self::Untrusted | Self::UnconfirmedRetry)
     }

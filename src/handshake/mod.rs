@@ -142,7 +142,7 @@ fn check_request(
     }))
 }
 
-/// How far a caller without a license key is trusted for `domain`.
+/// How far a caller is trusted for `domain` because of its network alone, whatever key it sends.
 fn caller_by_network(
     reader: &Reader<'_>,
     domain: &Domain,

@@ -51,7 +51,7 @@ pub(super) struct OpenHandshakes(Mutex<Tables>);
 struct Tables {
     /// By the digest of the transaction id, so that the time of a lookup reveals nothing about the id.
     open: HashMap<[u8; 32], OpenHandshake>,
-    /// Digests of the request ids, each with its domain, that were used in the current period of [`ID_LIFETIME`] and in the one before.
+    /// Digests of the request ids, each with its domain, that were used in this period of [`ID_LIFETIME`] or the last one.
     used_request_ids: [HashSet<[u8; 16]>; 2],
     /// When the current period began.
     rotated_at: Tick,

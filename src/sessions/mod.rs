@@ -98,7 +98,7 @@ impl StoredSession {
     }
 }
 
-/// Builds the entry in the live sessions of a session that the caller has checked against the database with `reader`.
+/// Builds the [`LiveSession`] for a session that the caller has checked against the database with `reader`.
 fn live_session(
     reader: &Reader<'_>,
     session: &StoredSession,

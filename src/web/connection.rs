@@ -38,8 +38,8 @@ impl BodyBudget {
         Self(Arc::new(Semaphore::new(bytes)))
     }
 
-    /// Reserves `len` bytes, but at most [`RESERVED_LEN_MAX`], until the result is dropped; an error if the budget is used
-    /// up.
+    /// Reserves what a head or body of `len` bytes counts, all but [`UNCOUNTED_LEN`], with `len` limited to
+    /// [`RESERVED_LEN_MAX`]; until the result is dropped. An error if the budget is used up.
     pub fn reserve_up_to(&self, len: u64) -> Result<ReservedBytes, TryAcquireError> {
         let counted = len
             .min(RESERVED_LEN_MAX)
@@ -47,7 +47,7 @@ impl BodyBudget {
         self.take(counted).map(|permit| ReservedBytes(Some(permit)))
     }
 
-    /// Changes `reserved` to `len` bytes; false if the budget is used up, and then `reserved` is as it was.
+    /// Changes `reserved` to what `len` bytes count; false if the budget is used up, and then `reserved` is as it was.
     pub fn resize(&self, reserved: &mut ReservedBytes, len: u64) -> bool {
         let (wanted, before) = (len.saturating_sub(UNCOUNTED_LEN as u64), reserved.len());
         if wanted < before {
@@ -80,7 +80,7 @@ impl BodyBudget {
 pub struct ReservedBytes(Option<OwnedSemaphorePermit>);
 
 impl ReservedBytes {
-    /// How many bytes are reserved.
+    /// How many counted bytes are reserved.
     fn len(&self) -> u64 {
         self.0
             .as_ref()

@@ -67,7 +67,7 @@ impl OpenForm {
 #[derive(Debug)]
 pub struct LenientForm(pub Option<Fields>);
 
-/// The fields of a form as they were typed, without the CSRF token.
+/// The fields of a form, decoded by [`Fields::parse`]. [`Form`] and [`OpenForm`] have removed the CSRF token.
 #[derive(Clone, Debug, Default)]
 pub struct Fields(Vec<(String, String)>);
 

@@ -4,13 +4,15 @@
 //!   calls with a valid key, but are refused as well while the quota of calls with a valid key is used up.
 //! - Every other call uses the quota of its source. Failed attempts and unreadable requests use separate quotas, so
 //!   that they do not use up the calls of other programs behind the same address.
-//! - A device that holds a slot of the license that it names, and a running session that is named along with its
-//!   license, have a quota of their own. Calls beyond it may use at most half of the quota of their source.
+//! - A device that holds a slot of the license that it names, and a running session whose license the call names or leaves
+//!   out, have a quota of their own; so have, once a lookup has found them, a device that has its trial and an ended session.
+//!   Calls beyond it may use at most half of the quota of their source.
 //! - A call from a source over its limit is admitted nevertheless if it names a device that holds a slot or has a trial, or
 //!   a session of its license; if only the limit of failed attempts is exceeded, an existing license is enough. A program
-//!   must not be refused for the failed attempts of another one behind the same address. Finding out takes a lookup. Lookups have a quota per named device or session, which lookups of existing ones do not use up: a program
-//!   that repeats one wrong key is the only one limited, and no number of wrong keys causes a right one to be refused.
-//!   The number of concurrent lookups is limited, which bounds their cost; further ones wait.
+//!   must not be refused for the failed attempts of another one behind the same address. Finding out takes a lookup.
+//!   Lookups have a quota per named device or session, which lookups of existing ones do not use up: a program that repeats
+//!   one wrong key is the only one limited, and no number of wrong keys causes a right one to be refused. The number of
+//!   concurrent lookups is limited, which bounds their cost; further ones wait.
 //! - Unknown sessions of an existing license count against that license, not against the address, because a restored backup
 //!   lacks many sessions at once.
 //!
@@ -304,8 +306,8 @@ impl RateLimitContext {
         self.named.get().is_some()
     }
 
-    /// Remembers that the named device holds a slot of its license. Does nothing for a session: the module `sessions` knows
-    /// which ones run.
+    /// Remembers that the named device holds a slot of its license, or has its trial. Does nothing for a session: the module
+    /// `sessions` knows which ones run.
     pub fn remember_device(&self) {
         if let Some(named) = self.named.get().filter(|named| !named.is_session) {
             self.limiter.remember(named.caller, self.now);
