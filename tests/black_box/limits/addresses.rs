@@ -585,15 +585,13 @@ fn an_outdated_version_cannot_be_used_to_guess_keys() {
         ]],
     );
     let client = server.client();
-    let statuses: Vec<u16> = (0..130)
-        .map(|_| client.call("verify", &identity(UNKNOWN, "laptop")).status)
-        .collect();
+    let begun = Instant::now();
+    let statuses = (0..1000).map(|_| client.call("verify", &identity(UNKNOWN, "laptop")).status);
+    let guesses = statuses.take_while(|status| *status == 200).count();
+    // 100 at once and 100 a minute; a slow machine takes some seconds for them.
+    let refilled = usize::try_from(begun.elapsed().as_secs() * 100 / 60).unwrap();
     assert!(
-        statuses.iter().take(100).all(|status| *status == 200),
-        "{statuses:?}"
-    );
-    assert!(
-        statuses.iter().skip(120).all(|status| *status == 429),
-        "{statuses:?}"
+        (100..=120 + refilled).contains(&guesses),
+        "{guesses} guesses, {refilled} of them by then"
     );
 }
