@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Statement, Transaction, params};
+use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -17,15 +18,57 @@ const WITHOUT_SESSION: u32 = 2_000;
 /// Licenses per `license issue` command.
 const LICENSES_PER_COMMAND: u32 = 10_000;
 /// Session timeout in seconds; longer than the benchmark.
-const TIMEOUT_S: u32 = 3600;
+pub const TIMEOUT_S: u32 = 3600;
 
 /// The device of a license with the same id: id, fingerprint, name, time.
-pub const INSERT_DEVICE: &str = "insert into devices (device_id, license_id, hardware_id, machine_id, client_version, \
+const INSERT_DEVICE: &str = "insert into devices (device_id, license_id, hardware_id, machine_id, client_version, \
      activated_at_ms, last_seen_at_ms) values (?1, ?1, ?2, ?3, '1.0.0', ?4, ?4)";
 /// The session of a license with the same id: id, token, time, timeout in seconds.
-pub const INSERT_SESSION: &str = "insert into active_sessions (session_id, session_token, license_id, device_id, \
+const INSERT_SESSION: &str = "insert into active_sessions (session_id, session_token, license_id, device_id, \
      client_version, address, started_at_ms, last_heartbeat_at_ms, timeout_s) \
      values (?1, ?2, ?1, ?1, '1.0.0', '192.0.2.1', ?3, ?3, ?4)";
+
+/// Adds devices and sessions directly in the database, since the server would sync the disk each time.
+pub struct Programs<'a> {
+    device: Statement<'a>,
+    session: Statement<'a>,
+    now_ms: i64,
+}
+
+impl<'a> Programs<'a> {
+    pub fn new(tx: &'a Transaction<'_>, now_ms: i64) -> Self {
+        Self {
+            device: tx.prepare(INSERT_DEVICE).unwrap(),
+            session: tx.prepare(INSERT_SESSION).unwrap(),
+            now_ms,
+        }
+    }
+
+    /// Adds the device of a license; the body that identifies it.
+    pub fn add_device(&mut self, license: u32, key: &impl Serialize) -> Bytes {
+        let (hardware, machine) = (
+            format!("hash of device {license}"),
+            format!("device {license}"),
+        );
+        self.device
+            .execute(params![license, hardware, machine, self.now_ms])
+            .unwrap();
+        let identity = json!({
+            "license_key": key, "machine_id": machine, "hardware_hash": hardware, "version": "1.0.0",
+        });
+        identity.to_string().into()
+    }
+
+    /// Adds the session of a license with a device; the body of its heartbeats.
+    pub fn add_session(&mut self, license: u32, key: &impl Serialize) -> Bytes {
+        let token = Uuid::new_v4();
+        self.session
+            .execute(params![license, token.as_bytes(), self.now_ms, TIMEOUT_S])
+            .unwrap();
+        let heartbeat = json!({ "session_token": token.to_string(), "license_key": key });
+        heartbeat.to_string().into()
+    }
+}
 
 /// The request bodies for the data.
 pub struct Shop {
@@ -68,8 +111,7 @@ pub fn fill(installation: &Installation) -> Shop {
 }
 
 impl Shop {
-    /// Adds a device to each license, and a session to the first [`WITH_SESSION`]; directly in the database, since
-    /// the server would sync the disk each time.
+    /// Adds a device to each license, and a session to the first [`WITH_SESSION`].
     fn add_devices_and_sessions(&mut self, database: &Path) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now_ms = i64::try_from(now.as_millis()).unwrap();
@@ -78,35 +120,22 @@ impl Shop {
         let mut all = tx
             .prepare("select license_id, license_key from licenses order by license_id")
             .unwrap();
-        let licenses: Vec<(i64, String)> = all
+        let licenses: Vec<(u32, String)> = all
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
             .unwrap()
             .map(Result::unwrap)
             .collect();
-        let mut device = tx.prepare(INSERT_DEVICE).unwrap();
-        let mut session = tx.prepare(INSERT_SESSION).unwrap();
+        let mut programs = Programs::new(&tx, now_ms);
         for (number, (id, key)) in (0..).zip(&licenses) {
-            let (hardware, machine) = (format!("hash of device {id}"), format!("device {id}"));
-            device
-                .execute(params![id, hardware, machine, now_ms])
-                .unwrap();
-            let identity = json!({
-                "license_key": key, "machine_id": machine, "hardware_hash": hardware, "version": "1.0.0",
-            });
-            let identity = Bytes::from(identity.to_string());
+            let identity = programs.add_device(*id, key);
             if number >= WITH_SESSION {
                 self.starts.push(identity);
                 continue;
             }
-            let token = Uuid::new_v4();
-            session
-                .execute(params![id, token.as_bytes(), now_ms, TIMEOUT_S])
-                .unwrap();
-            let heartbeat = json!({ "session_token": token.to_string(), "license_key": key });
-            self.heartbeats.push(heartbeat.to_string().into());
+            self.heartbeats.push(programs.add_session(*id, key));
             self.verifications.push(identity);
         }
-        drop((all, device, session));
+        drop((all, programs));
         tx.commit().unwrap();
     }
 }

@@ -10,11 +10,10 @@ use license_server::db::{Db, Options, Synchronous};
 use license_server::licenses::LicenseKey;
 use license_server::products::ProgramSettingsCache;
 use rusqlite::{Connection, Transaction, params};
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::drive::Work;
-use crate::fill::{INSERT_DEVICE, INSERT_SESSION};
+use crate::fill::{Programs, TIMEOUT_S};
 use crate::process::{Installation, Process};
 use crate::report::{self, Goal, Row};
 use crate::{HEARTBEAT, VERSION, folder, installation, median, rounds};
@@ -28,8 +27,6 @@ const WITH_SESSION: u32 = 100_000;
 const FOR_STARTS: u32 = 2_000;
 /// Retired API keys of each product.
 const RETIRED_KEYS: u32 = 2;
-/// Session timeout in seconds; longer than the benchmark.
-const TIMEOUT_S: u32 = 3600;
 const CONNECTIONS: usize = 64;
 /// Rounds in which both servers take turns.
 const ROUNDS: u32 = 10;
@@ -203,8 +200,7 @@ impl Shop {
                  valid_from_ms, created_at_ms) values (?1, ?2, ?3, 1, 'full', 'active', 2, ?4, ?4)",
             )
             .unwrap();
-        let mut device = tx.prepare(INSERT_DEVICE).unwrap();
-        let mut session = tx.prepare(INSERT_SESSION).unwrap();
+        let mut programs = Programs::new(tx, now_ms);
         let products = u32::try_from(self.api_keys.len()).unwrap();
         for number in 0..LICENSES {
             let (id, product) = (number + 1, number % products + 1);
@@ -215,23 +211,12 @@ impl Shop {
             if number >= WITH_SESSION + FOR_STARTS {
                 continue;
             }
-            let (hardware, machine) = (format!("hash of device {id}"), format!("device {id}"));
-            device
-                .execute(params![id, hardware, machine, now_ms])
-                .unwrap();
+            let identity = programs.add_device(id, &key);
             if number >= WITH_SESSION {
-                let identity = json!({
-                    "license_key": key, "machine_id": machine, "hardware_hash": hardware, "version": "1.0.0",
-                });
-                self.starts.push(identity.to_string().into());
-                continue;
+                self.starts.push(identity);
+            } else {
+                self.heartbeats.push(programs.add_session(id, &key));
             }
-            let token = Uuid::new_v4();
-            session
-                .execute(params![id, token.as_bytes(), now_ms, TIMEOUT_S])
-                .unwrap();
-            let heartbeat = json!({ "session_token": token.to_string(), "license_key": key });
-            self.heartbeats.push(heartbeat.to_string().into());
         }
     }
 }
