@@ -25,6 +25,21 @@ pub const PLAN: &[&str] = &[
 /// The command that offers trials by that plan.
 pub const OFFER: &[&str] = &["config", "set", "trial_plan=try"];
 
+/// The command that adds a plan to sell.
+const PRO: &[&str] = &[
+    "plan",
+    "add",
+    "pro",
+    "--name",
+    "Pro",
+    "--devices",
+    "2",
+    "--term-days",
+    "365",
+    "--feature",
+    "export",
+];
+
 /// A server that offers trials.
 fn offering() -> Server {
     started(&[], &[PLAN, OFFER])

@@ -2,26 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::{OFFER, PLAN, offering, refused, shown, trial};
+use super::{OFFER, PLAN, PRO, offering, refused, shown, trial};
 use crate::browser::Browser;
 use crate::database;
 use crate::setup::{FIRST, SECOND, started, two_products};
-use crate::support::{Server, eventually, heartbeat_body, identity};
+use crate::support::{Response, Server, eventually, heartbeat_body, identity};
 
-/// The command that adds a plan to sell.
-const PRO: &[&str] = &[
-    "plan",
-    "add",
-    "pro",
-    "--name",
-    "Pro",
-    "--devices",
-    "2",
-    "--term-days",
-    "365",
-    "--feature",
-    "export",
-];
+/// Posts the form of the settings.
+fn post_settings(panel: &mut Browser, fields: &[(String, String)]) -> Response {
+    let fields = fields.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    panel.post("/config/update", &fields.collect::<Vec<_>>())
+}
 
 /// The hidden field `seen` of a part of the settings page.
 fn seen(page: &str, part: &str, name: &str) -> String {
@@ -103,14 +94,10 @@ fn the_settings_offer_trials_once_there_is_a_plan_for_them() {
         fields.extend(trial_plan.map(|plan| ("trial_plan".to_owned(), plan.to_owned())));
         fields
     };
-    let mut post = |fields: &[(String, String)]| {
-        let fields: Vec<(&str, &str)> = fields
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
-        panel.post("/config/update", &fields)
-    };
-    assert_eq!(post(&form(&page, Some("try"))).status, 303);
+    assert_eq!(
+        post_settings(&mut panel, &form(&page, Some("try"))).status,
+        303
+    );
     assert_eq!(server.json(&["config", "show"])["trial_plan"], "try");
     let mut reader = english(&server, "support");
     let page = reader.get("/config").text;
@@ -121,27 +108,23 @@ fn the_settings_offer_trials_once_there_is_a_plan_for_them() {
     let mut panel = english(&server, "owner");
     let page = panel.get("/config").text;
     assert!(page.contains("<option value=\"try\" selected>"), "{page}");
-    let mut post = |fields: &[(String, String)]| {
-        let fields: Vec<(&str, &str)> = fields
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
-        panel.post("/config/update", &fields)
-    };
     assert_eq!(
-        post(&form(&page, None)).status,
+        post_settings(&mut panel, &form(&page, None)).status,
         303,
         "a form without the field changes nothing"
     );
     assert_eq!(server.json(&["config", "show"])["trial_plan"], "try");
-    let wrong = post(&form(&page, Some("pro")));
+    let wrong = post_settings(&mut panel, &form(&page, Some("pro")));
     assert_eq!(wrong.status, 422);
     assert!(
         wrong.text.contains("href=\"#f-trial_plan\""),
         "{}",
         wrong.text
     );
-    assert_eq!(post(&form(&page, Some(""))).status, 303);
+    assert_eq!(
+        post_settings(&mut panel, &form(&page, Some(""))).status,
+        303
+    );
     assert_eq!(server.json(&["config", "show"])["trial_plan"], Value::Null);
 }
 

@@ -2,25 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{OFFER, PLAN, refused, shown, trial};
+use super::{OFFER, PLAN, PRO, refused, shown, trial};
 use crate::database;
 use crate::setup::started;
 use crate::support::{Server, identity};
 
-/// The command that adds a plan to sell.
-const PRO: &[&str] = &[
-    "plan",
-    "add",
-    "pro",
-    "--name",
-    "Pro",
-    "--devices",
-    "2",
-    "--term-days",
-    "365",
-    "--feature",
-    "export",
-];
 const ADA: &[&str] = &["customer", "add", "Ada"];
 
 /// The key of the trial of a device.
