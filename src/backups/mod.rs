@@ -281,7 +281,7 @@ pub struct RestoreReport {
     pub sessions_ended: usize,
     /// The customers who had been erased after the copy was made. They were erased in it again.
     pub erased_again: Vec<ErasedAgain>,
-    /// If no list of erased customers was found, the latest date in the copy: who was erased later is in it again.
+    /// If no list of erased customers was found, the latest date in the copy: customers erased later are in it again.
     pub no_erased_list_since: Option<UnixMs>,
     /// Whether the copy was a whole archive, not only a database.
     pub is_archive: bool,

@@ -36,6 +36,11 @@ pub fn execute(path: &Path, sql: &str) -> rusqlite::Result<()> {
     open(path).execute_batch(sql)
 }
 
+/// Deletes rows from any file, such as those of `products where product_id = 3`.
+pub fn delete(path: &Path, rows: &str) -> rusqlite::Result<()> {
+    execute(path, &format!("delete from {rows}"))
+}
+
 /// Runs SQL on the server's database, as with the sqlite3 shell; for tests of what this does.
 pub fn change(server: &Server, sql: &str) {
     let done = execute(&server.database(), sql);

@@ -2,6 +2,8 @@
 
 use crate::database;
 use crate::setup::{FIRST, SECOND, issue_of, two_products};
+use crate::support::{Server, identity};
+use crate::trials;
 
 #[test]
 fn the_database_keeps_products_their_slugs_and_the_product_of_a_license() {
@@ -30,10 +32,6 @@ fn the_database_keeps_products_their_slugs_and_the_product_of_a_license() {
             "the slug of a product never changes",
         ),
         (
-            "; delete from products where product_id = 3",
-            "a product is archived, never deleted",
-        ),
-        (
             "update products set archived_at_ms = null where product_id = 2",
             "an archived product stays archived",
         ),
@@ -45,5 +43,57 @@ fn the_database_keeps_products_their_slugs_and_the_product_of_a_license() {
         let refused = database::execute(&server.database(), sql).unwrap_err();
         assert_eq!(refused.to_string(), message, "{sql}");
     }
+    let refused = database::delete(&server.database(), "products where product_id = 3");
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "a product is archived, never deleted"
+    );
     assert_eq!(rows(), before);
+}
+
+#[test]
+fn the_database_keeps_trials_erasures_and_the_devices_of_a_license_with_its_customer() {
+    let server = Server::start();
+    let trial = trials::start(&server);
+    for name in ["Ada", "Bob", "Cyd"] {
+        server.json(&["customer", "add", name]);
+    }
+    server.json(&["customer", "erase", "3", "--yes"]);
+    let key = server.issue_license(1);
+    let activated = server.client().call("activate", &identity(&key, "laptop"));
+    assert_eq!(activated.status, 201, "{activated:?}");
+    let license = database::last_license(&server);
+    let second = "insert into devices (license_id, hardware_id, machine_id, client_version, activated_at_ms, last_seen_at_ms)
+        select license_id, 'other', 'other', client_version, activated_at_ms, last_seen_at_ms from devices where license_id =";
+    let database = server.database();
+    for (refused, message) in [
+        (
+            database::execute(&database, &format!("{second} {license}")),
+            "every device slot of the license is taken",
+        ),
+        (
+            database::execute(
+                &database,
+                &format!("update licenses set customer_id = 2 where license_id = {license}"),
+            ),
+            "a license takes no devices to another customer",
+        ),
+        (
+            database::execute(
+                &database,
+                "update customers set name = 'Cyd' where customer_id = 3",
+            ),
+            "an erased customer stays erased",
+        ),
+        (
+            database::delete(&database, "customers where customer_id = 3"),
+            "the row of an erased customer stays",
+        ),
+        (
+            database::delete(&database, &format!("trials where license_id = {trial}")),
+            "the trial of a device is never deleted",
+        ),
+    ] {
+        assert_eq!(refused.unwrap_err().to_string(), message);
+    }
 }

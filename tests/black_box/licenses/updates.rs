@@ -403,10 +403,23 @@ fn a_repeated_start_gets_the_stored_response_although_the_version_is_no_longer_c
 fn every_answer_about_a_license_names_what_was_sold_with_it() {
     let mut server = prepare(&[]);
     server.json(&["config", "set", "offline_days=7"]);
-    let key = server.issue_license(1);
+    server.json(&["customer", "add", "Ada"]);
+    let plan = ["plan", "add", "pro-year", "--name", "Pro"];
+    let features = ["pro", "export", "seats.50"].map(|feature| ["--feature", feature]);
+    server.json(&[&plan[..], &features.concat()].concat());
+    let issued = server.json(&[
+        "license",
+        "issue",
+        "--customer",
+        "Ada",
+        "--plan",
+        "pro-year",
+    ]);
+    let key = issued["licenses"][0]["license_key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     end_updates_with_1_1_0(&server);
-    let license = database::last_license(&server);
-    database::set_license(&server, license, "features = 'export pro seats.50'");
     server.run();
     let client = server.client();
     let activated = client.call("activate", &program(&key, "1.1.0")).body;
@@ -422,7 +435,7 @@ fn every_answer_about_a_license_names_what_was_sold_with_it() {
     ] {
         assert_eq!(sold["features"], json!(["export", "pro", "seats.50"]));
         assert_eq!(sold["updates_until"], until, "{sold}");
-        assert_eq!(sold.get("plan"), Some(&Value::Null), "{sold}");
+        assert_eq!(sold["plan"], "pro-year", "{sold}");
     }
     assert_eq!(
         started["feature_flags"],

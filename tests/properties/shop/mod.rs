@@ -324,7 +324,7 @@ impl Both {
                 self.shop.process.restore(path);
                 self.world = world.clone();
                 self.world.end_sessions("forced");
-                // Who was erased since is erased again.
+                // The customers who were erased since are erased again.
                 for erasure in &self.erased {
                     let mut customers = self.world.customers.iter();
                     let customer = customers.position(|it| {

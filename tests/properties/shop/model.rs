@@ -291,7 +291,7 @@ impl World {
         Ok(true)
     }
 
-    /// Whether another device started this trial, and nobody has bought it.
+    /// Whether another device started this trial, and no customer has bought it.
     fn is_bound_elsewhere(&self, call: Call) -> bool {
         let license = &self.licenses[call.license];
         let trial = self.trials.get(&(license.product, call.device));

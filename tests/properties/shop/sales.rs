@@ -117,7 +117,7 @@ impl Both {
         Ok(())
     }
 
-    /// One of the trials that nobody bought, or sometimes a license that is sold already; `None` if there is no license.
+    /// One of the unsold trials, or sometimes a license that is sold already; `None` if there is no license.
     pub(super) fn trial_to_sell(&self, choice: usize) -> Option<usize> {
         let unsold = self.world.licenses.iter().enumerate();
         let unsold = unsold.filter(|(_, it)| it.customer.is_none());

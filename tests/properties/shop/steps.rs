@@ -56,7 +56,7 @@ pub(super) enum Step {
         plan: usize,
         customer: usize,
     },
-    /// A customer buys a license that nobody has bought, if there is one.
+    /// A customer buys an unsold license, if there is one.
     SellTrial {
         license: usize,
         customer: usize,
