@@ -229,14 +229,6 @@ pub fn forge_first_audit_entry(server: &Server) {
     );
 }
 
-/// Lets a release come out a minute later.
-pub fn postpone_release(server: &Server, version: &str) {
-    let sql = format!(
-        "update releases set released_at_ms = released_at_ms + 60000 where version = '{version}'"
-    );
-    change(server, &sql);
-}
-
 // --- Customers, licenses and devices
 
 /// The names of the customers, oldest first.
@@ -292,6 +284,13 @@ pub fn revoked_key(server: &Server) -> String {
         &server.database(),
         "select license_key from licenses where state = 'revoked'",
     )
+}
+
+/// Adds a device to a license whose only device is another one.
+pub fn add_device(server: &Server, license: i64) -> rusqlite::Result<()> {
+    let sql = "insert into devices (license_id, hardware_id, machine_id, client_version, activated_at_ms, last_seen_at_ms)
+        select license_id, 'other', 'other', client_version, activated_at_ms, last_seen_at_ms from devices where license_id";
+    execute(&server.database(), &format!("{sql} = {license}"))
 }
 
 /// Sets columns of a license, such as `state = 'suspended'`.

@@ -244,7 +244,10 @@ fn the_example_uses_what_was_sold_and_names_the_version_to_install() {
             &["config", "set", "current_version=1.1.0", "offline_days=7"],
         ],
     );
-    database::postpone_release(&server, "1.1.0");
+    database::change(
+        &server,
+        "update releases set released_at_ms = released_at_ms + 60000 where version = '1.1.0'",
+    );
     server.issue_license(2);
     let until = "(select released_at_ms from releases where version = '1.0.0')";
     let sold = format!("features = 'export pro', updates_until_ms = {until}");
