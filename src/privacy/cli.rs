@@ -67,9 +67,6 @@ pub fn export(console: &Console, export: &Export) -> Result<()> {
 
 /// Writes a file that did not exist and that only its owner may read.
 fn write_new(file: &Path, text: &str) -> std::io::Result<()> {
-    if file.symlink_metadata().is_ok() {
-        return Err(std::io::ErrorKind::AlreadyExists.into());
-    }
     let draft = Draft::create(file, ".part")?;
     draft.file().write_all(text.as_bytes())?;
     draft.persist_new()
@@ -113,11 +110,11 @@ pub fn erase(console: &Console, backups: &BackupDir, erase: &Erase) -> Result<()
 
 /// The copies that still hold the data of a customer who was just erased.
 fn copies_left(console: &Console, backups: &BackupDir, id: CustomerId) -> Vec<PathBuf> {
-    let since = console
+    let now = console.now().wall;
+    let span = console
         .db
-        .read_blocking(|reader| super::data_since(reader, id));
-    let copies = since
-        .and_then(|since| backups.copies_made_in(since..=console.now().wall, console.db.path()));
+        .read_blocking(|reader| super::span_of_copies(reader, id, now));
+    let copies = span.and_then(|span| backups.copies_made_in(span, console.db.path()));
     let copies = copies.inspect_err(|error| {
         console::message(&format!(
             "license-server: the backups that still hold the data cannot be listed: {error}"

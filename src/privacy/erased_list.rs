@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::erase::erase_person;
-use super::{Erased, Erasure, LicensePolicy, store};
+use super::{Erasure, LicensePolicy, store};
 use crate::audit::{Act, Actor};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
 use crate::customers;
@@ -47,8 +47,6 @@ pub struct ErasedAgain {
     pub customer_id: CustomerId,
     /// When the customer was erased first.
     pub first_erased_at: UnixMs,
-    /// What was erased.
-    pub erased: Erased,
 }
 
 /// Every erasure that the database lists.
@@ -83,10 +81,10 @@ pub fn erase_again(act: &Act<'_>, erasures: &[Erasure]) -> Result<Vec<ErasedAgai
             now,
         };
         if store::must_be_erased(act.tx, erasure)? {
+            erase_person(act, sessions, erasure)?;
             done.push(ErasedAgain {
                 customer_id: erasure.customer_id,
                 first_erased_at: erasure.erased_at,
-                erased: erase_person(act, sessions, erasure)?,
             });
         } else {
             store::insert_erasure(act.tx, erasure)?;

@@ -18,6 +18,8 @@ pub use erased_list::{
 pub use export::{PersonalData, export};
 pub use retention::{Deleted, Retention, delete_expired};
 
+use std::ops::RangeInclusive;
+
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Reader;
@@ -48,12 +50,19 @@ pub struct Erasure {
     pub licenses: LicensePolicy,
 }
 
-/// When the oldest of what the database holds of a customer may have been added: with the customer, or with a trial that
-/// the customer bought. Copies that were made before hold nothing of it.
-pub fn data_since(reader: &Reader<'_>, id: CustomerId) -> Result<UnixMs> {
+/// The moments between which copies of the database were made that may hold data of an erased customer: from when the
+/// customer, or a trial that the customer bought, was added, to the last erasure; to `now` if there was none.
+pub fn span_of_copies(
+    reader: &Reader<'_>,
+    id: CustomerId,
+    now: UnixMs,
+) -> Result<RangeInclusive<UnixMs>> {
     let customer = customers::get(reader, id)?;
     let oldest = store::oldest_license(reader, id)?;
-    Ok(oldest.map_or(customer.created_at, |at| at.min(customer.created_at)))
+    let since = oldest.map_or(customer.created_at, |at| at.min(customer.created_at));
+    let mut erasures = store::erasures(reader)?.into_iter();
+    let erasure = erasures.find(|it| it.customer_id == id && it.created_at == customer.created_at);
+    Ok(since..=erasure.map_or(now, |it| it.again_at.unwrap_or(it.erased_at)))
 }
 
 /// That a list of erased customers was not written after an erasure, and what happens next.

@@ -69,7 +69,6 @@ pub(super) fn audit_entries_of_domain(
 pub(super) fn forget_domain(tx: &Tx<'_>, domain: &str, id: CustomerId) -> Result<()> {
     let params = named_params! { ":domain": domain, ":customer_id": id };
     tx.run(sql!("privacy/delete_handshakes"), params)?;
-    let params = named_params! { ":domain": domain, ":customer_id": id };
     tx.run(sql!("privacy/delete_sources"), params).map(drop)
 }
 
@@ -79,17 +78,12 @@ pub(super) fn clear(tx: &Tx<'_>, erasure: &Erasure) -> Result<usize> {
     let id = erasure.customer_id;
     let params = named_params! { ":customer_id": id };
     tx.run(sql!("privacy/delete_answers"), params)?;
-    let params = named_params! { ":customer_id": id };
     tx.run(sql!("privacy/delete_license_handshakes"), params)?;
-    let params = named_params! { ":customer_id": id };
     tx.run(sql!("privacy/clear_licenses"), params)?;
-    let params = named_params! { ":customer_id": id };
     tx.run(sql!("privacy/clear_trials"), params)?;
     if erasure.licenses == LicensePolicy::Revoke {
-        let params = named_params! { ":customer_id": id };
         tx.run(sql!("privacy/clear_domains"), params)?;
     }
-    let params = named_params! { ":customer_id": id };
     let sessions = tx.run(sql!("privacy/clear_history"), params)?;
     let params = named_params! {
         ":customer_id": id, ":name": format!("erased customer {id}"), ":erased_at_ms": erasure.erased_at,

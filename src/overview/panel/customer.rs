@@ -30,7 +30,7 @@ async fn customer(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
         .map(|row| licenses::panel::row_with_product(&request, row))
         .collect();
     let copies = match customer.erased_at {
-        Some(erased_at) if request.may(Role::Owner) => copies(app, customer.id, erased_at).await?,
+        Some(_) if request.may(Role::Owner) => copies(app, customer.id, now).await?,
         _ => Vec::new(),
     };
     let values = json!({
@@ -43,10 +43,12 @@ async fn customer(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
     request.page("customers/one.html.tera", values).await
 }
 
-/// The backups and replaced databases that still hold what was erased at `erased_at`.
-async fn copies(app: &App, id: CustomerId, erased_at: UnixMs) -> Result<Vec<PathBuf>> {
-    let since = app.db.read(move |reader| privacy::data_since(reader, id));
-    let span = since.await?..=erased_at;
+/// The backups and replaced databases that still hold what was erased.
+async fn copies(app: &App, id: CustomerId, now: UnixMs) -> Result<Vec<PathBuf>> {
+    let span = app
+        .db
+        .read(move |reader| privacy::span_of_copies(reader, id, now));
+    let span = span.await?;
     let (backups, database) = (app.backup_dir.clone(), app.db.path().to_owned());
     let list = spawn_blocking(move || backups.copies_made_in(span, &database));
     list.await.doing("list earlier copies of the database")?

@@ -1,6 +1,7 @@
 //! `customer erase`: nothing of a person is left, and nothing else is touched.
 
 use std::fs;
+use std::time::Duration;
 
 use license_server::clock::UnixMs;
 use serde_json::json;
@@ -8,6 +9,7 @@ use serde_json::json;
 use super::person::{
     NAME, OTHER_WORDS, WORDS, audit_finding, holders, shop, start_and_end, with_input,
 };
+use crate::browser::Browser;
 use crate::database;
 use crate::inspect::{error_of, running};
 use crate::support::{Server, heartbeat_body, identity};
@@ -309,6 +311,20 @@ fn copies_that_still_hold_the_data_are_listed() {
         let held = holders(&server, copy.rsplit('/').next().unwrap(), &[NAME]);
         assert!(!held.is_empty(), "{copy} holds nothing");
     }
+}
+
+#[test]
+fn the_page_of_a_customer_lists_copies_made_before_the_last_erasure() {
+    let (server, _) = shop();
+    let mut owner = server.logged_in_browser("owner");
+    server.json(&["customer", "erase", "1", "--keep-licenses", "--yes"]);
+    // Copies are told by the second.
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(owner.post("/backups", &[]).status, 303);
+    let listed = |owner: &mut Browser| owner.get("/customers/1").text.contains(".tar");
+    assert!(!listed(&mut owner), "made after the erasure");
+    server.json(&["customer", "erase", "1", "--keep-licenses", "--yes"]);
+    assert!(listed(&mut owner), "made before the last erasure");
 }
 
 #[test]
