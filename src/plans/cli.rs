@@ -408,9 +408,9 @@ fn row(row: &PlanRow) -> Vec<String> {
 fn term(terms: &PlanTerms) -> String {
     match (terms.term_days, terms.term_starts) {
         (None, _) => "no end".to_owned(),
-        (Some(days), TermStart::Issue) => format!("{days} days"),
+        (Some(days), TermStart::Issue) => days_text(days),
         (Some(days), TermStart::FirstActivation) => {
-            format!("{days} days, starts with the first activation")
+            format!("{}, starts with the first activation", days_text(days))
         }
     }
 }
@@ -418,8 +418,12 @@ fn term(terms: &PlanTerms) -> String {
 fn updates(terms: &PlanTerms) -> String {
     match terms.updates_days {
         None => "all releases".to_owned(),
-        Some(days) => format!("{days} days"),
+        Some(days) => days_text(days),
     }
+}
+
+fn days_text(days: u32) -> String {
+    counted(days as usize, "day", "days")
 }
 
 const fn state(plan: &Plan) -> &'static str {

@@ -11,7 +11,7 @@ mod store;
 
 pub use apply::{Applied, ApplyPreview, ApplyStep, SkippedLicense, apply, apply_preview};
 pub use rules::Refusal;
-pub use sale::{Sale, order, sell};
+pub use sale::{Sale, order, order_by_code, sell};
 
 use serde_json::{Value, json};
 

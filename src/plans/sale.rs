@@ -46,6 +46,16 @@ pub fn order(plan: &Plan, now: UnixMs) -> Order {
     }
 }
 
+/// As [`order`], of the plan of a product with this code.
+///
+/// # Errors
+/// [`Error::NotFound`](crate::error::Error::NotFound) for an unknown plan, and those of [`Plan::check_for_sale`].
+pub fn order_by_code(act: &Act<'_>, product: ProductId, code: &str) -> Result<Order> {
+    let plan = get(act.tx, product, code)?;
+    plan.check_for_sale()?;
+    Ok(order(&plan, act.now))
+}
+
 /// Issues licenses to `buyer`.
 ///
 /// # Errors
@@ -54,11 +64,7 @@ pub fn order(plan: &Plan, now: UnixMs) -> Order {
 pub fn sell(act: &Act<'_>, buyer: &Buyer, sale: &Sale) -> Result<Vec<License>> {
     let planned = match &sale.plan {
         None => Order::one(sale.product, 1),
-        Some(code) => {
-            let plan = get(act.tx, sale.product, code)?;
-            plan.check_for_sale()?;
-            order(&plan, act.now)
-        }
+        Some(code) => order_by_code(act, sale.product, code)?,
     };
     let order = Order {
         kind: sale.kind.unwrap_or(planned.kind),

@@ -17,7 +17,7 @@ use crate::audit::{Act, Change};
 use crate::clock::{Now, UnixMs};
 use crate::db::{Reader, Tx};
 use crate::devices::{self, ClientIdentity, SlotRequest};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{LicenseId, ProductId};
 use crate::idempotency::{self, IdempotentOperation, RequestKey, RunOnce, StoredResponse};
 use crate::licenses::{self, Buyer, Kind, License, Order};
@@ -191,18 +191,14 @@ pub fn look_up_caller(
 /// it is.
 ///
 /// # Errors
-/// [`Refusal::AlreadySold`] if it has a customer, and the errors of [`licenses::assign`], [`plans::get`] and [`plans::Plan::check_for_sale`]; nothing is
-/// changed then.
+/// [`Refusal::AlreadySold`] if it has a customer, and the errors of [`licenses::assign`] and [`plans::order_by_code`];
+/// nothing is changed then.
 pub fn sell(act: &Act<'_>, id: LicenseId, buyer: &Buyer, plan: Option<&str>) -> Result<License> {
     let license = licenses::find(act.tx, id)?;
     if license.customer_id.is_some() {
         return Err(Refusal::AlreadySold.into());
     }
-    let order = plan.map(|code| {
-        let plan = plans::get(act.tx, license.product, code)?;
-        plan.check_for_sale()?;
-        Ok::<_, Error>(plans::order(&plan, act.now))
-    });
+    let order = plan.map(|code| plans::order_by_code(act, license.product, code));
     licenses::assign(act, id, buyer, order.transpose()?.as_ref())
 }
 

@@ -59,7 +59,6 @@ async fn sell(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
         Buyer::Named(customer)
     };
     let plan = form.non_empty("plan").map(str::to_owned);
-    let values = page_values(&app.db, LicenseId(id), now).await?;
     let sold = app
         .db
         .write("trials.sell", move |tx| {
@@ -71,6 +70,7 @@ async fn sell(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
         return Html::redirect(format!("{LICENSES}/{id}?done=sold"));
     };
     let error = licenses::panel::as_field(error).with_field_names(&[("name", "customer")]);
+    let values = page_values(&app.db, LicenseId(id), now).await?;
     request
         .render_with_errors(
             SELL,

@@ -111,7 +111,7 @@ impl SettingsPage {
 
     /// The limits; that of new trials only for a shop that has a plan for them.
     fn shown_limits(&self) -> impl Iterator<Item = &Limit> {
-        let has_trials = !self.trial_plans().is_empty();
+        let has_trials = !self.trial_plans.is_empty() || self.config.trial_plan.is_some();
         let limits = self.limits.iter();
         limits.filter(move |limit| has_trials || limit.name != limits::TRIALS)
     }
