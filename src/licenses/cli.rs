@@ -374,8 +374,10 @@ pub fn to_json(license: &License, slugs: &Slugs) -> Value {
 pub fn end_of_term(license: &License) -> String {
     match (license.valid_until, license.pending_days) {
         (Some(until), _) => until.rfc3339(),
-        (None, Some(1)) => "1 day, starts with the first activation".to_owned(),
-        (None, Some(days)) => format!("{days} days, starts with the first activation"),
+        (None, Some(days)) => {
+            let days = counted(days as usize, "day", "days");
+            format!("{days}, starts with the first activation")
+        }
         (None, None) => "no end".to_owned(),
     }
 }
