@@ -89,6 +89,11 @@ const JOBS: &[Job] = &[
         run: Run::Loop(|app, ticks| Box::pin(time::record_start_times(app, ticks))),
     },
     Job {
+        name: "give memory back",
+        period: |_| Duration::from_secs(15),
+        run: Run::EachTick(|_| Box::pin(upkeep::give_memory_back())),
+    },
+    Job {
         name: "note proxies",
         // At most so often, and only if something was observed.
         period: |_| Duration::from_secs(2),

@@ -3,7 +3,7 @@
 //! The modules, by layer from the bottom up. A module may import from its own layer and from lower ones; a core
 //! module imports only those other core modules that `tests/architecture.rs` lists:
 //!
-//! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`], [`metrics`],
+//! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`], [`metrics`], [`memory`],
 //!   [`logging`], [`text`], [`digest`], [`features`], [`revision`], [`paging`]
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
@@ -51,6 +51,7 @@ pub mod limits;
 pub mod live_sessions;
 pub mod logging;
 pub mod logins;
+pub mod memory;
 pub mod metrics;
 pub mod monitor;
 pub mod net;

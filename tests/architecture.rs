@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 /// The layers from the bottom up. A module may import from its own layer and from lower ones.
 const LAYERS: &[&[&str]] = &[
     &[
-        "error", "clock", "id", "version", "domain", "config", "metrics", "logging",
+        "error", "clock", "id", "version", "domain", "config", "metrics", "memory", "logging",
         "paging",   // pages of lists
         "revision", // edit conflicts, the same for forms and scripts
         "text", // how text is stored and compared, the same for the database, forms and commands

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tokio::time::{Interval, sleep};
 
 use super::{log_failure, time};
 
 use crate::app::App;
 use crate::clock::UnixMs;
+use crate::error::Doing;
 use crate::logging::counted;
 use crate::logins;
+use crate::memory;
 use crate::overview;
 use crate::privacy::{self, Retention};
 use crate::session_history::{self, Foldable};
@@ -34,6 +37,12 @@ pub(super) async fn write_refusals(app: &App) {
     if let Err(error) = overview::flush(&app.db, &app.refusals, now).await {
         log::debug!("could not write refusals: {error}");
     }
+}
+
+/// Gives back what connections that ended took, and large pages.
+pub(super) async fn give_memory_back() {
+    let given_back = spawn_blocking(memory::give_back).await;
+    log_failure("give memory back", given_back.doing("wait for memory"));
 }
 
 pub(super) async fn sweep_handshakes(app: &App) {

@@ -1,4 +1,4 @@
-//! What handlers and rules must not do: compose operations in a write, take parts of the server one by one, or know
+//! What code must not do. Handlers and rules: compose operations in a write, take parts of the server one by one, or know
 //! paths of the panel.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,12 +144,25 @@ fn no_rule_knows_a_path_of_the_panel() {
 }
 
 #[test]
-fn black_box_tests_look_into_the_database_by_one_file() {
+fn black_box_tests_look_into_the_database_by_one_module() {
     for (path, text) in files("tests/black_box", "rs") {
-        let is_helper = path.ends_with("black_box/database.rs");
+        let name = path.display().to_string();
+        let is_helper = name.contains("black_box/database");
         for word in ["rusqlite", "\"select ", "\"insert into ", "\"delete from "] {
-            let name = path.display();
             assert!(is_helper || !text.contains(word), "{name} has {word}");
         }
     }
+}
+
+#[test]
+fn only_memory_is_unsafe() {
+    let sources = files("src", "rs");
+    let is_unsafe = |text: &str| {
+        let code = bare_code(text);
+        code.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .any(|word| word == "unsafe" || word == "unsafe_code")
+    };
+    let with_unsafe = sources.iter().filter(|(_, text)| is_unsafe(text));
+    let with_unsafe: Vec<String> = with_unsafe.map(|(path, _)| address(path).0).collect();
+    assert_eq!(with_unsafe, ["memory"]);
 }

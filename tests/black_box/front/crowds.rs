@@ -217,6 +217,24 @@ fn connections_in_any_state_from_many_addresses_use_little_memory() {
     }
 }
 
+#[test]
+fn the_memory_of_a_crowd_is_given_back() {
+    license_server::front::ConnectionLimit::from_system().unwrap();
+    let server = Server::start();
+    drop(open_many(State::Login, &server, 20));
+    let before = rss_kib(&server);
+    let count = if is_strict() { 5000 } else { 500 };
+    let (connections, max_kib) = open_many(State::Login, &server, count);
+    drop(connections);
+    let taken = max_kib.saturating_sub(before);
+    eprintln!("{count} connections: {before} KiB before, {max_kib} KiB at most");
+    // Above what the measurement may differ by.
+    assert!(taken > 8 * 1024, "{taken} KiB for {count} connections");
+    eventually("nine tenths of the memory to be given back", || {
+        rss_kib(&server).saturating_sub(before) < taken / 10
+    });
+}
+
 /// A control group with a memory limit, in which the server runs. Removed when dropped.
 struct MemoryLimit(std::path::PathBuf);
 
