@@ -1,16 +1,16 @@
 //! What tests read in a server's database, and what they change in it from outside. No other file of these tests does.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::types::{FromSql, Value};
+use rusqlite::types::FromSql;
 use rusqlite::{Connection, OpenFlags, Row, named_params};
 
 use crate::support::Server;
 
-/// The rows of each table, each row as its values by column, in a fixed order.
-pub type Rows = BTreeMap<String, Vec<BTreeMap<String, Value>>>;
+mod contents;
+
+pub use contents::{Rows, Watch, rows};
 
 fn open(path: &Path) -> Connection {
     let conn = Connection::open(path).unwrap();
@@ -113,40 +113,6 @@ pub fn count(server: &Server, table: &str) -> u32 {
 /// The number of rows of a table in a copy.
 pub fn count_in(path: &Path, table: &str) -> u32 {
     value(path, &format!("select count(*) from {table}"))
-}
-
-/// Every row of the database.
-pub fn rows(path: &Path) -> Rows {
-    // One connection for all: some tests read all rows before and after each of many requests.
-    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    let tables = "select name from sqlite_schema where type = 'table' and name not like 'sqlite%' order by name";
-    let mut tables = conn.prepare(tables).unwrap();
-    let tables = tables.query_map([], |row| row.get(0)).unwrap();
-    tables
-        .map(|table| {
-            let table: String = table.unwrap();
-            let rows = rows_of(&conn, &table);
-            (table, rows)
-        })
-        .collect()
-}
-
-fn rows_of(conn: &Connection, table: &str) -> Vec<BTreeMap<String, Value>> {
-    let columns = conn.prepare(&format!("select * from {table}")).unwrap();
-    let order: Vec<String> = (1..=columns.column_count())
-        .map(|at| at.to_string())
-        .collect();
-    let columns: Vec<String> = columns.column_names().map(ToString::to_string).collect();
-    let sql = format!("select * from {table} order by {}", order.join(", "));
-    let mut rows = conn.prepare(&sql).unwrap();
-    let read = |row: &Row<'_>| {
-        let columns = columns.iter().enumerate();
-        columns
-            .map(|(at, column)| Ok((column.clone(), row.get(at)?)))
-            .collect()
-    };
-    let rows = rows.query_map([], read).unwrap();
-    rows.map(Result::unwrap).collect()
 }
 
 /// `ok`, or what SQLite finds wrong in the file.

@@ -153,6 +153,30 @@ fn a_database_of_every_earlier_schema_keeps_everything_when_it_is_migrated() {
     }
 }
 
+/// The last schemas before a migration that changes the audit log or its hashes.
+const LOG_CHANGES_AFTER: &[u32] = &[1, 9, 13];
+
+/// How somebody may have altered the audit log, and what `check` says of it.
+const ALTERATIONS: &[(&str, &str)] = &[
+    (
+        "update audit_log set actor = 'eve' where audit_id = 1",
+        "entry 1 was altered",
+    ),
+    (
+        "update audit_log set after = '{}' where audit_id = 2",
+        "entry 2 was altered",
+    ),
+    (
+        "update audit_log set hash = zeroblob(32) where audit_id = 1",
+        "entry 1 was altered",
+    ),
+    (
+        "update audit_head set hash = zeroblob(32)",
+        "entry 3 was altered",
+    ),
+    ("update audit_head set audit_id = 3", "entry 3 was altered"),
+];
+
 #[test]
 fn an_audit_entry_that_was_altered_before_the_migration_is_still_reported_after_it() {
     let audit_finding = |server: &Server| {
@@ -161,28 +185,18 @@ fn an_audit_entry_that_was_altered_before_the_migration_is_still_reported_after_
         lines.find(|line| line.contains("audit log")).unwrap()
     };
     for schema in 1..SCHEMA {
-        for (change, found) in [
-            (
-                "update audit_log set actor = 'eve' where audit_id = 1",
-                "entry 1 was altered",
-            ),
-            (
-                "update audit_log set after = '{}' where audit_id = 2",
-                "entry 2 was altered",
-            ),
-            (
-                "update audit_log set hash = zeroblob(32) where audit_id = 1",
-                "entry 1 was altered",
-            ),
-            (
-                "update audit_head set hash = zeroblob(32)",
-                "entry 3 was altered",
-            ),
-            ("update audit_head set audit_id = 3", "entry 3 was altered"),
-        ] {
+        // Of the schemas between those that changed the log, each with one of the changes.
+        let every = LOG_CHANGES_AFTER.contains(&schema) || schema == SCHEMA - 1;
+        let one = schema as usize % ALTERATIONS.len();
+        let tried = if every {
+            ALTERATIONS
+        } else {
+            &ALTERATIONS[one..=one]
+        };
+        for (change, found) in tried {
             let server = prepare();
             let mut statements = migrations_with_rows(schema);
-            statements.push(change.to_owned());
+            statements.push((*change).to_owned());
             database::create(&server.database(), schema, &statements);
             server.json(&["customer", "list"]);
             let finding = audit_finding(&server);
