@@ -13,6 +13,8 @@ use tempfile::TempDir;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+mod folder;
+
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_license-server");
 /// The password of every administrator that a test creates.
 pub const PASSWORD: &str = "seven green bicycles";
@@ -105,7 +107,7 @@ impl Server {
 
     /// Creates a folder without a database, and picks a free port.
     pub fn prepare(settings: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder::folder();
         let port = free_port();
         let settings = settings
             .iter()
