@@ -26,6 +26,7 @@ use crate::net::egress::{self, Egress};
 use crate::overview::UsageCache;
 use crate::privacy::ListFiles;
 use crate::products::{self, ProgramSettingsCache};
+use crate::refusals;
 use crate::security::data_folder;
 use crate::security::monitor_networks::MonitorNetworks;
 use crate::security::password::Hasher;
@@ -67,6 +68,8 @@ pub struct App {
     pub backup_dir: BackupDir,
     /// Counts refused requests by code.
     pub refusals: Arc<RefusalCounter>,
+    /// Refused calls that are not stored yet.
+    pub refusal_queue: Arc<refusals::Queue>,
     /// How many sessions ran at once in the past, cached.
     pub usage: Arc<UsageCache>,
     /// Networks that may read `/health` and `/metrics`.
@@ -98,6 +101,7 @@ impl App {
             hasher: Hasher::new()?,
             backup_dir: backup_dir(&settings),
             refusals: Arc::default(),
+            refusal_queue: Arc::default(),
             usage: Arc::default(),
             monitor_networks: MonitorNetworks::new(
                 server.monitor_networks.clone(),

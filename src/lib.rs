@@ -62,6 +62,7 @@ pub mod plans;
 pub mod privacy;
 pub mod product_state;
 pub mod products;
+pub mod refusals;
 pub mod releases;
 pub mod revision;
 pub mod security;

@@ -105,9 +105,14 @@ async fn metrics(_guard: Watcher, at: RequestTime, app: &App) -> Result<RawText<
          license_server_failed_logins_total {failed_logins}\n\
          # HELP license_server_refusals_total Refused requests of programs since the start, by code.\n\
          # TYPE license_server_refusals_total counter\n\
-         {refusals}",
+         {refusals}\
+         # HELP license_server_refusals_unrecorded_total Refused requests since the start that are counted but in no list, \
+         because too many came at once.\n\
+         # TYPE license_server_refusals_unrecorded_total counter\n\
+         license_server_refusals_unrecorded_total {unrecorded}\n",
         version = env!("CARGO_PKG_VERSION"),
         heard = app.live_sessions.count(),
+        unrecorded = app.refusal_queue.unrecorded(),
     )))
 }
 

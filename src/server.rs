@@ -37,8 +37,8 @@ use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
     activations, api_keys, audit, backups, customers, domains, flags, handshake, integrate,
-    licenses, logins, overview, plans, privacy, products, releases, session_history, sessions,
-    trials, verification, web,
+    licenses, logins, overview, plans, privacy, products, refusals, releases, session_history,
+    sessions, trials, verification, web,
 };
 
 pub use reachability::reachability_problems;
@@ -65,6 +65,7 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .manage(Pages::default());
     Ok(rocket
         .attach(Shield::new()) // Without policies: the front sets the headers, on its own responses too.
+        .attach(refusals::client::Recorder::default())
         .mount("/", monitor::routes())
         .mount("/", products::site::routes())
         .mount("/api/site", handshake::site::routes())
@@ -91,6 +92,7 @@ pub fn panel() -> Vec<Route> {
         flags::panel::routes(),
         sessions::panel::routes(),
         session_history::panel::routes(),
+        refusals::panel::routes(),
         licenses::panel::routes(),
         activations::panel::routes(),
         trials::panel::routes(),

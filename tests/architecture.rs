@@ -77,8 +77,9 @@ const CORE: &[&str] = &[
     "live_sessions", // the heartbeats in memory; `sessions` writes them to the database
     "logins",        // passwords, second factors and logins of administrators
     "overview",
-    "plans",   // what a shop sells; it issues licenses, so `licenses` knows nothing of it
-    "privacy", // what a person may ask for: a copy of the data, and its erasure
+    "plans",    // what a shop sells; it issues licenses, so `licenses` knows nothing of it
+    "privacy",  // what a person may ask for: a copy of the data, and its erasure
+    "refusals", // which calls were refused; below `handshake`, which records its failures there
     "releases",
     "session_history",
     "sessions",
@@ -152,9 +153,12 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     ("customers", &["audit"]),
     ("devices", &["licenses"]),
     ("domains", &["audit", "licenses"]),
+    // A handshake that failed is recorded in the transaction of its log, unless a customer was erased meanwhile.
     (
         "handshake",
-        &["audit", "products", "domains", "licenses", "releases"],
+        &[
+            "audit", "products", "domains", "licenses", "privacy", "refusals", "releases",
+        ],
     ),
     (
         "integrate",
@@ -186,10 +190,13 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "handshake",
             "licenses",
             "live_sessions",
+            "refusals",
             "sessions",
             "session_history",
         ],
     ),
+    // A call for a trial names a device only; what was refused before an erasure is not recorded after it.
+    ("refusals", &["devices", "privacy"]),
     // Licenses are issued by plans, and plans are applied to their licenses.
     ("plans", &["audit", "licenses", "product_state"]),
     ("releases", &["audit", "product_state"]),
@@ -266,6 +273,8 @@ const FILE_NAMES: &[&str] = &[
     "factors",
     "throttle",
     "setup_link",
+    // In `refusals`: the calls that are not stored yet.
+    "queue",
     // In `licenses`: one file per operation.
     "issue",
     "change",

@@ -141,13 +141,15 @@ pub struct Sessions {
 }
 
 /// `[privacy]`
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Privacy {
     /// Days after which entries of the audit log are erased; 0 for never.
     pub audit_days: u32,
     /// Days after which a device that was not seen again is released; 0 for never.
     pub unseen_device_days: u32,
+    /// Days after which refused calls of programs are deleted.
+    pub refusal_days: u32,
 }
 
 /// `[handshake]`
@@ -306,6 +308,16 @@ impl Sessions {
     }
 }
 
+impl Default for Privacy {
+    fn default() -> Self {
+        Self {
+            audit_days: 0,
+            unseen_device_days: 0,
+            refusal_days: 30,
+        }
+    }
+}
+
 impl Privacy {
     fn check(&self) -> Result<(), Invalid> {
         let days = |days: u32| days <= 36_500;
@@ -319,6 +331,11 @@ impl Privacy {
                 days(self.unseen_device_days),
                 "privacy.unseen_device_days",
                 "must be 0..36500; 0 for never",
+            ),
+            (
+                (1..=365).contains(&self.refusal_days),
+                "privacy.refusal_days",
+                "must be 1..365",
             ),
         ])
     }

@@ -27,9 +27,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0013_trials.sql"),
     include_str!("../../sql/migrations/0014_privacy.sql"),
     include_str!("../../sql/migrations/0015_former_owners.sql"),
+    include_str!("../../sql/migrations/0016_refusals.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 15;
+pub const SCHEMA: u32 = 16;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

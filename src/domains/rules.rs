@@ -152,6 +152,10 @@ pub enum Refusal {
     NoTransfer,
     /// The license is bound to that domain already, or has a transfer to another domain in progress.
     TransferImpossible,
+    /// No usable license is bound to the domain of a website that sent no license key.
+    NotLicensed,
+    /// The server may not call the domain now: it did so too often, or the request is repeated.
+    TooManyCalls,
 }
 
 impl Refusal {
@@ -162,6 +166,8 @@ impl Refusal {
             Self::NoDomain => "no_domain",
             Self::NoTransfer => "no_transfer",
             Self::TransferImpossible => "transfer_impossible",
+            Self::NotLicensed => "domain_not_licensed",
+            Self::TooManyCalls => "domain_called_too_often",
         }
     }
 
@@ -171,6 +177,8 @@ impl Refusal {
             Self::DomainBound | Self::NoDomain | Self::NoTransfer | Self::TransferImpossible => {
                 RefusalKind::Conflict
             }
+            Self::NotLicensed => RefusalKind::NotFound,
+            Self::TooManyCalls => RefusalKind::TooMany,
         }
     }
 }

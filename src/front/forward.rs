@@ -17,6 +17,7 @@ use super::responses::{
     bad_request, not_served, reveals_nothing, with_common_headers, with_connection_close,
 };
 use crate::clock::TrustedClock;
+use crate::logging::RateLimitedLine;
 use crate::security::client_address::ClientAddress;
 use crate::security::signing::{Exchange, NONCE, Nonce, Signer};
 use crate::web::body::BODY_LEN_MAX;
@@ -26,8 +27,12 @@ use crate::web::cookies;
 /// Responses without information are delayed to a multiple of this, so that the response time does not reveal whether
 /// a lookup took place.
 const TIMING_QUANTUM: Duration = Duration::from_millis(5);
-/// Responses below this path are signed if the caller asks for it.
-const SIGNED: &str = "/api/license/";
+/// The calls of programs are below this path. Responses to them are signed if the caller asks for it.
+const PROGRAMS: &str = "/api/license/";
+/// A call of a program with a wrong path is logged at most this often.
+const LOG_EVERY: Duration = Duration::from_mins(1);
+/// Characters of a wrong path that are logged.
+const LOGGED_PATH_MAX: usize = 60;
 /// The path of the panel.
 const PANEL: &str = "/lizenzserver";
 /// Headers that concern one connection only and are not forwarded (RFC 9110 §7.6.1).
@@ -51,6 +56,7 @@ pub struct RocketBridge {
     bodies: BodyBudget,
     /// `None` in tests and benchmarks, which put a minimal Rocket behind the front.
     signing: Option<Signing>,
+    wrong_path_log: Arc<RateLimitedLine>,
 }
 
 /// What signs responses.
@@ -86,6 +92,7 @@ impl RocketBridge {
             rocket: Box::leak(Box::new(client)),
             bodies: BodyBudget::new(BODIES_LEN_MAX),
             signing: None,
+            wrong_path_log: Arc::new(RateLimitedLine::each(LOG_EVERY)),
         }
     }
 
@@ -135,9 +142,10 @@ impl RocketBridge {
         };
         let context = RequestContext::new(body, self.bodies.clone());
         if !is_canonical(path) {
+            self.log_wrong_path(&head, from);
             return drained(&context, not_served()).await.into();
         }
-        let is_signed = path.starts_with(SIGNED);
+        let is_program = path.starts_with(PROGRAMS);
         let inner = self.rocket.req(method, full.to_owned());
         inner.inner().local_cache(|| from);
         let inner = with_headers(inner, &head.headers);
@@ -145,17 +153,31 @@ impl RocketBridge {
         // form override the method of the request.
         context.attach(inner.inner());
         // Rocket has its own copy; this one and the buffer that holds it are kept for a signature only.
-        let head = is_signed.then_some(head);
+        let head = is_program.then_some(head);
         let (mut response, body) = into_response(inner.dispatch().await).await;
-        if let Some(head) = head
-            && !reveals_nothing(&response)
-        {
-            let headers = self
-                .signature_headers(&head, &context, (&response, &body))
-                .await;
-            response.headers_mut().extend(headers);
+        if let Some(head) = head {
+            if !reveals_nothing(&response) {
+                let headers = self
+                    .signature_headers(&head, &context, (&response, &body))
+                    .await;
+                response.headers_mut().extend(headers);
+            } else if !context.body_is_incomplete() {
+                self.log_wrong_path(&head, from);
+            }
         }
         after_body(&context, response, from).await
+    }
+
+    /// Logs a request below the path of programs that is no call, since a program is written wrong then. The caller gets
+    /// no explanation.
+    fn log_wrong_path(&self, head: &Parts, from: ClientAddress) {
+        let path = head.uri.path();
+        if path.starts_with(PROGRAMS)
+            && let Some(more) = self.wrong_path_log.due()
+        {
+            let (method, path) = (&head.method, loggable(path));
+            log::info!("{from}: a program's call is wrong: there is no {method} {path}{more}");
+        }
     }
 
     /// The headers that sign `response`; empty if the caller does not ask for a signature.
@@ -274,6 +296,19 @@ async fn drained(
     }
 }
 
+/// A path as it may be logged: without segments that may be keys or tokens, which are longer than the names of calls or
+/// contain digits and capitals.
+fn loggable(path: &str) -> String {
+    let is_word = |segment: &&str| {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || b"-_".contains(&byte);
+        segment.len() <= 20 && segment.bytes().all(plain)
+    };
+    let segments = path.split('/');
+    let segments = segments.map(|segment| Some(segment).filter(is_word).unwrap_or("…"));
+    let path = segments.collect::<Vec<_>>().join("/");
+    path.chars().take(LOGGED_PATH_MAX).collect()
+}
+
 /// Whether a path is in the one spelling that is served: no empty segments, no slash at its end, and no unreserved
 /// character percent-encoded (RFC 3986, 2.3), which Rocket would decode.
 fn is_canonical(path: &str) -> bool {
@@ -338,4 +373,24 @@ async fn into_response(reply: LocalResponse<'_>) -> (Response<Full<Bytes>>, Byte
 pub(super) fn is_panel(path: &str) -> bool {
     path.strip_prefix(PANEL)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_path_is_logged_without_keys() {
+        for (path, logged) in [
+            ("/api/license/session/begin", "/api/license/session/begin"),
+            ("/api/license/verify/", "/api/license/verify/"),
+            (
+                "/api/license/T6FXC-WD5PK-9KM86-55VVN-QC4MM/verify",
+                "/api/license/…/verify",
+            ),
+            ("/api/license/abcdefghijkmnpqrstvwxyzab", "/api/license/…"),
+        ] {
+            assert_eq!(loggable(path), logged);
+        }
+    }
 }

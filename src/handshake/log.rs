@@ -7,6 +7,8 @@ use crate::domain::Domain;
 use crate::error::Result;
 use crate::id::LicenseId;
 use crate::paging::{Cursor, Page, PageRequest};
+use crate::privacy;
+use crate::refusals::{self, FailedHandshake};
 use crate::security::client_address::ClientAddress;
 
 /// Entries kept in the handshake log, of all domains together.
@@ -109,7 +111,7 @@ pub fn log_finished(
     source: ClientAddress,
     now: UnixMs,
 ) -> Result<()> {
-    if store::was_erased_since(tx, finished.at)? {
+    if privacy::was_erased_since(tx, finished.at)? {
         return Ok(());
     }
     let network = source.network();
@@ -117,6 +119,14 @@ pub fn log_finished(
         store::remember_source(tx, &finished.domain, &network, now)?;
         store::trim_sources(tx, &finished.domain, KNOWN_SOURCES_MAX)?;
     }
+    let failed = FailedHandshake {
+        at: finished.at,
+        domain: finished.domain.as_str(),
+        license: finished.license,
+        address: source,
+        detail: &finished.reason,
+    };
+    refusals::record_handshake(tx, finished.outcome.as_str(), &failed)?;
     // The oldest entries beyond the limits are removed.
     let id = store::insert_log_entry(tx, finished)?;
     store::trim_log_of_domain(tx, &finished.domain, LOG_MAX_PER_DOMAIN)?;

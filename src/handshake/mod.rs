@@ -100,46 +100,43 @@ struct Eligibility {
     domain_is_unbound: bool,
 }
 
-/// Checks a request; `None` if the server must not call the domain. `network` is the caller's
-/// [`ClientAddress::network`], or empty if that is unknown.
+/// Checks a request. `network` is the caller's [`ClientAddress::network`], or empty if that is unknown.
+///
+/// # Errors
+/// [`domains::Refusal`] and [`licenses::Refusal`] if the server must not call the domain.
 fn check_request(
     reader: &Reader<'_>,
     request: &RequestMessage,
     network: &str,
     now: UnixMs,
-) -> Result<Option<Eligibility>> {
+) -> Result<Eligibility> {
     let domain = &request.domain;
     let by_network = caller_by_network(reader, domain, network, now)?;
     let served = domains::is_served(reader, domain, now)?;
     let Some(key) = &request.license_key else {
-        return Ok(served.then_some(Eligibility {
+        let eligibility = served.then_some(Eligibility {
             caller: by_network,
             license: None,
             budgeted_license: None,
             domain_is_unbound: false,
-        }));
+        });
+        return eligibility.ok_or_else(|| domains::Refusal::NotLicensed.into());
     };
     // An invalid key is refused even where no key is needed.
-    let Some(key) = LicenseKey::parse(key) else {
-        return Ok(None);
-    };
-    let Some(license) = licenses::usable_by_key(reader, &key, now)? else {
-        return Ok(None);
-    };
+    let key = LicenseKey::parse(key).ok_or(licenses::Refusal::NotFound)?;
+    let license = licenses::usable_by_key(reader, &key, now)??;
     let binding = domains::binding_at(reader, license.id, now)?;
-    let Some(by_key) = Caller::with_license(&binding, domain) else {
-        return Ok(None);
-    };
+    let by_key = Caller::with_license(&binding, domain).ok_or(domains::Refusal::DomainBound)?;
     // A known source counts for more than the key of an unconfirmed license, which any buyer could send for any domain.
     let is_known = by_network == Caller::Trusted;
     let caller = if is_known { by_network } else { by_key };
     let counts_against_license = !served || caller == Caller::Unconfirmed;
-    Ok(Some(Eligibility {
+    Ok(Eligibility {
         caller,
         license: Some(license.id),
         budgeted_license: counts_against_license.then_some(license.id),
         domain_is_unbound: !served,
-    }))
+    })
 }
 
 /// How far a caller is trusted for `domain` because of its network alone, whatever key it sends.
@@ -187,7 +184,7 @@ impl SiteOperation {
             let product = product.filter(|_| !handshake.domain_is_unbound);
             return Ok(product.map(Decision::Versions));
         };
-        let Some(license) = licenses::usable_by_key(reader, key, now)? else {
+        let Ok(license) = licenses::usable_by_key(reader, key, now)? else {
             return Ok(None);
         };
         // A site on an unbound domain may only register the license whose key was in its request.

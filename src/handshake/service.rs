@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::net::egress::{Egress, Failure, OutboundRequest, Priority};
 use crate::products::ProgramSettingsCache;
 use crate::security::client_address::ClientAddress;
-use crate::security::rate_limit::{Group, Limiter};
+use crate::security::rate_limit::{Group, Limiter, rate_limited};
 use crate::security::signing::Signer;
 
 /// Pause between a response and the call that follows it, so that the response time does not reveal the call.
@@ -89,7 +89,7 @@ impl Handshakes {
         self.dependencies.grace
     }
 
-    /// Handles the first message; returns whether a challenge follows. The challenge is sent after the response.
+    /// Handles the first message; a challenge follows, after the response, unless it is refused.
     pub async fn handle_request(
         self: &Arc<Self>,
         request: RequestMessage,
@@ -112,19 +112,17 @@ impl Handshakes {
                 let network = network.as_deref().unwrap_or_default();
                 check_request(reader, &request, network, now.wall)
             })
-            .await?;
-        let Some(eligibility) = eligibility.filter(|_| rate_limit.is_ok()) else {
-            return Ok(false);
-        };
+            .await;
+        rate_limit.map_err(rate_limited)?;
+        let eligibility = eligibility?;
         let new = NewHandshake {
             domain,
             source,
             request_id,
             eligibility,
         };
-        let Some(challenge) = self.open_handshakes.open(new, now)? else {
-            return Ok(false);
-        };
+        let opened = self.open_handshakes.open(new, now)?;
+        let challenge = opened.ok_or(domains::Refusal::TooManyCalls)?;
         let this = self.clone();
         tokio::spawn(async move { this.send_challenge(challenge).await });
         Ok(true)

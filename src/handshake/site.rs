@@ -13,7 +13,7 @@ use crate::security::client_address::ClientAddress;
 use crate::text::SLUG_MAX;
 use crate::web::body::{FromFields, JsonFields, Lenient};
 use crate::web::guards::RequestTime;
-use crate::web::not_served::{Accepted, NotServed, accepted};
+use crate::web::not_served::{Accepted, RefusedSite, accepted};
 
 /// Maximum length of an id, in characters.
 const ID_LEN_MAX: usize = 64;
@@ -84,9 +84,9 @@ async fn request(
     from: ClientAddress,
     at: RequestTime,
     app: &App,
-) -> Result<Accepted, NotServed> {
+) -> Result<Accepted, RefusedSite> {
     let Some(request) = body.0 else {
-        return Err(NotServed);
+        return Err(RefusedSite::UNKNOWN);
     };
     accepted(app.handshakes.handle_request(request, from, at.0).await)
 }
@@ -97,9 +97,9 @@ async fn transaction(
     body: Lenient<TransactionMessage>,
     at: RequestTime,
     app: &App,
-) -> Result<Accepted, NotServed> {
+) -> Result<Accepted, RefusedSite> {
     let Some(TransactionMessage { id, operation }) = body.0 else {
-        return Err(NotServed);
+        return Err(RefusedSite::UNKNOWN);
     };
     accepted(app.handshakes.redeem(&id, operation, at.0).await)
 }

@@ -27,11 +27,6 @@ pub(super) fn insert_log_entry(tx: &Tx<'_>, finished: &FinishedHandshake) -> Res
     tx.insert(sql!("handshake/insert_log_entry"), params)
 }
 
-pub(super) fn was_erased_since(reader: &Reader<'_>, at: UnixMs) -> Result<bool> {
-    let params = named_params! { ":at_ms": at };
-    reader.one(sql!("handshake/was_erased_since"), params, |row| row.get(0))
-}
-
 pub(super) fn trim_log(tx: &Tx<'_>, up_to: i64) -> Result<()> {
     let params = named_params! { ":handshake_id": up_to };
     tx.run(sql!("handshake/trim_log"), params).map(drop)

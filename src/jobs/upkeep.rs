@@ -13,8 +13,8 @@ use crate::error::Doing;
 use crate::logging::counted;
 use crate::logins;
 use crate::memory;
-use crate::overview;
 use crate::privacy::{self, Retention};
+use crate::refusals;
 use crate::session_history::{self, Foldable};
 use crate::sessions;
 
@@ -33,8 +33,8 @@ pub(super) async fn write_heartbeats(app: &App) {
 
 pub(super) async fn write_refusals(app: &App) {
     let now = app.clock.now().wall;
-    // `db` has logged that writes fail; the counts are written at the next tick.
-    if let Err(error) = overview::flush(&app.db, &app.refusals, now).await {
+    // `db` has logged that writes fail; the counts and calls are written at the next tick.
+    if let Err(error) = refusals::flush(&app.db, &app.refusals, &app.refusal_queue, now).await {
         log::debug!("could not write refusals: {error}");
     }
 }
@@ -107,6 +107,7 @@ pub(super) async fn purge(app: &App, mut ticks: Interval) {
     loop {
         ticks.tick().await;
         purge_history(app).await;
+        purge_refusals(app).await;
         delete_expired(app).await;
         purge_logins(app).await;
     }
@@ -121,6 +122,18 @@ async fn purge_history(app: &App) {
             log::info!("removed {rows} from the history");
         }
         Err(error) => log_failure("purge the history", Err(error)),
+    }
+}
+
+async fn purge_refusals(app: &App) {
+    let retention = DAY * app.settings.privacy.refusal_days;
+    match refusals::purge(&app.db, retention, app.clock.now().wall).await {
+        Ok(0) => {}
+        Ok(removed) => {
+            let rows = counted(removed, "old row", "old rows");
+            log::info!("removed {rows} about refused calls");
+        }
+        Err(error) => log_failure("remove old refusals", Err(error)),
     }
 }
 

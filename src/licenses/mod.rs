@@ -131,17 +131,17 @@ pub fn by_key(
     store::by_key(reader, product, key)
 }
 
-/// The license with this key, of any product in use, if it can be used now: for sites.
+/// The license with this key, of any product in use, or why it cannot be used now: for sites.
 pub fn usable_by_key(
     reader: &Reader<'_>,
     key: &LicenseKey,
     now: UnixMs,
-) -> Result<Option<License>> {
-    let license = store::by_key_of_any_product(reader, key)?;
-    let license = license.filter(|license| check_usable(license, now).is_ok());
-    match license {
-        Some(license) if product_state::is_in_use(reader, license.product)? => Ok(Some(license)),
-        _ => Ok(None),
+) -> Result<Result<License, Refusal>> {
+    match store::by_key_of_any_product(reader, key)? {
+        Some(license) if product_state::is_in_use(reader, license.product)? => {
+            Ok(check_usable(&license, now).map(|()| license))
+        }
+        _ => Ok(Err(Refusal::NotFound)),
     }
 }
 

@@ -11,9 +11,9 @@ use crate::error::Result;
 use crate::licenses::License;
 use crate::products::Slugs;
 use crate::session_history::{EndedSession, SessionDetails};
-use crate::{domains, licenses, session_history, sessions};
+use crate::{domains, licenses, refusals, session_history, sessions};
 
-/// Prints a license with its domain, devices, running session and latest ended sessions.
+/// Prints a license with its domain, devices, running session, latest ended sessions and latest refused calls.
 ///
 /// # Errors
 /// If the key is unknown.
@@ -50,6 +50,7 @@ fn to_json(details: &LicenseReport, slugs: &Slugs) -> Value {
         devices,
         session,
         history,
+        refusals: refused,
     } = details;
     let mut document = licenses::cli::to_json(license, slugs);
     if let Some(map) = document.as_object_mut() {
@@ -73,6 +74,9 @@ fn to_json(details: &LicenseReport, slugs: &Slugs) -> Value {
                 .map(|ended| session_history::cli::ended_to_json(ended, slugs))
                 .collect(),
         );
+        let refused = refused.iter();
+        let refused = refused.map(|row| refusals::cli::to_json(row, slugs));
+        map.insert("refusals".to_owned(), refused.collect());
     }
     document
 }
@@ -82,6 +86,8 @@ fn facts(details: &LicenseReport) -> Vec<Vec<String>> {
     rows.extend(details.devices.iter().flat_map(device_facts));
     rows.push(session_fact(details.session.as_ref()));
     rows.extend(details.history.iter().map(ended_fact));
+    let refused = details.refusals.iter();
+    rows.extend(refused.map(|row| fact("refused", refusals::cli::line(row))));
     rows
 }
 

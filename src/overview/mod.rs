@@ -1,10 +1,8 @@
 //! Views that combine several modules: a license or customer with everything that belongs to it, and the dashboard.
-//! Also stores how often programs were refused on each day.
 
 pub mod cli;
 pub mod panel;
 mod rules;
-mod store;
 mod usage;
 
 pub use rules::{NamedProduct, Notice};
@@ -15,7 +13,7 @@ use std::sync::Arc;
 use crate::audit::{self, Entry};
 use crate::clock::{Now, UnixMs};
 use crate::customers::Customer;
-use crate::db::{Db, Reader};
+use crate::db::Reader;
 use crate::devices::{self, Device};
 use crate::domains::{self, DomainBinding};
 use crate::error::Result;
@@ -24,9 +22,10 @@ use crate::handshake;
 use crate::id::{CustomerId, LicenseId, ProductId};
 use crate::licenses::{self, License, LicenseRow};
 use crate::live_sessions::LiveSessions;
-use crate::metrics::{self, LOGIN_FAILED, RefusalCounter, Refusals};
+use crate::metrics::{LOGIN_FAILED, RefusalCounter};
 use crate::paging::PageRequest;
 use crate::products;
+use crate::refusals::{self, RecordedRefusal};
 use crate::session_history::{self, EndedSession, HistoryQuery, SessionDetails};
 use crate::sessions::{self, LivenessCutoff};
 use crate::version::Version;
@@ -34,6 +33,8 @@ use crate::{admins, customers};
 
 /// How many ended sessions the command line shows with a license.
 pub const HISTORY_MAX: u32 = 10;
+/// How many rows of refused calls are shown with a license: few, since programs repeat a refused call.
+const REFUSALS_MAX: u32 = 5;
 
 /// A license with everything that the command line shows about it.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub struct LicenseReport {
     pub session: Option<SessionDetails>,
     /// Its latest ended sessions; one more than [`HISTORY_MAX`] if there are more.
     pub history: Vec<EndedSession>,
+    /// Its latest refused calls, the latest first.
+    pub refusals: Vec<RecordedRefusal>,
 }
 
 /// How many ended sessions, and how many audit entries of each module, are read for the page of a license.
@@ -70,6 +73,8 @@ pub struct LicenseDetails {
     pub session: Option<SessionDetails>,
     /// Its latest ended sessions.
     pub history: Vec<EndedSession>,
+    /// Its latest refused calls, the latest first.
+    pub refusals: Vec<RecordedRefusal>,
     /// Every feature flag; [`Flag::is_on_for`] says whether it is on for this license.
     pub flags: Vec<Flag>,
     /// Audit entries about the license, its devices and its domain; newest first within each of these modules.
@@ -104,6 +109,7 @@ pub fn license_details(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Resul
         devices: devices::list(reader, id)?,
         session: sessions::running_on(reader, cutoff, id)?,
         history: session_history::list(reader, &span)?,
+        refusals: refusals::of_license(reader, id, UnixMs(0), REFUSALS_MAX)?,
         flags: flags::list(reader, row.license.product)?,
         product_in_use: products::get(reader, row.license.product)?
             .archived_at
@@ -192,52 +198,9 @@ pub fn license_report(
         devices: devices::list(reader, license.id)?,
         session: sessions::running_on(reader, cutoff, license.id)?,
         history: session_history::list(reader, &span)?,
+        refusals: refusals::of_license(reader, license.id, UnixMs(0), REFUSALS_MAX)?,
         license,
     })
-}
-
-/// How long counts of refusals are stored, in days.
-const REFUSALS_DAYS: i64 = 400;
-
-/// Stores the refusals that were counted since the last call, and deletes old counts. If that fails, the new counts
-/// stay in memory for the next call.
-pub async fn flush(db: &Db, counter: &RefusalCounter, now: UnixMs) -> Result<()> {
-    let taken = counter.take();
-    if taken.is_empty() {
-        return Ok(());
-    }
-    let unsaved = taken.clone();
-    let written = db
-        .write("overview.flush", move |tx| {
-            store::delete_refusals(tx, metrics::day(now) - REFUSALS_DAYS)?;
-            taken
-                .iter()
-                .try_for_each(|refusals| store::add_refusals(tx, refusals))
-        })
-        .await;
-    if written.is_err() {
-        counter.give_back(&unsaved);
-    }
-    written
-}
-
-/// How often programs were refused and logins failed on the day of `now` (UTC), by code, most frequent first. Adds the
-/// counts that are not stored yet to those in the database.
-pub fn refused_today(
-    reader: &Reader<'_>,
-    counter: &RefusalCounter,
-    now: UnixMs,
-) -> Result<Vec<(String, u32)>> {
-    let today = metrics::day(now);
-    let mut by_code = store::refusals_on(reader, today)?;
-    for Refusals { code, count, .. } in counter.unsaved(today) {
-        match by_code.iter_mut().find(|(known, _)| known == code) {
-            Some((_, known)) => *known = known.saturating_add(count),
-            None => by_code.push((code.to_owned(), count)),
-        }
-    }
-    by_code.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
-    Ok(by_code)
 }
 
 /// What the dashboard reads from the server's memory.
@@ -308,7 +271,7 @@ pub fn dashboard(
         ..licenses::LicenseQuery::default()
     };
     let licenses = licenses::count_by_filter(reader, &every, now.wall)?;
-    let counted = refused_today(reader, &memory.refusals, now.wall)?;
+    let counted = refusals::counted_today(reader, &memory.refusals, now.wall)?;
     let (failed, refused): (Vec<_>, Vec<_>) = counted
         .into_iter()
         .partition(|(code, _)| code == LOGIN_FAILED);

@@ -89,6 +89,7 @@ pub fn remove(act: &Act<'_>, live: LiveNow<'_>, id: CustomerId) -> Result<Erased
 pub(super) fn erase_person(act: &Act<'_>, live: LiveNow<'_>, erasure: &Erasure) -> Result<Erased> {
     let tx = act.tx;
     let license_ids = store::license_ids(tx, erasure.customer_id)?;
+    store::forget_refusals(tx, erasure.customer_id)?;
     let device_count = release_devices(act, live, &license_ids)?;
     let entries = store::audit_entries(tx, erasure.customer_id, erasure.created_at)?;
     let domains = own_domains(tx, erasure.customer_id, &entries)?;
@@ -97,6 +98,7 @@ pub(super) fn erase_person(act: &Act<'_>, live: LiveNow<'_>, erasure: &Erasure) 
         let about_domain = store::audit_entries_of_domain(tx, domain, erasure.customer_id)?;
         entry_ids.extend(about_domain.iter().map(|entry| entry.id));
         store::forget_domain(tx, domain, erasure.customer_id)?;
+        store::forget_refusals_of_domain(tx, domain, erasure.customer_id)?;
     }
     let audit_entries = audit::erase(tx, &entry_ids, act.now)?;
     let sessions = store::clear(tx, erasure)?;

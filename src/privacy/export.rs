@@ -20,8 +20,8 @@ pub struct PersonalData {
     pub document: Value,
 }
 
-/// All that the database holds of a customer: the customer, licenses with devices, sessions and stored responses, sessions
-/// on licenses that are another customer's now, the websites, and the audit log. Tokens, which are secrets of programs, are
+/// All that the database holds of a customer: the customer, licenses with devices, sessions, stored responses and refused
+/// calls, sessions on licenses that are another customer's now, the websites, and the audit log. Tokens, which are secrets of programs, are
 /// left out. The export is noted in the audit log, since it takes the data out of the database.
 ///
 /// # Errors
@@ -51,6 +51,7 @@ fn collect(reader: &Reader<'_>, id: CustomerId, now: UnixMs) -> Result<PersonalD
             "domain": domain,
             "handshakes": store::handshake_rows(reader, &domain, id)?,
             "addresses": store::source_rows(reader, &domain, id)?,
+            "refusals": store::domain_refusal_rows(reader, &domain, id)?,
         }));
     }
     entries.sort_by_key(|entry| entry.id);
@@ -61,6 +62,7 @@ fn collect(reader: &Reader<'_>, id: CustomerId, now: UnixMs) -> Result<PersonalD
         "licenses": licenses(reader, id)?,
         "former_licenses": former_licenses(reader, id)?,
         "websites": websites,
+        "refusals_without_license": store::device_refusal_rows(reader, id)?,
         "audit_log": entries.iter().map(|entry| entry_json(entry, id)).collect::<Vec<_>>(),
     });
     Ok(PersonalData {
@@ -69,7 +71,7 @@ fn collect(reader: &Reader<'_>, id: CustomerId, now: UnixMs) -> Result<PersonalD
     })
 }
 
-/// The licenses, each with its devices, sessions and stored responses.
+/// The licenses, each with its devices, sessions, stored responses and refused calls.
 fn licenses(reader: &Reader<'_>, owner: CustomerId) -> Result<Vec<Value>> {
     let licenses = store::license_rows(reader, owner)?.into_iter();
     let with_rows = licenses.map(|(id, mut license)| {
@@ -82,6 +84,7 @@ fn licenses(reader: &Reader<'_>, owner: CustomerId) -> Result<Vec<Value>> {
                 "handshakes",
                 store::license_handshake_rows(reader, id, owner)?,
             ),
+            ("refusals", store::refusal_rows(reader, id, owner)?),
         ];
         license.extend(rows.map(|(name, rows)| (name.to_owned(), Value::Array(rows))));
         Ok(Value::Object(license))
@@ -89,7 +92,7 @@ fn licenses(reader: &Reader<'_>, owner: CustomerId) -> Result<Vec<Value>> {
     with_rows.collect()
 }
 
-/// The licenses that the customer gave away, each with the sessions until then.
+/// The licenses that the customer gave away, each with the sessions and refused calls until then.
 fn former_licenses(reader: &Reader<'_>, owner: CustomerId) -> Result<Vec<Value>> {
     let licenses = store::former_license_rows(reader, owner)?.into_iter();
     let with_history = licenses.map(|(id, mut license)| {
@@ -97,6 +100,8 @@ fn former_licenses(reader: &Reader<'_>, owner: CustomerId) -> Result<Vec<Value>>
         license.insert("history".to_owned(), Value::Array(rows));
         let rows = store::license_handshake_rows(reader, id, owner)?;
         license.insert("handshakes".to_owned(), Value::Array(rows));
+        let rows = store::refusal_rows(reader, id, owner)?;
+        license.insert("refusals".to_owned(), Value::Array(rows));
         Ok(Value::Object(license))
     });
     with_history.collect()

@@ -26,6 +26,12 @@ use crate::db::Reader;
 use crate::error::{Error, Result};
 use crate::id::CustomerId;
 
+/// Whether a customer was erased at or after this moment: what is only now written about something earlier may be about
+/// them.
+pub fn was_erased_since(reader: &Reader<'_>, at: UnixMs) -> Result<bool> {
+    store::was_erased_since(reader, at)
+}
+
 /// What becomes of the licenses of a customer who is erased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LicensePolicy {

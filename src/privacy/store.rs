@@ -72,6 +72,21 @@ pub(super) fn forget_domain(tx: &Tx<'_>, domain: &str, id: CustomerId) -> Result
     tx.run(sql!("privacy/delete_sources"), params).map(drop)
 }
 
+/// Deletes the refused handshakes for a domain while it was the customer's.
+pub(super) fn forget_refusals_of_domain(tx: &Tx<'_>, domain: &str, id: CustomerId) -> Result<()> {
+    let params = named_params! { ":domain": domain, ":customer_id": id };
+    tx.run(sql!("privacy/delete_domain_refusals"), params)
+        .map(drop)
+}
+
+/// Deletes the refused calls that named a license while it was the customer's, and those of devices that used one. To be
+/// called while the devices are still known.
+pub(super) fn forget_refusals(tx: &Tx<'_>, id: CustomerId) -> Result<()> {
+    let params = named_params! { ":customer_id": id };
+    tx.run(sql!("privacy/delete_device_refusals"), params)?;
+    tx.run(sql!("privacy/delete_refusals"), params).map(drop)
+}
+
 /// Removes what names the person from the rows of the customer, the licenses, and their stored responses and history.
 /// Returns how many rows of the history were cleared.
 pub(super) fn clear(tx: &Tx<'_>, erasure: &Erasure) -> Result<usize> {
@@ -100,6 +115,12 @@ pub(super) fn must_be_erased(reader: &Reader<'_>, erasure: &Erasure) -> Result<b
         ":again_at_ms": erasure.again_at,
     };
     reader.one(sql!("privacy/must_be_erased"), params, |row| row.get(0))
+}
+
+/// Whether a customer was erased at or after this moment.
+pub(super) fn was_erased_since(reader: &Reader<'_>, at: UnixMs) -> Result<bool> {
+    let params = named_params! { ":at_ms": at };
+    reader.one(sql!("privacy/was_erased_since"), params, |row| row.get(0))
 }
 
 pub(super) fn insert_erasure(tx: &Tx<'_>, erasure: &Erasure) -> Result<()> {
@@ -198,6 +219,32 @@ pub(super) fn license_handshake_rows(
 ) -> Result<Vec<Value>> {
     let params = named_params! { ":license_id": id, ":customer_id": owner };
     reader.list(sql!("privacy/export_license_handshakes"), params, object)
+}
+
+/// The refused calls that named a license while it was the customer's.
+pub(super) fn refusal_rows(
+    reader: &Reader<'_>,
+    id: LicenseId,
+    owner: CustomerId,
+) -> Result<Vec<Value>> {
+    let params = named_params! { ":license_id": id, ":customer_id": owner };
+    reader.list(sql!("privacy/export_refusals"), params, object)
+}
+
+/// The refused calls without a known license of devices that used a license of the customer.
+pub(super) fn device_refusal_rows(reader: &Reader<'_>, owner: CustomerId) -> Result<Vec<Value>> {
+    let params = named_params! { ":customer_id": owner };
+    reader.list(sql!("privacy/export_device_refusals"), params, object)
+}
+
+/// The refused handshakes for a domain, without a known license, while it was the customer's.
+pub(super) fn domain_refusal_rows(
+    reader: &Reader<'_>,
+    domain: &str,
+    owner: CustomerId,
+) -> Result<Vec<Value>> {
+    let params = named_params! { ":domain": domain, ":customer_id": owner };
+    reader.list(sql!("privacy/export_domain_refusals"), params, object)
 }
 
 pub(super) fn handshake_rows(

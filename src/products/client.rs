@@ -1,6 +1,6 @@
 //! Handlers for shipped programs: the guard that checks the API key, and `GET /api/license/version`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rocket::http::Status;
@@ -12,6 +12,7 @@ use super::{ProgramSettings, VersionInfo};
 use crate::app::App;
 use crate::clock::Now;
 use crate::error::{Error, Fault, Result};
+use crate::id::ProductId;
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::{HourlyQuota, LookupResult};
 use crate::text;
@@ -54,6 +55,16 @@ impl<'r> FromRequest<'r> for Program {
     }
 }
 
+/// The product of the valid API key of a request.
+#[derive(Default)]
+struct ProductOfCall(OnceLock<ProductId>);
+
+/// The product of the API key of `request`; `None` without a valid one.
+pub fn product_of(request: &Request<'_>) -> Option<ProductId> {
+    let product = request.local_cache(ProductOfCall::default);
+    product.0.get().copied()
+}
+
 /// Checks the API key. By the API's contract, `rate_limited` takes precedence over other refusals. For a call with a
 /// valid key, [`Program::admit`] checks the rate limits, because they depend on the license or session that the body
 /// names, and a guard has not read the body.
@@ -75,6 +86,10 @@ async fn program(request: &Request<'_>) -> Result<Program> {
             return Err(refusal.into());
         }
     };
+    request
+        .local_cache(ProductOfCall::default)
+        .0
+        .get_or_init(|| product);
     let settings = app.program_settings.get(&app.db, product).await?;
     let idle = Duration::from_secs(settings.config.session_timeout.into());
     RequestContext::keep_open_for(request, idle);
@@ -93,7 +108,7 @@ async fn program(request: &Request<'_>) -> Result<Program> {
 }
 
 /// The API key that the request presents; empty if there is none, or none that could be valid.
-fn presented_key<'r>(request: &'r Request<'_>) -> &'r str {
+pub fn presented_key<'r>(request: &'r Request<'_>) -> &'r str {
     let key = request.headers().get_one("x-api-key").unwrap_or_default();
     // People copy keys with quotation marks and spaces around them; no key contains any.
     let key = key.trim_matches(|c| text::is_trimmed(c) || matches!(c, '"' | '\''));

@@ -15,6 +15,7 @@ use crate::id::SessionId;
 use crate::live_sessions::{LiveSessions, now_for_command};
 use crate::products::Slugs;
 use crate::products::cli::ProductArg;
+use crate::refusals;
 use crate::server_state;
 use crate::session_history::EndReason;
 use crate::session_history::cli::{history, product_cell, table_row, to_json};
@@ -44,12 +45,15 @@ pub enum Command {
         /// The session's id, as shown by `session list`
         id: SessionId,
     },
-    /// List ended sessions, newest first
+    /// List ended sessions, or calls that were refused, newest first
     History {
-        /// Only sessions that ended within this many hours
+        /// List the calls of programs and websites that were refused, instead of sessions
+        #[arg(long)]
+        refused: bool,
+        /// Only sessions that ended, or calls that were refused, within this many hours
         #[arg(long, default_value_t = 24)]
         hours: u32,
-        /// Only sessions of this license key
+        /// Only those of this license key
         #[arg(long, value_name = "KEY")]
         license: Option<String>,
     },
@@ -71,7 +75,18 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
             };
             console.show_line(&json!({ "id": id, "end_reason": reason }), &line)
         }
-        Command::History { hours, license } => history(console, hours, license.as_deref()),
+        Command::History {
+            refused,
+            hours,
+            license,
+        } => {
+            let list = if refused {
+                refusals::cli::history
+            } else {
+                history
+            };
+            list(console, hours, license.as_deref())
+        }
     }
 }
 

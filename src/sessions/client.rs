@@ -24,7 +24,7 @@ use crate::web::rate_limiting::NamedCaller;
 use crate::web::reply::{ApiResponse, Reply};
 
 /// The maximum length of a session token, in characters; a UUID has 36.
-const TOKEN_TEXT_MAX: usize = 64;
+pub const TOKEN_TEXT_MAX: usize = 64;
 
 /// The response to a start.
 #[derive(Serialize)]

@@ -10,7 +10,7 @@ use crate::clock::UnixMs;
 use crate::db::Db;
 use crate::devices::ClientIdentity;
 use crate::devices::client::DEVICE_TEXT_MAX;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, RefusalKind, Refused, Result};
 use crate::licenses::LicenseKey;
 use crate::licenses::client::LicenseTerms;
 use crate::products::client::Program;
@@ -103,7 +103,10 @@ async fn trial(program: Program, body: Body<TrialFields>, app: &App) -> Reply {
     } else {
         ApiResponse::ok_json(outcome.body)
     };
-    Ok(response.for_slot_holder())
+    let refusal = outcome
+        .obstacle
+        .map(|code| Refused::new(RefusalKind::Forbidden, code));
+    Ok(response.for_slot_holder().with_refusal(refusal))
 }
 
 /// The routes of this module for programs.

@@ -62,6 +62,8 @@ pub struct TrialOutcome {
     pub created: bool,
     /// The JSON body.
     pub body: String,
+    /// As in [`Trial`]; `None` for a repeated response, too.
+    pub obstacle: Option<&'static str>,
 }
 
 /// Starts the trial of a device, or finds the one that it has: also one that ended, was revoked or was bought. A device
@@ -86,12 +88,18 @@ pub fn start_once(
     });
     let holds_slot = devices::find(act.tx, license.id, &request.client.hardware_id)?.is_some();
     let take_slot = || {
-        let body = respond(&with_slot(act.tx, request, license)?)?;
+        let trial = with_slot(act.tx, request, license)?;
+        let (body, obstacle) = (respond(&trial)?, trial.obstacle);
         let stored = created.then(|| StoredResponse {
             body: body.clone(),
             session_id: None,
         });
-        Ok((TrialOutcome { created, body }, stored))
+        let outcome = TrialOutcome {
+            created,
+            body,
+            obstacle,
+        };
+        Ok((outcome, stored))
     };
     let outcome = idempotency::run_once(act.tx, request_key.as_ref(), |_| holds_slot, take_slot)?;
     Ok(match outcome {
@@ -99,6 +107,7 @@ pub fn start_once(
         RunOnce::Repeated(stored) => TrialOutcome {
             created: true,
             body: stored.body,
+            obstacle: None,
         },
     })
 }

@@ -111,6 +111,7 @@ async fn verify(
     let lease = lease.map(|lease| lease.signed(&app.signer.key_pair()));
     let valid = verification.refusal.is_none();
     let detail = texts.detail(verification.refusal.as_ref());
+    let refusal = verification.refusal.clone();
     let (code, members) = verification.refusal.map_or_else(
         || (VALID, Map::new()),
         |refused| (refused.code, refused.members),
@@ -126,6 +127,7 @@ async fn verify(
         feature_flags: verification.feature_flags,
         lease: lease.transpose()?,
     })?;
+    let response = response.with_refusal(refusal);
     // An unknown key is a normal response here, but still counts as a failed attempt.
     Ok(match (verification.license, verification.holds_slot) {
         (None, _) => response.counted_as_failure(),

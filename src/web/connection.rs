@@ -21,7 +21,7 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub const BODIES_LEN_MAX: usize = 16 * 1024 * 1024;
 /// How many bytes of each body, and of each head, do not count towards [`BODIES_LEN_MAX`]. More than any call of a
 /// licensed program needs, so that large bodies from other callers never cause such a call to be refused.
-const UNCOUNTED_LEN: usize = 2 * 1024;
+pub const UNCOUNTED_LEN: usize = 2 * 1024;
 /// The most bytes that [`BodyBudget::reserve_up_to`] reserves. The longest head has this length, and hyper buffers about as
 /// much of a body that is discarded.
 const RESERVED_LEN_MAX: u64 = 16 * 1024;

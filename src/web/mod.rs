@@ -16,5 +16,6 @@ pub mod pager;
 pub mod product_param;
 pub mod query;
 pub mod rate_limiting;
+pub mod refusal;
 pub mod reply;
 pub mod stash;

@@ -4,7 +4,8 @@ use rocket::Request;
 use rocket::http::Status;
 use rocket::response::{self, Responder, Response};
 
-use crate::error::Error;
+use super::refusal;
+use crate::error::{Error, Refused};
 
 /// The bare 503 for everything that is not served, so that a wrong path cannot be told from a wrong method.
 #[derive(Debug)]
@@ -26,19 +27,39 @@ impl<'r> Responder<'r, 'static> for Accepted {
     }
 }
 
+/// The refusal of a website's message. It responds as [`NotServed`], and is noted for administrators unless nothing is known
+/// of it.
+#[derive(Debug)]
+pub struct RefusedSite(Option<Refused>);
+
+impl RefusedSite {
+    /// The refusal of a message of which nothing is known.
+    pub const UNKNOWN: Self = Self(None);
+}
+
+impl<'r> Responder<'r, 'static> for RefusedSite {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        if let Some(refused) = &self.0 {
+            refusal::note(request, refused);
+        }
+        NotServed.respond_to(request)
+    }
+}
+
 /// [`Accepted`] for `Ok(true)`. Internal errors are logged only.
 ///
 /// # Errors
-/// [`NotServed`] for everything else.
-pub fn accepted(outcome: crate::error::Result<bool>) -> Result<Accepted, NotServed> {
+/// [`RefusedSite`] for everything else.
+pub fn accepted(outcome: crate::error::Result<bool>) -> Result<Accepted, RefusedSite> {
     match outcome {
         Ok(true) => Ok(Accepted),
-        Ok(false) => Err(NotServed),
+        Ok(false) => Err(RefusedSite::UNKNOWN),
+        Err(Error::Refused(refused)) => Err(RefusedSite(Some(refused))),
         Err(error) => {
             if let Error::Internal { .. } = error {
                 log::error!("{error}");
             }
-            Err(NotServed)
+            Err(RefusedSite::UNKNOWN)
         }
     }
 }

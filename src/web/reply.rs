@@ -1,7 +1,5 @@
 //! JSON responses: a document, a problem (RFC 9457), or the bare 503 for everything that is not served.
 
-use std::sync::Arc;
-
 use rocket::Request;
 use rocket::http::{ContentType, Header, Status};
 use rocket::response::{self, Responder, Response};
@@ -10,14 +8,14 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::connection::RequestContext;
-use super::guards::{RequestTime, ResponseLanguage};
+use super::guards::ResponseLanguage;
 use super::not_served::NotServed;
 use super::rate_limiting::RateLimitContext;
+use super::refusal;
 use super::stash::take_stashed;
 use crate::config::Language;
 use crate::error::{Doing, Error, Fault, RefusalKind, Refused};
 use crate::i18n::Catalog;
-use crate::metrics::RefusalCounter;
 
 /// What a JSON handler returns.
 pub type Reply = Result<ApiResponse, Problem>;
@@ -28,6 +26,7 @@ pub struct ApiResponse {
     status: Status,
     body: String,
     rate_limit_effect: RateLimitEffect,
+    refusal: Option<Refused>,
 }
 
 impl ApiResponse {
@@ -47,6 +46,7 @@ impl ApiResponse {
             status: Status::Ok,
             body,
             rate_limit_effect: RateLimitEffect::None,
+            refusal: None,
         }
     }
 
@@ -56,6 +56,7 @@ impl ApiResponse {
             status: Status::Created,
             body,
             rate_limit_effect: RateLimitEffect::None,
+            refusal: None,
         }
     }
 
@@ -64,6 +65,14 @@ impl ApiResponse {
     #[must_use]
     pub fn for_slot_holder(mut self) -> Self {
         self.rate_limit_effect = RateLimitEffect::RememberDevice;
+        self
+    }
+
+    /// Marks this as a response that says why the device cannot use its license, if it does: it is recorded like the
+    /// refusal of a request.
+    #[must_use]
+    pub fn with_refusal(mut self, refusal: Option<Refused>) -> Self {
+        self.refusal = refusal;
         self
     }
 
@@ -77,6 +86,9 @@ impl ApiResponse {
 
 impl<'r> Responder<'r, 'static> for ApiResponse {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        if let Some(refused) = &self.refusal {
+            refusal::note(request, refused);
+        }
         if let Some(context) = RateLimitContext::of(request) {
             match self.rate_limit_effect {
                 RateLimitEffect::RememberDevice => context.remember_device(),
@@ -188,7 +200,7 @@ impl<'r> Responder<'r, 'static> for Problem {
         };
         let (refused, invalid) = to_public(error);
         let status = status_of(refused.kind);
-        count_refusal(request, &refused);
+        refusal::note(request, &refused);
         let ResponseLanguage(language) = ResponseLanguage::of(request);
         let (title, detail) = title_and_detail(request, language, &refused, invalid);
         let retry = refused.members.get("retry_after").map(ToString::to_string);
@@ -210,15 +222,6 @@ impl<'r> Responder<'r, 'static> for Problem {
             response.header(Header::new("Retry-After", retry));
         }
         response.ok()
-    }
-}
-
-/// Counts a refused request in the metrics. Internal errors are not refusals; they are in the log.
-fn count_refusal(request: &Request<'_>, refused: &Refused) {
-    if refused.kind != RefusalKind::Internal
-        && let Some(counter) = request.rocket().state::<Arc<RefusalCounter>>()
-    {
-        counter.count(refused.code, RequestTime::of(request).0.wall);
     }
 }
 

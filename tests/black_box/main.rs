@@ -136,6 +136,7 @@ mod privacy {
     mod moved;
     mod panel;
     pub mod person;
+    mod refusals;
     mod restored;
     mod retention;
     mod vacuum;
@@ -149,6 +150,9 @@ mod products {
     mod panel;
     mod separate;
     mod versions;
+}
+mod refusals {
+    mod recorded;
 }
 mod releases {
     mod panel;

@@ -293,6 +293,7 @@ fn every_list_with_several_products_is_accessible_and_its_texts_fit() {
         "/licenses/1",
         "/sessions",
         "/sessions/history",
+        "/refusals",
         "/sites",
         "/config",
         "/releases",

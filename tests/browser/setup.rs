@@ -22,6 +22,7 @@ pub const NOT_PAGES: &[&str] = &[
     "/mark.svg",
     "/panel.css",
     "/panel.js",
+    "/refusals.csv",
     "/sessions/history.csv",
     "/setup",
     "/login/code",

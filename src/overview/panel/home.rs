@@ -16,6 +16,7 @@ use crate::overview::{
     self, Dashboard, HostFacts, InMemory, Notice, Period, RunningServer, Sample, UsageQuery,
 };
 use crate::panel::{PanelRequest, Support};
+use crate::refusals::panel::path_of_today;
 use crate::tls::Certificates;
 use crate::trials;
 use crate::web::chart::{self, Point};
@@ -79,7 +80,7 @@ async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
     if !request.may(Role::Owner) {
         dashboard.notices.retain(|notice| !notice.for_owners);
     }
-    let mut values = object_members(home_values(&dashboard, usage.period));
+    let mut values = object_members(home_values(&dashboard, usage.period, now.wall));
     values.insert("trials".to_owned(), json!(trials(&request, &app.db).await?));
     let values = Value::Object(values);
     request.page("overview/home.html.tera", values).await
@@ -112,7 +113,7 @@ async fn backup_status(backup_dir: &BackupDir, db: &Db, now: UnixMs) -> Result<(
     Ok((!fresh && !away, away))
 }
 
-fn home_values(dashboard: &Dashboard, period: Period) -> Value {
+fn home_values(dashboard: &Dashboard, period: Period, now: UnixMs) -> Value {
     let notices = dashboard.notices.iter();
     let notices: Vec<_> = notices
         .map(|notice| {
@@ -121,7 +122,7 @@ fn home_values(dashboard: &Dashboard, period: Period) -> Value {
                 "name": notice.name,
                 "n": notice.n,
                 "product": notice.product.as_ref().map(|product| &product.name),
-                "link": link_of(notice),
+                "link": link_of(notice, now),
             })
         })
         .collect();
@@ -133,8 +134,9 @@ fn home_values(dashboard: &Dashboard, period: Period) -> Value {
         "live": dashboard.live,
         "licenses": dashboard.licenses,
         "refused": total,
-        "refusals": named.map(|(code, count)| json!({ "code": code, "count": count })).collect::<Vec<_>>(),
+        "refusals": named.map(|(code, count)| refused_json(code, *count, now)).collect::<Vec<_>>(),
         "rest": rest,
+        "all_refusals": path_of_today("", now),
         "notices": notices,
         "days": period.days(),
         "reaches": Period::ALL.map(Period::days),
@@ -142,15 +144,32 @@ fn home_values(dashboard: &Dashboard, period: Period) -> Value {
     })
 }
 
-/// The page on which the reason for a notice can be removed.
-fn link_of(notice: &Notice) -> String {
+fn refused_json(code: &str, count: u32, now: UnixMs) -> Value {
+    json!({ "code": code, "count": count, "link": path_of_today(code, now) })
+}
+
+/// The code of the refusals that a notice counts; `None` if it is about something else.
+fn code_of(notice: &Notice) -> Option<&'static str> {
+    Some(match notice.name {
+        "api_key" => "invalid_api_key",
+        "expired" => "license_expired",
+        "suspended" => "license_suspended",
+        "too_old" => "version_too_old",
+        "not_covered" => "version_not_covered",
+        "no_slot" => "device_limit_reached",
+        _ => return None,
+    })
+}
+
+/// The page with what a notice counts, or on which its reason can be removed.
+fn link_of(notice: &Notice, now: UnixMs) -> String {
+    if let Some(code) = code_of(notice) {
+        return path_of_today(code, now);
+    }
     let page = match notice.name {
         "damage" | "backup_folder" | "backup" => "/lizenzserver/backups",
-        "minimum" | "api_key" | "too_old" | "unreviewed" => "/lizenzserver/config",
+        "minimum" | "unreviewed" => "/lizenzserver/config",
         "logins" => "/lizenzserver/profile",
-        "expired" => "/lizenzserver/licenses?state=expired",
-        "suspended" => "/lizenzserver/licenses?state=stopped",
-        "no_slot" | "not_covered" => "/lizenzserver/licenses",
         "expiring" => "/lizenzserver/licenses?state=expiring",
         "owners" => "/lizenzserver/admins",
         // The clock, the certificate and the addresses of the server.

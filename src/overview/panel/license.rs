@@ -11,9 +11,10 @@ use crate::domain::Domain;
 use crate::id::LicenseId;
 use crate::overview::{self, LicenseDetails};
 use crate::panel::Support;
+use crate::refusals::RecordedRefusal;
 use crate::session_history::{EndedSession, SessionDetails};
 use crate::web::html::{HtmlReply, path_with_query};
-use crate::{domains, licenses};
+use crate::{domains, licenses, refusals};
 
 /// How many events the page of a license shows.
 const EVENTS_MAX: usize = 30;
@@ -52,6 +53,8 @@ async fn license(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
         "events": events(&details),
         "integrate": request.address_of("/lizenzserver/integrate/site", license.product),
         "config": request.address_of("/lizenzserver/config", license.product),
+        "refusals": details.refusals.iter().map(|row| refusals::panel::refusal_json(&request, row)).collect::<Vec<_>>(),
+        "all_refusals": refusals::panel::path_of_license(part_of(&key)),
         "all_handshakes": path_with_query("/lizenzserver/sites/handshakes", &[("domain", details.binding.domain.as_ref().map_or("", Domain::as_str))]),
         "all_sessions": path_with_query("/lizenzserver/sessions/history", &[("license", part_of(&key)), ("span", "all")]),
         "all_changes": path_with_query("/lizenzserver/audit", &[("room", "licenses"), ("subject", &number)]),
@@ -105,6 +108,7 @@ fn events(details: &LicenseDetails) -> Vec<Value> {
         (running.started_at, event)
     }));
     events.extend(details.history.iter().map(ended_event));
+    events.extend(details.refusals.iter().map(refused_event));
     // The event "issued" comes from `created_at`: an audit entry about several licenses is not found by their ids.
     let entries = details.entries.iter();
     let entries = entries.filter(|entry| entry.action != "licenses.issue");
@@ -130,6 +134,18 @@ fn ended_event(ended: &EndedSession) -> (UnixMs, Value) {
         "started_at": ended.session.started_at,
     });
     (ended.ended_at, event)
+}
+
+fn refused_event(refused: &RecordedRefusal) -> (UnixMs, Value) {
+    let event = json!({
+        "kind": "refused",
+        "code": refused.code,
+        "calls": refused.calls,
+        "device": refused.machine_id,
+        "version": refused.version,
+        "domain": refused.domain,
+    });
+    (refused.at, event)
 }
 
 fn audited_event(entry: &Entry) -> (UnixMs, Value) {

@@ -107,6 +107,7 @@ fn the_environment_overrides_the_file_and_obeys_the_same_rules() {
         ("SESSIONS__HISTORY_DAYS", "0", "1..36500"),
         ("PRIVACY__AUDIT_DAYS", "36501", "0..36500"),
         ("PRIVACY__UNSEEN_DEVICE_DAYS", "x", "UNSEEN_DEVICE_DAYS"),
+        ("PRIVACY__REFUSAL_DAYS", "0", "1..365"),
         ("TLS__MODE", "magic", "LICENSE_SERVER_TLS__MODE"),
     ] {
         let other = Server::prepare(&[(key, value)]);

@@ -107,6 +107,8 @@ pub const ROWS: &[Row] = &[
     ("GET /sessions", Support, &[]),
     ("GET /sessions/history", Support, &[]),
     ("GET /sessions/history.csv", Support, &[]),
+    ("GET /refusals", Support, &[]),
+    ("GET /refusals.csv", Support, &[]),
     ("GET /sessions/<id>/terminate", Admin, &[]),
     ("GET /config", Support, &[]),
     ("GET /config/client/new", Admin, &[]),

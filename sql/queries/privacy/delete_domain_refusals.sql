@@ -1,0 +1,11 @@
+-- Deletes the refused handshakes for a domain that named no known license, without those from when a license on it belonged
+-- to another customer. Served by refusal_without_license.
+-- :domain text, :customer_id integer
+delete from refusals
+where license_id is null and at_ms >= 0 and domain = :domain
+  and not exists (
+      select 1 from licenses l
+      where (l.domain = :domain or l.transfer_domain = :domain)
+        and :customer_id is not coalesce(
+            (select f.customer_id from former_owners f
+             where f.license_id = l.license_id and f.until_ms > refusals.at_ms order by f.until_ms limit 1), l.customer_id));

@@ -1,0 +1,287 @@
+//! Handlers for the admin panel: the list of refused calls.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocket::http::Status;
+use rocket::{Route, get, routes};
+use serde_json::{Map, Value, json};
+
+use super::{CODES, Filter, Position, RecordedRefusal};
+use crate::app::App;
+use crate::clock::UnixMs;
+use crate::error::Error;
+use crate::licenses;
+use crate::licenses::LicenseKey;
+use crate::paging::{Cursor, PageRequest};
+use crate::panel::{PanelRequest, Support};
+use crate::products::Slugs;
+use crate::web::csv::Csv;
+use crate::web::html::{self, HtmlReply, path_with_query};
+use crate::web::pager::Pager;
+use crate::web::query;
+
+const PAGE_SIZE: u32 = 50;
+/// The path of the list.
+pub const REFUSALS: &str = "/lizenzserver/refusals";
+const TEMPLATE: &str = "refusals/list.html.tera";
+/// The position of a row is its time and its id, since several rows may be of the same moment.
+const PAGER: Pager<2> = Pager {
+    path: REFUSALS,
+    next: ["before", "before_id"],
+    previous: ["", ""],
+};
+/// Maximum rows of one CSV file.
+const CSV_ROWS_MAX: usize = 20_000;
+/// Rows read at once for a CSV file.
+const CSV_BATCH: u32 = 500;
+const DAY: Duration = Duration::from_hours(24);
+/// The span of the list if none is chosen.
+const DEFAULT_SPAN: (&str, Option<u32>) = ("1", Some(1));
+/// Spans of the list until now: the value in the URL and the days, `None` for everything.
+const SPANS: &[(&str, Option<u32>)] = &[DEFAULT_SPAN, ("7", Some(7)), ("all", None)];
+
+/// A row, as a value for a template, with the name of its product if there are several.
+pub fn refusal_json(request: &PanelRequest<'_>, refusal: &RecordedRefusal) -> Value {
+    json!({
+        "at": refusal.at,
+        "last_at": refusal.last_at,
+        "calls": refusal.calls,
+        "code": refusal.code,
+        "call": refusal.call,
+        "product": refusal.product.and_then(|product| request.product_name(product)),
+        "license_id": refusal.license,
+        "key": refusal.license_key,
+        "customer": refusal.customer,
+        "masked_key": refusal.masked_key,
+        "hardware": refusal.hardware_id,
+        "machine": refusal.machine_id,
+        "version": refusal.version,
+        "domain": refusal.domain,
+        "address": refusal.address,
+        "detail": refusal.detail,
+    })
+}
+
+/// The list of the calls that were refused with this code on the day (UTC) of `now`; with any if it is empty.
+pub fn path_of_today(code: &str, now: UnixMs) -> String {
+    let day = now.day();
+    path_with_query(REFUSALS, &[("code", code), ("from", &day), ("to", &day)])
+}
+
+/// The list of all refused calls of the license with this part of its key.
+pub fn path_of_license(key_part: &str) -> String {
+    path_with_query(REFUSALS, &[("license", key_part), ("span", "all")])
+}
+
+/// The query parameters of the list.
+#[derive(Debug, rocket::FromForm)]
+struct Params<'r> {
+    code: Option<&'r str>,
+    license: Option<&'r str>,
+    customer: Option<&'r str>,
+    device: Option<&'r str>,
+    span: Option<&'r str>,
+    from: Option<&'r str>,
+    to: Option<&'r str>,
+    before: Option<&'r str>,
+    before_id: Option<&'r str>,
+}
+
+fn trimmed(text: Option<&str>) -> &str {
+    text.unwrap_or_default().trim()
+}
+
+impl Params<'_> {
+    /// The filter as the query parameters of another page.
+    fn filter_params(&self) -> [(&'static str, &str); 7] {
+        [
+            ("code", trimmed(self.code)),
+            ("license", trimmed(self.license)),
+            ("customer", trimmed(self.customer)),
+            ("device", trimmed(self.device)),
+            ("span", self.span()),
+            ("from", trimmed(self.from)),
+            ("to", trimmed(self.to)),
+        ]
+    }
+
+    /// The chosen span; empty if it is the default, and if `from` or `to` replaces it.
+    fn span(&self) -> &str {
+        let has_days = !trimmed(self.from).is_empty() || !trimmed(self.to).is_empty();
+        let span = trimmed(self.span);
+        if has_days || span == DEFAULT_SPAN.0 {
+            ""
+        } else {
+            span
+        }
+    }
+
+    /// The filter of `request`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a value cannot be read, such as a day that does not exist.
+    fn filter(&self, request: &PanelRequest<'_>) -> Result<Filter, Error> {
+        let is_span = |word: &str| SPANS.iter().any(|(known, _)| *known == word).then_some(());
+        query::parsed("span", self.span, is_span)?;
+        let is_code = |word: &str| CODES.contains(&word).then_some(());
+        query::parsed("code", self.code, is_code)?;
+        let key = trimmed(self.license);
+        if !key.is_empty() && licenses::key_part(key).is_empty() {
+            return Err(Error::invalid("license", "must be a part of a license key"));
+        }
+        let (from, to) = (query::day("from", self.from)?, query::day("to", self.to)?);
+        let span = SPANS.iter().find(|(word, _)| *word == self.span());
+        let (_, days) = span.copied().unwrap_or(DEFAULT_SPAN);
+        let since = match (from, to) {
+            (None, None) => days.map_or(UnixMs(0), |days| request.now.wall.minus(DAY * days)),
+            (None, Some(_)) => UnixMs(0),
+            (Some(from), _) => from,
+        };
+        let until = to.map_or(UnixMs(i64::MAX), |to| UnixMs(to.plus(DAY).0 - 1));
+        Ok(Filter {
+            code: trimmed(self.code).to_owned(),
+            key: key.to_owned(),
+            customer: trimmed(self.customer).to_owned(),
+            device: trimmed(self.device).to_owned(),
+            product: request.chosen(),
+            since,
+            until,
+        })
+    }
+
+    /// The position that the page follows; `None` for the first page.
+    fn position(&self) -> Result<Option<Position>, Error> {
+        let at = query::number("before", self.before)?;
+        let id = query::number("before_id", self.before_id)?;
+        Ok(at.zip(id).map(|(at, id)| Position { at: UnixMs(at), id }))
+    }
+}
+
+/// A page of the refused calls.
+#[get("/refusals?<params..>")]
+async fn list(request: Support<'_>, params: Params<'_>, app: &App) -> HtmlReply {
+    let mut values = values_without_rows(&params, app);
+    let filter = match params.filter(&request) {
+        Ok(filter) => filter,
+        Err(Error::Invalid {
+            field: field @ ("from" | "to"),
+            ..
+        }) => {
+            values.insert("invalid_day".to_owned(), field.into());
+            let (status, values) = (Status::UnprocessableEntity, Value::Object(values));
+            return request.page_with(status, TEMPLATE, values).await;
+        }
+        Err(other) => return Err(other.into()),
+    };
+    let page_request = PageRequest {
+        from: Cursor::after(params.position()?),
+        limit: PAGE_SIZE,
+    };
+    let page = app
+        .db
+        .read(move |reader| super::page(reader, &filter, &page_request))
+        .await?;
+    let links = PAGER.links(&params.filter_params(), &page, |row: &RecordedRefusal| {
+        [row.at.0.to_string(), row.id.to_string()]
+    });
+    let csv_link = path_with_query(&format!("{REFUSALS}.csv"), &params.filter_params());
+    values.extend(html::object_members(json!({
+        "rows": page.rows.iter().map(|row| refusal_json(&request, row)).collect::<Vec<_>>(),
+        "newer": links.newer,
+        "older": links.older,
+        "csv_link": csv_link,
+    })));
+    request.page(TEMPLATE, Value::Object(values)).await
+}
+
+/// The values for the template with the filter, but without rows.
+fn values_without_rows(params: &Params<'_>, app: &App) -> Map<String, Value> {
+    html::object_members(json!({
+        "filter": params.filter_params().into_iter().collect::<HashMap<_, _>>(),
+        "codes": CODES,
+        "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
+        "days": app.settings.privacy.refusal_days,
+        "unrecorded": app.refusal_queue.unrecorded(),
+        "csv_rows_max": CSV_ROWS_MAX,
+        "rows": [], "newer": null, "older": null, "csv_link": null, "invalid_day": null,
+    }))
+}
+
+/// The columns of the CSV file, the last one only if there are several products.
+const CSV_COLUMNS: [&str; 15] = [
+    "at",
+    "last_at",
+    "calls",
+    "code",
+    "detail",
+    "call",
+    "license_key",
+    "customer",
+    "masked_key",
+    "machine_id",
+    "hardware_id",
+    "version",
+    "domain",
+    "address",
+    "product",
+];
+
+/// All refused calls that match the filter as a CSV file, read in batches so that they do not block other reads.
+#[get("/refusals.csv?<params..>")]
+async fn list_csv(request: Support<'_>, params: Params<'_>, app: &App) -> HtmlReply {
+    let filter = Arc::new(params.filter(&request)?);
+    let slugs = app.db.read(Slugs::read).await?;
+    let mut csv = Csv::new(slugs.table_head(&CSV_COLUMNS), request.language)?;
+    let mut from = Cursor::First;
+    loop {
+        let filter = filter.clone();
+        let page_request = PageRequest {
+            from,
+            limit: CSV_BATCH,
+        };
+        let page = app
+            .db
+            .read(move |reader| super::page(reader, &filter, &page_request))
+            .await?;
+        let mut fits = true;
+        for row in &page.rows {
+            let cells = csv_cells(row, &slugs);
+            let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+            fits = csv.row_up_to(CSV_ROWS_MAX, slugs.table_head(&cells))?;
+        }
+        match page.next_edge().filter(|_| fits) {
+            Some(last) => from = Cursor::After(last.position()),
+            None => break,
+        }
+    }
+    Ok(csv.into_file("refusals")?)
+}
+
+fn csv_cells(row: &RecordedRefusal, slugs: &Slugs) -> [String; 15] {
+    let key = row.license_key.as_ref().map(LicenseKey::formatted);
+    let product = row.product.map(|product| slugs.of(product).to_owned());
+    [
+        row.at.rfc3339(),
+        row.last_at.rfc3339(),
+        row.calls.to_string(),
+        row.code.clone(),
+        row.detail.clone(),
+        row.call.clone(),
+        key.unwrap_or_default(),
+        row.customer.clone(),
+        row.masked_key.clone(),
+        row.machine_id.clone(),
+        row.hardware_id.clone(),
+        row.version.clone(),
+        row.domain.clone(),
+        row.address.clone(),
+        product.unwrap_or_default(),
+    ]
+}
+
+/// The routes of this module in the panel.
+pub fn routes() -> Vec<Route> {
+    routes![list, list_csv]
+}
