@@ -75,17 +75,7 @@ async fn metrics(_guard: Watcher, at: RequestTime, app: &App) -> Result<RawText<
         .db
         .read(move |reader| sessions::count(reader, LivenessCutoff::while_served(now), None))
         .await?;
-    let (logins, refusals): (Vec<_>, Vec<_>) = app
-        .refusals
-        .since_start()
-        .into_iter()
-        .partition(|(code, _)| *code == LOGIN_FAILED);
-    let failed_logins: u64 = logins.iter().map(|(_, count)| count).sum();
-    let refusals = refusals
-        .into_iter()
-        .fold(String::new(), |lines, (code, count)| {
-            lines + &format!("license_server_refusals_total{{code=\"{code}\"}} {count}\n")
-        });
+    let refusals = refusals(app);
     let up = at.0.tick.0.as_secs();
     Ok(RawText(format!(
         "# HELP license_server_info The running version.\n\
@@ -100,20 +90,33 @@ async fn metrics(_guard: Watcher, at: RequestTime, app: &App) -> Result<RawText<
          # HELP license_server_sessions_heard Sessions with a heartbeat since the start.\n\
          # TYPE license_server_sessions_heard gauge\n\
          license_server_sessions_heard {heard}\n\
-         # HELP license_server_failed_logins_total Failed logins of administrators since the start.\n\
+         {refusals}",
+        version = env!("CARGO_PKG_VERSION"),
+        heard = app.live_sessions.count(),
+    )))
+}
+
+/// The metrics about failed logins and refused requests.
+fn refusals(app: &App) -> String {
+    let counted = app.refusals.since_start().into_iter();
+    let (logins, refusals): (Vec<_>, Vec<_>) = counted.partition(|(code, _)| *code == LOGIN_FAILED);
+    let failed_logins: u64 = logins.iter().map(|(_, count)| count).sum();
+    let refusals = refusals.into_iter();
+    let refusals = refusals.fold(String::new(), |lines, (code, count)| {
+        lines + &format!("license_server_refusals_total{{code=\"{code}\"}} {count}\n")
+    });
+    let unrecorded = app.refusal_queue.unrecorded();
+    format!(
+        "# HELP license_server_failed_logins_total Failed logins of administrators since the start.\n\
          # TYPE license_server_failed_logins_total counter\n\
          license_server_failed_logins_total {failed_logins}\n\
          # HELP license_server_refusals_total Refused requests of programs since the start, by code.\n\
          # TYPE license_server_refusals_total counter\n\
          {refusals}\
-         # HELP license_server_refusals_unrecorded_total Refused requests since the start that are counted but in no list, \
-         because too many came at once.\n\
+         # HELP license_server_refusals_unrecorded_total Refused requests since the start that are counted but not listed.\n\
          # TYPE license_server_refusals_unrecorded_total counter\n\
-         license_server_refusals_unrecorded_total {unrecorded}\n",
-        version = env!("CARGO_PKG_VERSION"),
-        heard = app.live_sessions.count(),
-        unrecorded = app.refusal_queue.unrecorded(),
-    )))
+         license_server_refusals_unrecorded_total {unrecorded}\n"
+    )
 }
 
 /// The routes of this module.

@@ -155,15 +155,12 @@ impl RocketBridge {
         // Rocket has its own copy; this one and the buffer that holds it are kept for a signature only.
         let head = is_program.then_some(head);
         let (mut response, body) = into_response(inner.dispatch().await).await;
-        if let Some(head) = head {
-            if !reveals_nothing(&response) {
-                let headers = self
-                    .signature_headers(&head, &context, (&response, &body))
-                    .await;
-                response.headers_mut().extend(headers);
-            } else if !context.body_is_incomplete() {
-                self.log_wrong_path(&head, from);
+        if let Some(head) = &head {
+            if reveals_nothing(&response) && !context.body_is_incomplete() {
+                self.log_wrong_path(head, from);
             }
+            let headers = self.signature_headers(head, &context, (&response, &body));
+            response.headers_mut().extend(headers.await);
         }
         after_body(&context, response, from).await
     }
@@ -180,14 +177,14 @@ impl RocketBridge {
         }
     }
 
-    /// The headers that sign `response`; empty if the caller does not ask for a signature.
+    /// The headers that sign `response`; empty if it reveals nothing, or the caller does not ask for a signature.
     async fn signature_headers(
         &self,
         head: &Parts,
         context: &RequestContext,
         (response, body): (&Response<Full<Bytes>>, &Bytes),
     ) -> HeaderMap {
-        if !head.headers.contains_key(NONCE) {
+        if reveals_nothing(response) || !head.headers.contains_key(NONCE) {
             return HeaderMap::new();
         }
         // Reads the body if a guard refused the request before reading it. The signature does not cover a body that

@@ -89,8 +89,7 @@ pub fn remove(act: &Act<'_>, live: LiveNow<'_>, id: CustomerId) -> Result<Erased
 pub(super) fn erase_person(act: &Act<'_>, live: LiveNow<'_>, erasure: &Erasure) -> Result<Erased> {
     let tx = act.tx;
     let license_ids = store::license_ids(tx, erasure.customer_id)?;
-    store::forget_refusals(tx, erasure.customer_id)?;
-    let device_count = release_devices(act, live, &license_ids)?;
+    let device_count = release_devices(act, live, (erasure.customer_id, &license_ids))?;
     let entries = store::audit_entries(tx, erasure.customer_id, erasure.created_at)?;
     let domains = own_domains(tx, erasure.customer_id, &entries)?;
     let mut entry_ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
@@ -98,7 +97,6 @@ pub(super) fn erase_person(act: &Act<'_>, live: LiveNow<'_>, erasure: &Erasure) 
         let about_domain = store::audit_entries_of_domain(tx, domain, erasure.customer_id)?;
         entry_ids.extend(about_domain.iter().map(|entry| entry.id));
         store::forget_domain(tx, domain, erasure.customer_id)?;
-        store::forget_refusals_of_domain(tx, domain, erasure.customer_id)?;
     }
     let audit_entries = audit::erase(tx, &entry_ids, act.now)?;
     let sessions = store::clear(tx, erasure)?;
@@ -129,8 +127,14 @@ pub(super) fn erase_person(act: &Act<'_>, live: LiveNow<'_>, erasure: &Erasure) 
     Ok(erased)
 }
 
-/// Ends the sessions of these licenses, and frees their slots.
-fn release_devices(act: &Act<'_>, live: LiveNow<'_>, ids: &[LicenseId]) -> Result<usize> {
+/// Ends the sessions of a customer's licenses, and frees their slots. First deletes the refused calls of the customer, of
+/// which some are known by these devices only.
+fn release_devices(
+    act: &Act<'_>,
+    live: LiveNow<'_>,
+    (customer, ids): (CustomerId, &[LicenseId]),
+) -> Result<usize> {
+    store::forget_refusals(act.tx, customer)?;
     let mut released = 0;
     for id in ids {
         released += activations::free_all_slots(act.tx, live, *id)?;

@@ -65,18 +65,12 @@ pub(super) fn audit_entries_of_domain(
     })
 }
 
-/// Deletes the handshakes of a domain while it was the customer's, and the addresses that completed one.
+/// Deletes the handshakes and refusals of a domain while it was the customer's, and the addresses that completed one.
 pub(super) fn forget_domain(tx: &Tx<'_>, domain: &str, id: CustomerId) -> Result<()> {
     let params = named_params! { ":domain": domain, ":customer_id": id };
     tx.run(sql!("privacy/delete_handshakes"), params)?;
+    tx.run(sql!("privacy/delete_domain_refusals"), params)?;
     tx.run(sql!("privacy/delete_sources"), params).map(drop)
-}
-
-/// Deletes the refused handshakes for a domain while it was the customer's.
-pub(super) fn forget_refusals_of_domain(tx: &Tx<'_>, domain: &str, id: CustomerId) -> Result<()> {
-    let params = named_params! { ":domain": domain, ":customer_id": id };
-    tx.run(sql!("privacy/delete_domain_refusals"), params)
-        .map(drop)
 }
 
 /// Deletes the refused calls that named a license while it was the customer's, and those of devices that used one. To be

@@ -32,7 +32,7 @@ const PROGRAMS: &str = "/api/license/";
 const API: &str = "/api/";
 /// A log line about each kind of wrong call appears at most this often.
 const LOG_EVERY: Duration = Duration::from_mins(1);
-/// What is wrong in a program itself, whoever uses it.
+/// Refusals that every copy of a program gets, since the program itself is wrong.
 const WRONG_PROGRAM: [(&str, &str); 5] = [
     (
         INVALID_API_KEY,

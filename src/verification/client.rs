@@ -109,17 +109,15 @@ async fn verify(
         .await?;
     let lease = verification.lease.as_ref();
     let lease = lease.map(|lease| lease.signed(&app.signer.key_pair()));
-    let valid = verification.refusal.is_none();
-    let detail = texts.detail(verification.refusal.as_ref());
     let refusal = verification.refusal.clone();
     let (code, members) = verification.refusal.map_or_else(
         || (VALID, Map::new()),
         |refused| (refused.code, refused.members),
     );
     let response = ApiResponse::ok(&VerifyResponse {
-        valid,
+        valid: refusal.is_none(),
         code,
-        detail,
+        detail: texts.detail(refusal.as_ref()),
         members,
         license: verification.license.as_ref().map(LicenseResponse::new),
         session_active: verification.session_active,
