@@ -159,8 +159,9 @@ impl RocketBridge {
             if reveals_nothing(&response) && !context.body_is_incomplete() {
                 self.log_wrong_path(head, from);
             }
-            let headers = self.signature_headers(head, &context, (&response, &body));
-            response.headers_mut().extend(headers.await);
+            let answer = (&response, &body);
+            let headers = self.signature_headers(head, &context, answer).await;
+            response.headers_mut().extend(headers);
         }
         after_body(&context, response, from).await
     }
