@@ -13,6 +13,6 @@ where r.at_ms >= :since_ms and r.at_ms <= :at_ms and (r.at_ms < :at_ms or r.refu
   and (:product_id is null or r.product_id = :product_id)
   and (:device = '' or instr(folded(r.machine_id || ' ' || r.hardware_id), folded(:device)) > 0)
   and (:key_part = '' or instr(l.license_key, :key_part) > 0)
-  and (:customer = '' or instr(folded(c.name || ' ' || c.company), folded(:customer)) > 0)
+  and (:customer = '' or instr(folded(coalesce(c.name || ' ' || c.company, '')), folded(:customer)) > 0)
 order by r.at_ms desc, r.refusal_id desc
 limit :limit;
