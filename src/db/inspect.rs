@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, InterruptHandle};
@@ -15,6 +16,8 @@ use crate::error::{Doing, Error, Result};
 
 /// Pause between two tables, so that other work gets the disk and the WAL can restart.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Time between two interrupts of a check that has to stop.
+const INTERRUPT_EACH: Duration = Duration::from_millis(5);
 /// The lowest priority.
 const NICE: i32 = 19;
 
@@ -30,13 +33,20 @@ pub struct Inspected {
 /// A check in progress. It stops when this is dropped.
 pub(super) struct Inspection {
     interrupt: InterruptHandle,
-    _stop: Sender<()>,
+    stop: Option<Sender<()>>,
+    thread: JoinHandle<()>,
     receiver: oneshot::Receiver<Result<Inspected>>,
 }
 
 impl Drop for Inspection {
+    /// Waits until the connection is closed: the last one of a process deletes the WAL.
     fn drop(&mut self) {
-        self.interrupt.interrupt();
+        self.stop = None;
+        while !self.thread.is_finished() {
+            // Again and again, since it has no effect between two statements.
+            self.interrupt.interrupt();
+            std::thread::park_timeout(INTERRUPT_EACH);
+        }
     }
 }
 
@@ -44,10 +54,6 @@ impl Inspection {
     /// Starts to check the database at `location`. Damage is noted as soon as it is found, and soundness once
     /// everything was read.
     pub(super) fn begin(location: Arc<DatabaseFiles>, condition: Arc<Condition>) -> Result<Self> {
-        let check_location = |location: &DatabaseFiles| {
-            let checked = location.check();
-            checked.map_err(|reason| Error::Unavailable { reason })
-        };
         check_location(&location)?;
         let conn = pool::open_to_inspect(location.path()).inspect_err(|error| {
             if let Error::Damaged { found } = error {
@@ -58,7 +64,7 @@ impl Inspection {
         let (stop, stopped) = channel();
         let (send, receiver) = oneshot::channel();
         let pause = move || stopped.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("inspect".to_owned())
             .spawn(move || {
                 // Applies to this thread only.
@@ -79,7 +85,8 @@ impl Inspection {
             .doing("start the check of the database")?;
         Ok(Self {
             interrupt,
-            _stop: stop,
+            stop: Some(stop),
+            thread,
             receiver,
         })
     }
@@ -89,6 +96,11 @@ impl Inspection {
         let received = (&mut self.receiver).await;
         received.doing("check the database")?
     }
+}
+
+fn check_location(location: &DatabaseFiles) -> Result<()> {
+    let checked = location.check();
+    checked.map_err(|reason| Error::Unavailable { reason })
 }
 
 /// Checks one table after another until `pause` returns false, and passes damage to `note` at once.

@@ -396,7 +396,14 @@ impl Db {
     /// another process may hold a lock. Later reads and writes are refused.
     pub fn close(&self, patience: Duration) {
         // Readers first: SQLite deletes the WAL when the last connection is closed, which must be the writer's.
-        *self.readers.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let readers = self
+            .readers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(readers) = readers {
+            pool::close(&readers, patience);
+        }
         self.writer.stop();
         let thread = self
             .thread

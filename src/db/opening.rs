@@ -50,6 +50,11 @@ impl Opening {
         let conn = open()?;
         // A first read, so that SQLite creates the WAL and its index.
         conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+        if is_retry || self.check_disk {
+            // The connections of a process share the index of the WAL as the first of them opened it. While one is left
+            // from when the disk was read-only, this one cannot write either, and never could.
+            conn.execute_batch("begin immediate; rollback")?;
+        }
         let parts = self
             .location
             .record_files(self.lock.as_ref().map(|lock| lock.own()))?;

@@ -27,6 +27,9 @@ const STATEMENTS: usize = 256;
 /// How long a connection waits for a lock of another process; the pragmas set the same time.
 pub(super) const BUSY: Duration = Duration::from_secs(3);
 
+/// Time between two looks at whether the connections are still used.
+const CLOSE_EACH: Duration = Duration::from_millis(5);
+
 /// Required on every connection, whatever SQLite was built with: pragma and value as read back.
 const VERIFIED: &[(&str, &str)] = &[
     ("foreign_keys", "1"),
@@ -87,6 +90,19 @@ pub(super) fn checkpoint_and_close(conn: Connection) -> rusqlite::Result<bool> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     conn.close().map_err(|(_, error)| error)?;
     Ok(true)
+}
+
+/// Waits until no connection of `pool` is used any more, at most `patience`: a job that was stopped may still read.
+/// The connections are closed with the pool.
+pub(super) fn close(pool: &r2d2::Pool<Readers>, patience: Duration) {
+    let is_used = |state: r2d2::State| state.connections > state.idle_connections;
+    let turns = patience.as_millis() / CLOSE_EACH.as_millis();
+    for _ in 0..turns {
+        if !is_used(pool.state()) {
+            break;
+        }
+        std::thread::park_timeout(CLOSE_EACH);
+    }
 }
 
 /// Opens a file read-only, so that reading changes nothing.

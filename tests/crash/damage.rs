@@ -2,7 +2,6 @@
 //! something does not exist, and every response must be a documented one.
 
 use std::os::unix::fs::FileExt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
@@ -171,21 +170,11 @@ fn a_disk_that_cannot_be_read_for_a_moment_is_not_reported_as_missing_data() {
     assert!(server.log().contains("dmesg"), "{}", server.log());
 }
 
-/// The current minute, in the format of the setting.
-fn this_minute() -> String {
-    let seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    let minute = seconds / 60 % (24 * 60);
-    format!("{:02}:{:02}", minute / 60, minute % 60)
-}
-
 #[test]
 fn damage_in_unused_pages_is_found_by_the_nightly_check() {
     let mut server = Server::start();
     server.issue_license(1);
-    server.set("DATABASE__INTEGRITY_CHECK_AT", &this_minute());
+    server.check_integrity_now();
     server.restart();
     eventually("the check ends", || {
         server.log().contains("found no damage")
@@ -193,7 +182,7 @@ fn damage_in_unused_pages_is_found_by_the_nightly_check() {
     assert_eq!(server.client().get("/health").status, 200);
     assert_eq!(server.stop(), Some(0));
     damage(&server, "session_history");
-    server.set("DATABASE__INTEGRITY_CHECK_AT", &this_minute());
+    server.check_integrity_now();
     server.run();
     eventually("the damage is found", || {
         server.log().contains("the database is damaged")

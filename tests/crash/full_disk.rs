@@ -269,6 +269,8 @@ fn starts_despite(problem: WriteProblem) {
     let Some(disk) = Disk::of(&server, 32) else {
         return;
     };
+    // A connection that was opened on a disk that cannot be written is still open when it can.
+    server.check_integrity_now();
     server.run();
     let key = server.issue_license(1);
     let token = server.client().session(&key, "survivor");

@@ -14,6 +14,7 @@ use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 mod folder;
+mod nightly;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_license-server");
 /// The password of every administrator that a test creates.
