@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rocket::http::Status;
 use rocket::{Route, get, routes};
@@ -21,6 +20,7 @@ use crate::web::csv::Csv;
 use crate::web::html::{self, HtmlReply, path_with_query};
 use crate::web::pager::Pager;
 use crate::web::query;
+use crate::web::span::{Choice, SpanParams};
 
 const PAGE_SIZE: u32 = 25;
 const HISTORY: &str = "/lizenzserver/sessions/history";
@@ -33,12 +33,9 @@ const PAGER: Pager<1> = Pager {
 const CSV_ROWS_MAX: usize = 20_000;
 /// Rows read at once for a CSV file.
 const CSV_BATCH: u32 = 500;
-const DAY: Duration = Duration::from_hours(24);
-/// The span of the history if none is chosen.
-const DEFAULT_SPAN: (&str, Option<u32>) = ("1", Some(1));
-/// Spans of the history until now: the value in the URL and the days, `None` for everything.
-const SPANS: &[(&str, Option<u32>)] = &[
-    DEFAULT_SPAN,
+/// Spans of the history until now: the first one if none is chosen.
+const SPANS: &[Choice] = &[
+    ("1", Some(1)),
     ("7", Some(7)),
     ("30", Some(30)),
     ("all", None),
@@ -110,24 +107,23 @@ fn trimmed(text: Option<&str>) -> &str {
 impl HistoryParams<'_> {
     /// The filter as the query parameters of another page.
     fn filter_params(&self) -> [(&'static str, &str); 6] {
+        let [span, from, to] = self.span().params();
         [
             ("license", trimmed(self.license)),
             ("customer", trimmed(self.customer)),
             ("reason", trimmed(self.reason)),
-            ("span", self.span()),
-            ("from", trimmed(self.from)),
-            ("to", trimmed(self.to)),
+            span,
+            from,
+            to,
         ]
     }
 
-    /// The chosen span; empty if it is the default, and if `from` or `to` replaces it.
-    fn span(&self) -> &str {
-        let has_days = !trimmed(self.from).is_empty() || !trimmed(self.to).is_empty();
-        let span = trimmed(self.span);
-        if has_days || span == DEFAULT_SPAN.0 {
-            ""
-        } else {
-            span
+    fn span(&self) -> SpanParams<'_> {
+        SpanParams {
+            choices: SPANS,
+            span: self.span,
+            from: self.from,
+            to: self.to,
         }
     }
 
@@ -136,21 +132,11 @@ impl HistoryParams<'_> {
     /// # Errors
     /// [`Error::Invalid`] if a value cannot be read, such as a day that does not exist.
     fn filter(&self, request: &PanelRequest<'_>) -> Result<HistoryFilter, Error> {
-        let is_span = |word: &str| SPANS.iter().any(|(known, _)| *known == word).then_some(());
-        query::parsed("span", self.span, is_span)?;
         let key = trimmed(self.license);
         if !key.is_empty() && licenses::key_part(key).is_empty() {
             return Err(Error::invalid("license", "must be a part of a license key"));
         }
-        let (from, to) = (query::day("from", self.from)?, query::day("to", self.to)?);
-        let span = SPANS.iter().find(|(word, _)| *word == self.span());
-        let (_, days) = span.copied().unwrap_or(DEFAULT_SPAN);
-        let since = match (from, to) {
-            (None, None) => days.map_or(UnixMs(0), |days| request.now.wall.minus(DAY * days)),
-            (None, Some(_)) => UnixMs(0),
-            (Some(from), _) => from,
-        };
-        let until = to.map_or(UnixMs(i64::MAX), |to| to.plus(DAY));
+        let (since, until) = self.span().bounds(request.now.wall)?;
         Ok(HistoryFilter {
             key: key.to_owned(),
             customer: trimmed(self.customer).to_owned(),

@@ -18,4 +18,5 @@ pub mod query;
 pub mod rate_limiting;
 pub mod refusal;
 pub mod reply;
+pub mod span;
 pub mod stash;
