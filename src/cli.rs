@@ -17,7 +17,7 @@ use crate::security::{data_folder, run_as};
 use crate::server::{NonFatalSignals, Process};
 use crate::{
     activations, admins, app, backups, customers, demo, doctor, domains, flags, licenses, limits,
-    overview, plans, privacy, products, releases, server, sessions, trials,
+    overview, plans, privacy, products, releases, search, server, sessions, trials,
 };
 
 /// How long the end of a command waits for the WAL to be copied into the database file.
@@ -89,6 +89,8 @@ pub enum Command {
     },
     /// Rewrite the database, so that nothing of what was deleted is left in it; works while the server runs
     Vacuum,
+    /// Make the index of the search anew, if `check` says that it is damaged; works while the server runs
+    Reindex,
     /// Check settings, database, disk, clock and certificate: one line each
     Check {
         /// Trust the machine's clock although the database has seen a later date; requires a stopped server
@@ -363,6 +365,7 @@ fn run_on_database(console: &Console, backups: &BackupDir, command: Command) -> 
         Command::Limit(command) => limits::cli::run(console, command),
         Command::Flag(command) => flags::cli::run(console, command),
         Command::Vacuum => privacy::cli::vacuum(console),
+        Command::Reindex => search::cli::reindex(console),
         Command::Serve
         | Command::Demo
         | Command::Check { .. }

@@ -230,6 +230,9 @@ fn integrity(db: &Db) -> CheckResult {
             "ok; a changed byte within a value is not detected, since SQLite keeps no checksums"
                 .to_owned(),
         ),
+        Some(first) if first.contains("inverted index") => {
+            Err(format!("{first}: run `license-server reindex`"))
+        }
         Some(first) => Err(format!("{first} (possibly more): {restore}")),
     }
 }

@@ -4,12 +4,12 @@
 //! module imports only those other core modules that `tests/architecture.rs` lists:
 //!
 //! * ground: [`error`], [`clock`], [`id`], [`version`], [`domain`], [`config`], [`metrics`], [`memory`],
-//!   [`logging`], [`text`], [`digest`], [`features`], [`revision`], [`paging`]
+//!   [`logging`], [`text`], [`terms`], [`digest`], [`features`], [`revision`], [`paging`]
 //! * storage: [`db`]
 //! * tools: [`security`], [`net`], [`archive`], [`tls`], [`i18n`], [`web`], [`console`]
 //! * core: [`licenses`], [`customers`], [`devices`], [`activations`], [`trials`], [`sessions`], [`live_sessions`], [`session_history`], [`products`], [`plans`], [`api_keys`],
 //!   [`flags`], [`limits`], [`releases`], [`domains`],
-//!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`privacy`], [`overview`],
+//!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`privacy`], [`overview`], [`search`],
 //!   [`admins`], [`logins`], [`backups`],
 //!   [`integrate`], [`signing_keys`]
 //! * around the core: [`panel`], the frame and the guards of its pages
@@ -65,12 +65,14 @@ pub mod products;
 pub mod refusals;
 pub mod releases;
 pub mod revision;
+pub mod search;
 pub mod security;
 pub mod server;
 pub mod server_state;
 pub mod session_history;
 pub mod sessions;
 pub mod signing_keys;
+pub mod terms;
 pub mod text;
 pub mod tls;
 pub mod trials;

@@ -137,6 +137,14 @@ pub fn key_part(typed: &str) -> String {
         .collect()
 }
 
+/// What was typed into a search as a part of a key, normalised by [`key_part`]; `None` if it is shorter than the
+/// sequences of characters that the search index holds, or if no key contains it.
+pub fn searched_part(typed: &str) -> Option<String> {
+    let part = key_part(typed);
+    let fits = (3..=KEY_LEN).contains(&part.len()) && part.bytes().all(|c| ALPHABET.contains(&c));
+    fits.then_some(part)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -37,8 +37,8 @@ use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
     activations, api_keys, audit, backups, customers, domains, flags, handshake, integrate,
-    licenses, logins, overview, plans, privacy, products, refusals, releases, session_history,
-    sessions, trials, verification, web,
+    licenses, logins, overview, plans, privacy, products, refusals, releases, search,
+    session_history, sessions, trials, verification, web,
 };
 
 pub use reachability::reachability_problems;
@@ -105,6 +105,7 @@ pub fn panel() -> Vec<Route> {
         audit::panel::routes(),
         backups::panel::routes(),
         integrate::panel::routes(),
+        search::panel::routes(),
     ]
     .concat()
 }

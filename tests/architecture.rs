@@ -15,6 +15,8 @@ mod audit;
 mod documents;
 #[path = "architecture/operations.rs"]
 mod operations;
+#[path = "architecture/queries.rs"]
+mod queries;
 #[path = "architecture/sizes.rs"]
 mod sizes;
 #[path = "architecture/source.rs"]
@@ -32,7 +34,8 @@ const LAYERS: &[&[&str]] = &[
         "error", "clock", "id", "version", "domain", "config", "metrics", "memory", "logging",
         "paging",   // pages of lists
         "revision", // edit conflicts, the same for forms and scripts
-        "text", // how text is stored and compared, the same for the database, forms and commands
+        "terms", // what is typed into a search, the same for every list, and the form in which texts are indexed
+        "text",  // how text is stored and compared, the same for the database, forms and commands
         "features", // what was sold, as words; the same for licenses and plans
         "digest", // a hash over several fields, the same for the code and for SQL
     ],
@@ -83,6 +86,7 @@ const CORE: &[&str] = &[
     "privacy",  // what a person may ask for: a copy of the data, and its erasure
     "refusals", // which calls were refused; below `handshake`, which records its failures there
     "releases",
+    "search", // one search for customers, licenses, devices and sessions
     "session_history",
     "sessions",
     "trials", // licenses without a key and a customer; `sell` gives them one
@@ -202,6 +206,17 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     // Licenses are issued by plans, and plans are applied to their licenses.
     ("plans", &["audit", "licenses", "product_state"]),
     ("releases", &["audit", "product_state"]),
+    // What is found belongs to these modules.
+    (
+        "search",
+        &[
+            "customers",
+            "devices",
+            "licenses",
+            "session_history",
+            "sessions",
+        ],
+    ),
     (
         "sessions",
         &[
@@ -240,8 +255,6 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
 ];
-/// The views of the database.
-const VIEWS: &[&str] = &["license_details", "running_sessions"];
 /// The file names that a core module may have.
 const FILE_NAMES: &[&str] = &[
     "mod",
@@ -476,65 +489,6 @@ fn every_file_has_the_name_and_the_contents_of_its_kind() {
         }
         if !text.starts_with("//! ") {
             violations.push(format!("{name} does not begin with a description"));
-        }
-    }
-    assert!(violations.is_empty(), "{violations:#?}");
-}
-
-#[test]
-fn every_query_is_used_once_prepares_and_is_served_by_an_index() {
-    let source: String = files("src", "rs").into_values().collect();
-    let conn = rusqlite::Connection::open_in_memory().unwrap();
-    license_server::db::register_functions(&conn).unwrap();
-    for text in files("sql/migrations", "sql").into_values() {
-        conn.execute_batch(&text).unwrap();
-    }
-    let mut violations = Vec::new();
-    for (path, text) in files("sql/queries", "sql") {
-        let name = path.strip_prefix("sql/queries").unwrap().with_extension("");
-        let uses = source
-            .matches(&format!("sql!(\"{}\")", name.display()))
-            .count();
-        if uses != 1 {
-            violations.push(format!("{} is used {uses} times", name.display()));
-        }
-        if !text.starts_with("-- ") {
-            violations.push(format!(
-                "{} does not begin with its purpose",
-                name.display()
-            ));
-        }
-        let statement: String = text
-            .lines()
-            .filter(|line| !line.starts_with("--"))
-            .collect();
-        if statement.trim_end().find(';') != Some(statement.trim_end().len() - 1) {
-            violations.push(format!("{} is not one statement", name.display()));
-        }
-        if ["datetime(", "strftime(", "current_timestamp", "unixepoch("]
-            .iter()
-            .any(|w| text.contains(w))
-        {
-            violations.push(format!("{} asks for the time", name.display()));
-        }
-        let mut plan = conn.prepare(&format!("explain query plan {text}")).unwrap();
-        let steps: Vec<String> = plan
-            .raw_query()
-            .mapped(|row| row.get(3))
-            .collect::<Result<_, _>>()
-            .unwrap();
-        let scans = steps
-            .iter()
-            .any(|s| s.starts_with("SCAN") && !s.contains("USING") && !s.contains("CONSTANT"));
-        if scans && !text.contains("-- scan ok: ") {
-            violations.push(format!("{} scans: {steps:?}", name.display()));
-        }
-        // A view must become part of the query: otherwise all its rows are made before the first one is found.
-        let uses_view = VIEWS.iter().any(|view| statement.contains(view));
-        let is_separate =
-            |step: &String| step.starts_with("CO-ROUTINE") || step.starts_with("MATERIALIZE");
-        if uses_view && steps.iter().any(is_separate) {
-            violations.push(format!("{} evaluates a view: {steps:?}", name.display()));
         }
     }
     assert!(violations.is_empty(), "{violations:#?}");

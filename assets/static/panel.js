@@ -121,6 +121,57 @@ document.addEventListener("keydown", (event) => {
   dialog.showModal();
 });
 
+// Search: results below the field of the bar while one types (WAI-ARIA combobox with a listbox). Without script, the form leads to its page.
+for (const field of $("[data-found]")) {
+  const box = Object.assign(document.createElement("div"), { className: "found", hidden: true });
+  const traits = { role: "combobox", autocomplete: "off", "aria-autocomplete": "list", "aria-controls": "found", "aria-expanded": "false" };
+  for (const [name, value] of Object.entries(traits)) field.setAttribute(name, value);
+  field.form.append(box);
+  let timer, asked, at = -1;
+  const options = () => $("a[role=option]", box);
+  const mark = (place) => {
+    at = place;
+    options().forEach((option, number) => {
+      option.id = `found-${number}`;
+      option.setAttribute("aria-selected", String(number === at));
+    });
+    if (at < 0) return field.removeAttribute("aria-activedescendant");
+    field.setAttribute("aria-activedescendant", `found-${at}`);
+    options()[at].scrollIntoView({ block: "nearest" });
+  };
+  const show = (on) => { box.hidden = !on; field.setAttribute("aria-expanded", String(on)); mark(-1); };
+  const stop = () => { clearTimeout(timer); asked?.abort(); show(false); };
+  const ask = async () => {
+    asked?.abort();
+    if (!field.value.trim()) return show(false);
+    asked = new AbortController();
+    const query = new URLSearchParams(new FormData(field.form));
+    try {
+      const answer = await fetch(`${new URL(field.form.action).pathname}?${query}`, { headers: { "X-Fragment": "1" }, signal: asked.signal });
+      if (!answer.ok || answer.redirected) return show(false);
+      box.innerHTML = await answer.text();
+      show(true);
+      say(box.firstElementChild.dataset.said);
+    } catch { /* another letter was typed, or the server is gone: the form still works */ }
+  };
+  field.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(ask, 150); });
+  field.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key], count = options().length;
+    if (step && !event.altKey) {
+      event.preventDefault();
+      if (box.hidden) ask(); else if (count) mark(at < 0 && step < 0 ? count - 1 : (at + step + count) % count);
+    } else if (event.key === "Enter" && at >= 0) {
+      event.preventDefault();
+      options()[at].click();
+    } else if (event.key === "Escape" && !box.hidden) {
+      event.preventDefault();
+      stop();
+    }
+  });
+  field.addEventListener("blur", stop);
+  box.addEventListener("mousedown", (event) => event.preventDefault()); // the field keeps the focus, so that a click on a result arrives
+}
+
 // End of the login: two minutes before it, the page shows a warning. <body data-ends="3600" data-ending="Stay"> (in seconds)
 const { ends, ending } = document.body.dataset;
 if (ends) setTimeout(() => {

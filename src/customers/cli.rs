@@ -9,6 +9,7 @@ use crate::backups::BackupDir;
 use crate::console::{Console, Extent, Table};
 use crate::error::Result;
 use crate::privacy;
+use crate::terms::Terms;
 
 /// How many customers `customer list` prints at most.
 const LIST_MAX: u32 = 10_000;
@@ -75,9 +76,10 @@ fn add(console: &Console, new: Add) -> Result<()> {
 }
 
 fn list(console: &Console, search: &str) -> Result<()> {
+    let search = Terms::parse(search);
     let mut found = console
         .db
-        .read_blocking(|reader| super::list(reader, search, LIST_MAX + 1))?;
+        .read_blocking(|reader| super::list(reader, &search, LIST_MAX + 1))?;
     let cut = Extent::truncate(&mut found, LIST_MAX);
     let rows = found.iter().map(|customer| {
         vec![

@@ -14,6 +14,7 @@ use crate::error::{Error, RefusalKind, Refused, Resource, Result};
 use crate::id::CustomerId;
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::revision::Revision;
+use crate::terms::{FOUND_MAX, Pattern, Terms};
 use crate::text;
 
 /// The editable data of a customer.
@@ -69,10 +70,21 @@ pub fn add(act: &Act<'_>, new: &CustomerData) -> Result<Customer> {
     get(act.tx, id)
 }
 
-/// The first `limit` customers whose name, email, company or note contains `search`, sorted by name. An empty `search`
-/// matches all.
-pub fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<Customer>> {
-    store::list(reader, search, limit)
+/// The newest customers of whom name, email, company and note together have what `pattern` says, at most `limit`.
+pub fn with_text(reader: &Reader<'_>, pattern: &Pattern, limit: u32) -> Result<Vec<CustomerId>> {
+    store::with_text(reader, pattern, limit)
+}
+
+/// The first `limit` customers that `search` finds, sorted by name. An empty `search` finds all.
+pub fn list(reader: &Reader<'_>, search: &Terms, limit: u32) -> Result<Vec<Customer>> {
+    let found = find_all(reader, search, limit)?;
+    store::list(reader, found.as_deref(), limit)
+}
+
+/// The newest customers that `search` finds, at most `limit`; `None` if nothing was typed.
+fn find_all(reader: &Reader<'_>, search: &Terms, limit: u32) -> Result<Option<Vec<CustomerId>>> {
+    let found = || store::with_text(reader, &search.words(), limit);
+    (!search.is_empty()).then(found).transpose()
 }
 
 /// The position of a customer in the list.
@@ -84,18 +96,19 @@ pub struct CustomerPosition {
     pub id: CustomerId,
 }
 
-/// A page of the customers whose name, email, company or note contains `search`, sorted by name. The list is read
-/// forward only: a page before a position is the first page.
+/// A page of the customers that `search` finds, at most the newest [`FOUND_MAX`], sorted by name. The list is read forward
+/// only: a page before a position is the first page.
 pub fn page(
     reader: &Reader<'_>,
-    search: &str,
+    search: &Terms,
     request: &PageRequest<CustomerPosition>,
 ) -> Result<Page<Customer>> {
     let after = match &request.from {
         Cursor::After(position) => Some(position),
         Cursor::First | Cursor::Before(_) => None,
     };
-    let rows = store::page(reader, search, after, request.rows_to_read())?;
+    let found = find_all(reader, search, FOUND_MAX)?;
+    let rows = store::page(reader, found.as_deref(), after, request.rows_to_read())?;
     Ok(request.page(rows))
 }
 

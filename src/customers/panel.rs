@@ -12,6 +12,7 @@ use crate::paging::{Cursor, PageRequest};
 use crate::panel::{Admin, Support};
 use crate::privacy;
 use crate::revision;
+use crate::terms::Terms;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};
 use crate::web::pager::Pager;
@@ -55,10 +56,10 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
         from: params.cursor()?,
         limit: PAGE_SIZE,
     };
-    let term = search.clone();
+    let terms = Terms::parse(&search);
     let page = app
         .db
-        .read(move |reader| super::page(reader, &term, &page_request))
+        .read(move |reader| super::page(reader, &terms, &page_request))
         .await?;
     let links = PAGER.links(&[("q", &search)], &page, |customer: &Customer| {
         [customer.name.clone(), customer.id.to_string()]

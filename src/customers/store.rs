@@ -4,10 +4,11 @@ use rusqlite::{Row, named_params};
 
 use super::{Customer, CustomerData, CustomerPosition};
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx};
+use crate::db::{Reader, Tx, id_list};
 use crate::error::Result;
 use crate::id::CustomerId;
 use crate::sql;
+use crate::terms::{self, Pattern};
 use crate::text;
 
 pub(super) fn insert(tx: &Tx<'_>, new: &CustomerData, now: UnixMs) -> Result<CustomerId> {
@@ -21,19 +22,38 @@ pub(super) fn count(reader: &Reader<'_>) -> Result<u32> {
     reader.one(sql!("customers/count"), [], |row| row.get(0))
 }
 
-pub(super) fn list(reader: &Reader<'_>, search: &str, limit: u32) -> Result<Vec<Customer>> {
-    let params = named_params! { ":search": text::casefold(search), ":limit": limit };
+/// The newest customers with these texts.
+pub(super) fn with_text(
+    reader: &Reader<'_>,
+    pattern: &Pattern,
+    limit: u32,
+) -> Result<Vec<CustomerId>> {
+    let params = named_params! {
+        ":match": pattern.expression(), ":parts": pattern.parts(), ":limit": limit,
+    };
+    reader.list(sql!("customers/with_text"), params, |row| {
+        row.get("customer_id")
+    })
+}
+
+/// All customers, or those with the ids `found`.
+pub(super) fn list(
+    reader: &Reader<'_>,
+    found: Option<&[CustomerId]>,
+    limit: u32,
+) -> Result<Vec<Customer>> {
+    let params = named_params! { ":found": found.map(id_list), ":limit": limit };
     reader.list(sql!("customers/list"), params, customer)
 }
 
 pub(super) fn page(
     reader: &Reader<'_>,
-    search: &str,
+    found: Option<&[CustomerId]>,
     after: Option<&CustomerPosition>,
     limit: u32,
 ) -> Result<Vec<Customer>> {
     let params = named_params! {
-        ":search": text::casefold(search),
+        ":found": found.map(id_list),
         ":after_name": after.map(|after| after.name.as_str()),
         ":after_id": after.map(|after| after.id),
         ":limit": limit,
@@ -70,8 +90,11 @@ pub(super) fn by_id(reader: &Reader<'_>, id: CustomerId) -> Result<Option<Custom
 
 /// Up to ten customers with this name, ignoring case and spelling variants; an exact match comes first. Id and name.
 pub(super) fn by_name(reader: &Reader<'_>, name: &str) -> Result<Vec<(CustomerId, String)>> {
-    let params =
-        named_params! { ":name": text::clean_input(name), ":folded": text::casefold(name) };
+    let params = named_params! {
+        ":match": Pattern::exactly(name).expression(),
+        ":name": text::clean_input(name),
+        ":indexed": terms::indexed(name),
+    };
     reader.list(sql!("customers/by_name"), params, |row| {
         Ok((row.get("customer_id")?, row.get("name")?))
     })

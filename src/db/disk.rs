@@ -17,6 +17,8 @@ use crate::error::Error;
 
 /// Between two log lines about the same problem.
 pub(super) const LOG_INTERVAL: Duration = Duration::from_mins(1);
+/// What to do about a damaged search index.
+const INDEX_REMEDY: &str = "run `license-server reindex`";
 /// Bytes written to test whether the disk can be written.
 const PROBE_LEN: usize = 4096;
 
@@ -86,7 +88,12 @@ impl Condition {
         let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
         *damage = Some(found.to_owned());
         drop(damage);
-        if self.log_limit.is_due() {
+        if !self.log_limit.is_due() {
+            return;
+        }
+        if is_damaged_index(found) {
+            log::error!("the search index is damaged ({found}): {}", INDEX_REMEDY);
+        } else {
             log::error!(
                 "the database is damaged ({found}): check the disk (dmesg, smartctl), stop the server, and \
                  restore a backup with `license-server restore FILE`; until then the server goes on with what it can read"
@@ -98,6 +105,11 @@ impl Condition {
     pub(super) fn note_sound(&self) {
         *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+/// Whether the damage is that of the search index alone, which can be made anew.
+pub(super) fn is_damaged_index(found: &str) -> bool {
+    found.contains("inverted index for FTS5")
 }
 
 /// Whether the error means that written pages may be lost.
@@ -161,6 +173,10 @@ fn extended(error: &rusqlite::Error) -> Option<i32> {
 pub(super) fn classify(error: rusqlite::Error) -> Error {
     let found = error.to_string();
     match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt) if extended(&error) == Some(ffi::SQLITE_CORRUPT_VTAB) => {
+            let found = format!("malformed inverted index for FTS5: {}", INDEX_REMEDY);
+            Error::Damaged { found }
+        }
         // Written data cannot be read back.
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Damaged { found },
         Some(ErrorCode::SystemIoFailure) if is_failed_read(&error) => Error::Damaged { found },

@@ -10,6 +10,7 @@ use super::lock::Lock;
 use super::path_check::{APPLICATION_ID, SAVED, remove_unfinished_restore};
 use super::schema::{MIGRATIONS, SCHEMA, schema};
 use super::{copy, pool};
+use crate::clock::{Clock, SystemClock};
 use crate::error::{Doing, Error, Result};
 
 /// Whether the database exists and its schema is current. Changes nothing.
@@ -79,8 +80,13 @@ fn upgrade(path: &Path, done: u32) -> Result<()> {
         "the schema is migrated from {done} to {SCHEMA}; the old database is saved as {}",
         saved.display()
     );
+    let clock = SystemClock::default();
+    let began = clock.tick();
     // The changes stay in the WAL: the server that opens the database checkpoints them.
-    apply(&pool::open_or_create(path)?, done)
+    apply(&pool::open_or_create(path)?, done)?;
+    let took = clock.tick().since(began);
+    log::info!("the schema was migrated in {:.1} s", took.as_secs_f64());
+    Ok(())
 }
 
 /// Runs all migrations after number `done` in one transaction. A migration may replace a table that others refer to,

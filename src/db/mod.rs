@@ -22,6 +22,7 @@ mod reader;
 mod rescue;
 mod restore;
 mod schema;
+mod search_index;
 mod sql;
 mod types;
 mod users;
@@ -41,7 +42,8 @@ pub use reader::{Reader, Tx};
 pub use rescue::Rescued;
 pub use restore::{OldDatabase, PreparedCopy, Restore, Restored, max_restore_size};
 pub use schema::SCHEMA;
-pub use types::unknown_value;
+pub use search_index::Reindexed;
+pub use types::{id_list, unknown_value};
 pub use vacuum::Vacuumed;
 
 use crate::clock::{Boot, UnixMs};
@@ -390,6 +392,14 @@ impl Db {
     /// the WAL.
     pub fn vacuum(&self) -> Result<Vacuumed> {
         vacuum::vacuum(&self.path)
+    }
+
+    /// Makes the index of the search anew. Other writes wait meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the disk is full or another program writes.
+    pub fn reindex(&self) -> Result<Reindexed> {
+        search_index::rebuild(&self.path)
     }
 
     /// Finishes the queued writes, checkpoints, and ends the writer thread. Waits at most `patience`, since

@@ -18,6 +18,7 @@ use super::types::unknown_value;
 use crate::digest;
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
+use crate::terms;
 use crate::text;
 
 const WRITER: &str = include_str!("../../sql/pragmas/writer.sql");
@@ -214,8 +215,9 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 
 /// Registers the SQL functions of a connection: `folded(text)`, text as searches compare it (SQLite's own `lower`
 /// knows only ASCII and would not find "Käthe" by "KÄTHE"); `composed(text)`, text as it is stored; `slug_of(name)`, a
-/// short name for addresses; `spellings(domain)`, a host name in ASCII and in its own script; and `digest_of(prefix,
-/// field, …)`, the SHA-256 of [`digest::of_fields`].
+/// short name for addresses; `spellings(domain)`, a host name in ASCII and in its own script; `digest_of(prefix,
+/// field, …)`, the SHA-256 of [`digest::of_fields`]; and `indexed(text)` and `indexed_domain(domain)`, which triggers
+/// call: a text and a domain as the search index holds them.
 pub fn register_functions(conn: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
@@ -237,6 +239,16 @@ pub fn register_functions(conn: &Connection) -> rusqlite::Result<()> {
     })?;
     conn.create_scalar_function("spellings", 1, flags, |given| {
         Ok(Domain::from_stored(given.get_raw(0).as_str()?).spellings())
+    })?;
+    // Harmless wherever they are called.
+    let flags = FunctionFlags::SQLITE_UTF8
+        | FunctionFlags::SQLITE_DETERMINISTIC
+        | FunctionFlags::SQLITE_INNOCUOUS;
+    conn.create_scalar_function("indexed", 1, flags, |given| {
+        Ok(terms::indexed(given.get_raw(0).as_str()?))
+    })?;
+    conn.create_scalar_function("indexed_domain", 1, flags, |given| {
+        Ok(terms::indexed_domain(given.get_raw(0).as_str()?))
     })
 }
 

@@ -19,6 +19,11 @@ pub fn unknown_value(what: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, cause.into())
 }
 
+/// Ids as the JSON array that a query reads with `json_each`.
+pub fn id_list(ids: &[impl serde::Serialize]) -> String {
+    serde_json::json!(ids).to_string()
+}
+
 macro_rules! integer_column {
     ($($name:ident),+) => {$(
         impl ToSql for $name {

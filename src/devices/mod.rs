@@ -13,6 +13,7 @@ use crate::id::{DeviceId, LicenseId, ProductId};
 use crate::licenses::{self, License, LicenseKey};
 use crate::security::rate_limit::{Group, LookupResult, Quota};
 use crate::security::secret;
+use crate::terms::Pattern;
 use crate::text;
 use crate::version::Version;
 
@@ -66,6 +67,17 @@ pub fn usable_license(
     let license = found.ok_or(licenses::Refusal::NotFound)?;
     licenses::check_usable(&license, now)?;
     Ok(license)
+}
+
+/// The newest devices of which name and fingerprint together have what `pattern` says, each with the license whose slot it
+/// holds: of one product or (`None`) of all products, at most `limit`.
+pub fn with_text(
+    reader: &Reader<'_>,
+    pattern: &Pattern,
+    product: Option<ProductId>,
+    limit: u32,
+) -> Result<Vec<(LicenseId, Device)>> {
+    store::with_text(reader, pattern, product, limit)
 }
 
 /// Looks up whether the license key and device of a request are known, so that the request is served although its

@@ -8,6 +8,7 @@ use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::id::{DeviceId, LicenseId, ProductId};
 use crate::sql;
+use crate::terms::{self, Pattern};
 use crate::version::Version;
 
 pub(super) fn insert(
@@ -42,6 +43,24 @@ pub(super) fn by_id(
 ) -> Result<Option<Device>> {
     let params = named_params! { ":license_id": license_id, ":device_id": id };
     reader.maybe(sql!("devices/by_id"), params, device)
+}
+
+/// The newest devices with these texts, each with its license.
+pub(super) fn with_text(
+    reader: &Reader<'_>,
+    pattern: &Pattern,
+    product: Option<ProductId>,
+    limit: u32,
+) -> Result<Vec<(LicenseId, Device)>> {
+    let params = named_params! {
+        ":match": terms::either(pattern, &Pattern::of(None), product),
+        ":parts": pattern.parts(),
+        ":product_mark": product.map(terms::product_mark),
+        ":limit": limit,
+    };
+    reader.list(sql!("devices/with_text"), params, |row| {
+        Ok((row.get("license_id")?, device(row)?))
+    })
 }
 
 pub(super) fn count(reader: &Reader<'_>, license_id: LicenseId) -> Result<u32> {

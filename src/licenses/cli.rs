@@ -15,6 +15,7 @@ use crate::plans::{self, Sale};
 use crate::products::Slugs;
 use crate::products::cli::ProductArg;
 use crate::sessions::cli::StoredLiveness;
+use crate::terms::Terms;
 
 const LIST_MAX: u32 = 100_000;
 /// The head of the table; the last column only if there are several products.
@@ -226,10 +227,11 @@ pub fn issue(console: &Console, issue: Issue) -> Result<()> {
 
 /// Lists licenses, newest first; of all products unless one is named.
 pub fn list(console: &Console, product: &ProductArg, search: &str) -> Result<()> {
+    let search = Terms::parse(search);
     let (mut licenses, slugs) = console.db.read_blocking(|reader| {
         let product = product.narrow(reader)?.map(|product| product.id);
         let query = LicenseSearch {
-            search,
+            search: &search,
             product,
             limit: LIST_MAX + 1,
         };

@@ -1,17 +1,22 @@
 //! Lists of licenses.
 
+use std::collections::BTreeSet;
+
 use super::{License, LicenseFilter, store};
 use crate::clock::UnixMs;
+use crate::customers;
 use crate::db::Reader;
 use crate::error::{Error, Resource, Result};
 use crate::id::{CustomerId, LicenseId, PlanId, ProductId, SessionId};
+use crate::license_key;
 use crate::paging::{Cursor, Page, PageRequest};
+use crate::terms::{FOUND_MAX, Pattern, Terms};
 
 /// Which licenses a command lists.
 #[derive(Clone, Copy, Debug)]
 pub struct LicenseSearch<'a> {
-    /// Part of the key, customer, note or domain; empty for any.
-    pub search: &'a str,
+    /// What [`search`] finds; all if nothing was typed.
+    pub search: &'a Terms,
     /// Of this product only.
     pub product: Option<ProductId>,
     /// The maximum number of licenses.
@@ -20,7 +25,69 @@ pub struct LicenseSearch<'a> {
 
 /// The licenses that match `query`, newest first.
 pub fn list(reader: &Reader<'_>, query: LicenseSearch<'_>) -> Result<Vec<License>> {
-    store::list(reader, query)
+    let found = find_up_to(reader, query.search, query.product, query.limit)?;
+    store::list(reader, query, found.as_deref())
+}
+
+/// The newest licenses whose note or domain, or whose customer, `search` finds, or whose key contains what was typed: at
+/// most [`FOUND_MAX`]. `None` if nothing was typed.
+pub fn search(
+    reader: &Reader<'_>,
+    search: &Terms,
+    product: Option<ProductId>,
+) -> Result<Option<Vec<LicenseId>>> {
+    find_up_to(reader, search, product, FOUND_MAX)
+}
+
+fn find_up_to(
+    reader: &Reader<'_>,
+    search: &Terms,
+    product: Option<ProductId>,
+    limit: u32,
+) -> Result<Option<Vec<LicenseId>>> {
+    if search.is_empty() {
+        return Ok(None);
+    }
+    let text = LicenseText {
+        pattern: search.words(),
+        key_part: license_key::searched_part(search.typed()),
+    };
+    let mut found: BTreeSet<LicenseId> = with_text(reader, &text, product, limit)?
+        .into_iter()
+        .collect();
+    let customers = customers::with_text(reader, &search.words(), limit)?;
+    found.extend(of_customers(reader, &customers, product, limit)?);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    Ok(Some(found.into_iter().rev().take(limit).collect()))
+}
+
+/// What a license must contain to be found.
+#[derive(Clone, Debug)]
+pub struct LicenseText {
+    /// In note and domain.
+    pub pattern: Pattern,
+    /// Or else in the key.
+    pub key_part: Option<String>,
+}
+
+/// The newest licenses that contain `text`, of one product or (`None`) of all products, at most `limit`.
+pub fn with_text(
+    reader: &Reader<'_>,
+    text: &LicenseText,
+    product: Option<ProductId>,
+    limit: u32,
+) -> Result<Vec<LicenseId>> {
+    store::with_text(reader, text, product, limit)
+}
+
+/// The newest licenses of these customers, of one product or (`None`) of all products, at most `limit`.
+pub fn of_customers(
+    reader: &Reader<'_>,
+    customers: &[CustomerId],
+    product: Option<ProductId>,
+    limit: u32,
+) -> Result<Vec<LicenseId>> {
+    store::of_customers(reader, customers, product, limit)
 }
 
 /// A license as a row of a list.
@@ -39,8 +106,8 @@ pub struct LicenseRow {
 /// Which licenses to list.
 #[derive(Clone, Debug, Default)]
 pub struct LicenseQuery {
-    /// Part of the key, customer, company, note or domain; empty for any.
-    pub search: String,
+    /// Only those that [`search`] found.
+    pub found: Option<Vec<LicenseId>>,
     /// The state of the licenses.
     pub filter: LicenseFilter,
     /// Of this product only.

@@ -4,17 +4,15 @@ use rusqlite::{Row, named_params};
 
 use super::{
     Features, Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseSearch,
-    LicenseState, Order, PlanRange, key_part, rules,
+    LicenseState, LicenseText, Order, PlanRange, rules,
 };
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx, unknown_value};
+use crate::db::{Reader, Tx, id_list, unknown_value};
 use crate::domain::Domain;
 use crate::error::Result;
 use crate::id::{CustomerId, LicenseId, PlanId, ProductId};
 use crate::sql;
-
-/// Maximum length of a search, in characters; the rest is ignored.
-const SEARCH_MAX: usize = 200;
+use crate::terms::{self, Pattern};
 
 /// A license that is to be stored.
 pub(super) struct NewLicense<'a> {
@@ -76,21 +74,52 @@ pub(super) fn count(reader: &Reader<'_>, product: Option<ProductId>) -> Result<u
     reader.one(sql!("licenses/count"), params, |row| row.get(0))
 }
 
-pub(super) fn list(reader: &Reader<'_>, query: LicenseSearch<'_>) -> Result<Vec<License>> {
-    let (search, key_part) = search_params(query.search);
+pub(super) fn list(
+    reader: &Reader<'_>,
+    query: LicenseSearch<'_>,
+    found: Option<&[LicenseId]>,
+) -> Result<Vec<License>> {
     let params = named_params! {
-        ":search": search,
-        ":key_part": key_part,
+        ":found": found.map(id_list),
         ":product_id": query.product,
         ":limit": query.limit,
     };
     reader.list(sql!("licenses/list"), params, license)
 }
 
-/// A search as the queries compare it: with folded text, and with keys.
-fn search_params(search: &str) -> (String, String) {
-    let cut: String = search.chars().take(SEARCH_MAX).collect();
-    (Domain::search_term(&cut), key_part(&cut))
+/// The newest licenses that contain `text`.
+pub(super) fn with_text(
+    reader: &Reader<'_>,
+    text: &LicenseText,
+    product: Option<ProductId>,
+    limit: u32,
+) -> Result<Vec<LicenseId>> {
+    let key = Pattern::of(text.key_part.clone());
+    let params = named_params! {
+        ":match": terms::either(&text.pattern, &key, product),
+        ":parts": text.pattern.parts(),
+        ":key_part": text.key_part.as_deref().unwrap_or_default(),
+        ":product_mark": product.map(terms::product_mark),
+        ":limit": limit,
+    };
+    reader.list(sql!("licenses/with_text"), params, |row| {
+        row.get("license_id")
+    })
+}
+
+/// The newest licenses of these customers.
+pub(super) fn of_customers(
+    reader: &Reader<'_>,
+    customers: &[CustomerId],
+    product: Option<ProductId>,
+    limit: u32,
+) -> Result<Vec<LicenseId>> {
+    let params = named_params! {
+        ":customers": id_list(customers), ":product_id": product, ":limit": limit,
+    };
+    reader.list(sql!("licenses/of_customers"), params, |row| {
+        row.get("license_id")
+    })
 }
 
 /// A page of licenses: the range of ids (both included), the maximum number of rows, and the moment.
@@ -102,15 +131,14 @@ pub(super) struct PageRange {
 }
 
 macro_rules! page_params {
-    ($query:ident, $range:ident, $search:ident, $key_part:ident) => {
+    ($query:ident, $range:ident $(, $found:ident)?) => {
         named_params! {
+            $(":found": $found,)?
             ":low": $range.low,
             ":high": $range.high,
             ":product_id": $query.product,
             ":customer_id": $query.customer_id,
             ":filter": $query.filter.as_str(),
-            ":search": $search,
-            ":key_part": $key_part,
             ":now_ms": $range.now,
             ":soon_ms": rules::soon($range.now),
             ":limit": $range.limit,
@@ -124,8 +152,11 @@ pub(super) fn page_before(
     query: &LicenseQuery,
     range: &PageRange,
 ) -> Result<Vec<LicenseRow>> {
-    let (search, key_part) = search_params(&query.search);
-    let params = page_params!(query, range, search, key_part);
+    if let Some(found) = query.found.as_deref().map(id_list) {
+        let params = page_params!(query, range, found);
+        return reader.list(sql!("licenses/found_before"), params, license_row);
+    }
+    let params = page_params!(query, range);
     reader.list(sql!("licenses/page_before"), params, license_row)
 }
 
@@ -135,8 +166,11 @@ pub(super) fn page_after(
     query: &LicenseQuery,
     range: &PageRange,
 ) -> Result<Vec<LicenseRow>> {
-    let (search, key_part) = search_params(&query.search);
-    let params = page_params!(query, range, search, key_part);
+    if let Some(found) = query.found.as_deref().map(id_list) {
+        let params = page_params!(query, range, found);
+        return reader.list(sql!("licenses/found_after"), params, license_row);
+    }
+    let params = page_params!(query, range);
     reader.list(sql!("licenses/page_after"), params, license_row)
 }
 
@@ -154,26 +188,31 @@ pub(super) fn count_by_filter(
     query: &LicenseQuery,
     now: UnixMs,
 ) -> Result<LicenseCounts> {
-    let (search, key_part) = search_params(&query.search);
+    let soon = rules::soon(now);
+    if let Some(found) = query.found.as_deref().map(id_list) {
+        let params = named_params! {
+            ":found": found, ":product_id": query.product, ":customer_id": query.customer_id,
+            ":now_ms": now, ":soon_ms": soon,
+        };
+        return reader.one(sql!("licenses/found_tally"), params, counts);
+    }
     let params = named_params! {
-        ":product_id": query.product,
-        ":customer_id": query.customer_id,
-        ":search": search,
-        ":key_part": key_part,
-        ":now_ms": now,
-        ":soon_ms": rules::soon(now),
+        ":product_id": query.product, ":customer_id": query.customer_id,
+        ":now_ms": now, ":soon_ms": soon,
     };
-    reader.one(sql!("licenses/tally"), params, |row| {
-        Ok(LicenseCounts {
-            all: row.get("every")?,
-            active: row.get("active")?,
-            expiring: row.get("expiring")?,
-            unused: row.get("unused")?,
-            stopped: row.get("stopped")?,
-            expired: row.get("expired")?,
-            taken: row.get("taken")?,
-            slots: row.get("slots")?,
-        })
+    reader.one(sql!("licenses/tally"), params, counts)
+}
+
+fn counts(row: &Row<'_>) -> rusqlite::Result<LicenseCounts> {
+    Ok(LicenseCounts {
+        all: row.get("every")?,
+        active: row.get("active")?,
+        expiring: row.get("expiring")?,
+        unused: row.get("unused")?,
+        stopped: row.get("stopped")?,
+        expired: row.get("expired")?,
+        taken: row.get("taken")?,
+        slots: row.get("slots")?,
     })
 }
 

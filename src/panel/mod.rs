@@ -272,6 +272,11 @@ impl PanelRequest<'_> {
         }
     }
 
+    /// Whether a script asked for a part of the page.
+    pub const fn is_fragment(&self) -> bool {
+        self.fragment
+    }
+
     /// Whether the administrator may do everything that `role` may do.
     pub fn may(&self, role: Role) -> bool {
         self.admin.role.includes(role)

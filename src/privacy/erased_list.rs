@@ -21,6 +21,7 @@ use crate::error::{Doing, Error, Result};
 use crate::id::CustomerId;
 use crate::live_sessions::{LiveNow, LiveSessions};
 use crate::security::private_file;
+use crate::terms::Terms;
 
 /// What follows the name of the database in the name of the file.
 const SUFFIX: &str = ".erased";
@@ -57,7 +58,8 @@ pub fn erasures(reader: &Reader<'_>) -> Result<Vec<Erasure>> {
 /// Every erasure that the database lists; `None` if it has had no customer, so that another one may list some.
 pub fn erasures_in_use(reader: &Reader<'_>) -> Result<Option<Vec<Erasure>>> {
     let listed = store::erasures(reader)?;
-    let is_in_use = !listed.is_empty() || !customers::list(reader, "", 1)?.is_empty();
+    let is_in_use =
+        !listed.is_empty() || !customers::list(reader, &Terms::default(), 1)?.is_empty();
     Ok(is_in_use.then_some(listed))
 }
 

@@ -15,6 +15,8 @@ pub use contents::{Rows, Watch, rows};
 fn open(path: &Path) -> Connection {
     let conn = Connection::open(path).unwrap();
     conn.busy_timeout(Duration::from_secs(10)).unwrap();
+    // The triggers of the search index call them.
+    license_server::db::register_functions(&conn).unwrap();
     conn
 }
 
@@ -31,7 +33,7 @@ fn list<T>(path: &Path, sql: &str, read: impl Fn(&Row<'_>) -> rusqlite::Result<T
     rows.map(Result::unwrap).collect()
 }
 
-/// Runs SQL on any file, as with the sqlite3 shell.
+/// Runs SQL on any file, as a program with the functions of the server.
 pub fn execute(path: &Path, sql: &str) -> rusqlite::Result<()> {
     open(path).execute_batch(sql)
 }
@@ -41,7 +43,7 @@ pub fn delete(path: &Path, rows: &str) -> rusqlite::Result<()> {
     execute(path, &format!("delete from {rows}"))
 }
 
-/// Runs SQL on the server's database, as with the sqlite3 shell; for tests of what this does.
+/// Runs SQL on the server's database, likewise; for tests of what this does.
 pub fn change(server: &Server, sql: &str) {
     let done = execute(&server.database(), sql);
     done.unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -50,7 +52,6 @@ pub fn change(server: &Server, sql: &str) {
 /// Creates a database with this schema version by these statements.
 pub fn create(path: &Path, schema: u32, statements: &[String]) {
     let conn = open(path);
-    license_server::db::register_functions(&conn).unwrap();
     // As the program does: a migration may replace a table that others refer to.
     conn.execute_batch("pragma foreign_keys = off").unwrap();
     for statement in statements {
@@ -227,6 +228,14 @@ pub fn fill_releases(server: &Server, count: i64) {
 pub fn rename_first_customer(server: &Server, name: &str) {
     let sql = format!("update customers set name = '{name}' where customer_id = 1");
     change(server, &sql);
+}
+
+/// How many customers the search index has under these three characters, erased ones included.
+pub fn indexed_customers(server: &Server, trigram: &str) -> u32 {
+    count(
+        server,
+        &format!("customer_texts where customer_texts match '{trigram}'"),
+    )
 }
 
 /// Removes all customers and leaves their licenses.

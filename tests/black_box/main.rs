@@ -157,6 +157,9 @@ mod refusals {
 mod releases {
     mod panel;
 }
+mod search {
+    mod everything;
+}
 mod security {
     mod secrets;
 }

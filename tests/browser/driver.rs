@@ -25,6 +25,7 @@ const TIMEOUT: Duration = Duration::from_mins(2);
 pub const TAB: &str = "\u{e004}";
 pub const ENTER: &str = "\u{e007}";
 pub const ESCAPE: &str = "\u{e00c}";
+pub const DOWN: &str = "\u{e015}";
 pub const SPACE: &str = " ";
 const SHIFT: &str = "\u{e008}";
 

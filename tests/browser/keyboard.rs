@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::browser::PASSWORD;
-use crate::driver::{Chrome, ENTER, ESCAPE, SPACE, TAB};
+use crate::driver::{Chrome, DOWN, ENTER, ESCAPE, SPACE, TAB};
 use crate::setup::{self, pages};
 use crate::shop;
 use crate::support::heartbeat_body;
@@ -157,6 +157,45 @@ fn single_keys_open_search_sections_and_new_items() {
     chrome.until_at("/lizenzserver/customers");
     chrome.keys("n");
     chrome.until_at("/lizenzserver/customers/new");
+}
+
+#[test]
+fn the_search_suggests_results_and_opens_one_by_keyboard() {
+    let Some((server, mut chrome)) = setup::start_with_owner() else {
+        return;
+    };
+    let key = server.issue_license(1);
+    chrome.open_page("/customers");
+    chrome.keys("/ad");
+    let expanded = "document.activeElement.getAttribute('aria-expanded') === 'true'";
+    chrome.until(expanded);
+    // One customer, the license, and the link to all results.
+    chrome.until("document.querySelectorAll('#found a[role=option]').length === 3");
+    chrome.until("/2/.test(document.getElementById('say').textContent)");
+    let active =
+        "document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))";
+    chrome.keys(DOWN);
+    chrome.until(&format!(
+        "{active}?.getAttribute('aria-selected') === 'true' && /Ada/.test({active}.textContent)"
+    ));
+    chrome.keys(DOWN);
+    chrome.until(&format!("{active}?.textContent.includes('{key}')"));
+    chrome.keys(ESCAPE);
+    chrome.until("document.activeElement.getAttribute('aria-expanded') === 'false' && document.activeElement.value === 'ad'");
+    chrome.keys(DOWN);
+    chrome.until(expanded);
+    chrome.keys(&format!("{DOWN}{DOWN}{ENTER}"));
+    chrome.until_at("/lizenzserver/licenses/1");
+    // A whole key needs no choice.
+    chrome.keys(&format!("/{key}{ENTER}"));
+    chrome.until_at("/lizenzserver/licenses/1");
+    setup::expect_no_page_errors(&chrome);
+    chrome.without_script();
+    chrome.open_page("/customers");
+    let field = chrome.find("#q");
+    chrome.write(&field, &format!("ada{ENTER}"));
+    chrome.until_at("/lizenzserver/search?q=ada");
+    chrome.until_text(&key);
 }
 
 #[test]

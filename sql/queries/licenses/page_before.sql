@@ -1,8 +1,7 @@
 -- A page of licenses up to :high, the newest first, as rows of a list. Served by the primary key; the cross join keeps
 -- licenses in the outer loop.
 -- :low, :high integer (license_id, both included), :product_id, :customer_id integer (null: any), :filter text (a word
--- of rules::Filter), :search text (folded; empty: any), :key_part text (the same as part of a key), :now_ms, :soon_ms
--- integer (Unix ms), :limit integer
+-- of rules::Filter), :now_ms, :soon_ms integer (Unix ms), :limit integer
 select l.license_id, l.license_key, l.product_id, l.plan, l.customer_id, l.customer, l.kind, l.state, l.device_limit,
        l.valid_from_ms, l.valid_until_ms, l.pending_days, l.features, l.updates_until_ms, l.domain, l.note,
        l.created_at_ms, l.company,
@@ -25,8 +24,5 @@ where l.license_id between :low and :high
       when 'stopped' then l.state <> 'active'
       when 'expired' then l.state = 'active' and l.valid_until_ms < :now_ms
       end
-  and (:search = ''
-       or (:key_part <> '' and instr(l.license_key, :key_part) > 0)
-       or instr(folded(l.customer || ' ' || l.company || ' ' || l.note) || ' ' || spellings(coalesce(l.domain, '')), :search) > 0)
 order by l.license_id desc
 limit :limit;

@@ -21,6 +21,7 @@ use crate::panel::{Admin, PanelRequest, Support};
 use crate::products::{self, ProductSettings};
 use crate::sessions::client::{EndResponse, HeartbeatResponse, StartResponse};
 use crate::signing_keys::{self, Published};
+use crate::terms::Terms;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, object_members};
 
@@ -45,7 +46,7 @@ impl IntegratePage {
         now: UnixMs,
     ) -> Result<Self> {
         let query = licenses::LicenseSearch {
-            search: "",
+            search: &Terms::default(),
             product: Some(product),
             limit: CHOICES,
         };

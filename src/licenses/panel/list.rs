@@ -13,6 +13,7 @@ use crate::licenses::{self, LicenseCounts, LicenseFilter, LicenseQuery, LicenseR
 use crate::paging::{Cursor, PageRequest};
 use crate::panel::Support;
 use crate::products::Slugs;
+use crate::terms::{FOUND_MAX, Terms};
 use crate::web::csv::Csv;
 use crate::web::html::{HtmlReply, path_with_query};
 use crate::web::pager::Pager;
@@ -48,12 +49,16 @@ impl ListParams<'_> {
         let filter = query::parsed("state", self.state, LicenseFilter::parse)?;
         let customer = query::number("customer", self.customer)?;
         Ok(LicenseQuery {
-            search: self.q.unwrap_or_default().trim().to_owned(),
+            found: None,
             filter: filter.unwrap_or_default(),
             product,
             customer_id: customer.map(CustomerId),
             range: first.zip(last).map(range),
         })
+    }
+
+    fn search(&self) -> Terms {
+        Terms::parse(self.q.unwrap_or_default())
     }
 
     fn cursor(&self) -> Result<Cursor<LicenseId>> {
@@ -93,12 +98,13 @@ impl ListParams<'_> {
 /// A page of licenses.
 #[get("/licenses?<params..>")]
 async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
-    let query = params.query(request.chosen())?;
+    let mut query = params.query(request.chosen())?;
     let (from, now) = (params.cursor()?, request.now.wall);
-    let filter = query.filter;
+    let (filter, search) = (query.filter, params.search());
     let (page, tally, customer) = app
         .db
         .read(move |reader| {
+            query.found = licenses::search(reader, &search, query.product)?;
             let page_request = PageRequest { from, limit: PAGE };
             let page = licenses::page(reader, &query, &page_request, now)?;
             let tally = licenses::count_by_filter(reader, &query, now)?;
@@ -116,6 +122,7 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
         "state": filter.as_str(),
         "of": customer,
         "searched": searched,
+        "found_max": (searched && tally.all >= FOUND_MAX).then_some(FOUND_MAX),
         // The figures count all licenses and would mislead above a part of them.
         "figures": !searched && filter == LicenseFilter::All && customer.is_none() && from == Cursor::First,
         "tally": tally,
@@ -131,11 +138,13 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
 /// The CSV export of a list.
 #[get("/licenses.csv?<params..>")]
 async fn export(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
-    let query = params.query(request.chosen())?;
+    let mut query = params.query(request.chosen())?;
+    let search = params.search();
     let (now, language) = (request.now.wall, request.language);
     let csv = app
         .db
         .read(move |reader| {
+            query.found = licenses::search(reader, &search, query.product)?;
             let page_request = PageRequest::first(EXPORT_MAX + 1);
             let page = licenses::page(reader, &query, &page_request, now)?;
             let max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);

@@ -19,12 +19,13 @@ const AS_USER: &[&str] = &[
 ];
 
 /// Commands that are not in [`COMMANDS`].
-const OTHER_COMMANDS: [&str; 5] = [
+const OTHER_COMMANDS: [&str; 6] = [
     "product add Ledger",
     "plan add small --name Small --product ledger",
     "customer export 1 --output data/customer.json",
     "customer erase 1 --yes",
     "vacuum",
+    "reindex",
 ];
 
 /// A server whose data folder belongs to the user; without `data_exists`, its parent does, and there is no data folder.

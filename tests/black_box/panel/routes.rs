@@ -44,6 +44,7 @@ pub const ROWS: &[Row] = &[
         Admin,
         &[("name", "Karl"), ("devices", "1")],
     ),
+    ("GET /search", Support, &[]),
     ("GET /prove", Support, &[]),
     ("POST /prove", Support, &[("old", PASSWORD)]),
     ("GET /profile", Support, &[]),

@@ -1,0 +1,97 @@
+//! The index of the search: its tables, and how they are made anew from what they index.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::options::Synchronous;
+use super::pool;
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Doing, Result};
+
+/// Makes the index and the triggers that keep it.
+const MIGRATION: &str = include_str!("../../sql/migrations/0017_search.sql");
+/// The tables of the index.
+const TABLES: [&str; 3] = ["customer_texts", "license_texts", "device_texts"];
+/// What SQLite makes for each of them.
+const PARTS: [&str; 4] = ["_config", "_content", "_data", "_idx"];
+/// What the triggers of each of them are named after.
+const EVENTS: [&str; 3] = ["insert", "update", "delete"];
+
+/// The result of making the index anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Reindexed {
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// Whether an object of the schema is one that SQLite makes for the index.
+pub(super) fn is_part(name: &str) -> bool {
+    TABLES.iter().any(|table| {
+        let rest = name.strip_prefix(table);
+        rest.is_some_and(|rest| PARTS.contains(&rest))
+    })
+}
+
+/// Makes the index of the database at `path` anew. Other writes wait meanwhile.
+///
+/// # Errors
+/// [`Unavailable`](crate::error::Error::Unavailable) if the disk is full or another program writes.
+pub(super) fn rebuild(path: &Path) -> Result<Reindexed> {
+    let clock = SystemClock::default();
+    let began = clock.tick();
+    let conn = pool::open_writer(path, Synchronous::Full)?;
+    let tx = Transaction::new_unchecked(&conn, TransactionBehavior::Immediate)
+        .doing("begin to make the search index")?;
+    replace(&tx)?;
+    tx.commit().doing("commit the search index")?;
+    let took = clock.tick().since(began);
+    Ok(Reindexed {
+        took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+fn replace(conn: &Connection) -> Result<()> {
+    for table in TABLES {
+        for event in EVENTS {
+            conn.execute_batch(&format!("drop trigger if exists {table}_{event}"))?;
+        }
+        conn.execute_batch(&format!("drop table if exists {table}"))?;
+    }
+    Ok(conn.execute_batch(MIGRATION)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::{SCHEMA, disk, migrate, schema};
+
+    #[test]
+    fn a_damaged_index_is_found_and_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.sqlite3");
+        let conn = pool::open_or_create(&path).unwrap();
+        migrate::apply(&conn, 0).unwrap();
+        let before = schema::foreign_objects(&conn, SCHEMA).unwrap();
+        assert_eq!(before, Vec::<String>::new());
+        conn.execute_batch(
+            "insert into customers (name, created_at_ms) values ('Ada', 1), ('Bob', 1);
+             delete from customer_texts_data where id > 10",
+        )
+        .unwrap();
+        let check = |conn: &Connection| {
+            let sql = "select group_concat(integrity_check) from pragma_integrity_check";
+            conn.query_row(sql, [], |row| row.get::<_, String>(0))
+                .unwrap()
+        };
+        assert!(disk::is_damaged_index(&check(&conn)), "{}", check(&conn));
+        drop(conn);
+        rebuild(&path).unwrap();
+        let conn = pool::open_or_create(&path).unwrap();
+        assert_eq!(check(&conn), "ok");
+        let found = "select count(*) from customer_texts where customer_texts match 'bob'";
+        assert_eq!(conn.query_row(found, [], |row| row.get::<_, u32>(0)), Ok(1));
+        let after = schema::foreign_objects(&conn, SCHEMA).unwrap();
+        assert_eq!(after, Vec::<String>::new());
+    }
+}
