@@ -112,8 +112,13 @@ impl Pattern {
         }
     }
 
-    /// The expression that looks up candidates in the index; empty if there are none.
+    /// The expression that looks up candidates in the index.
     pub fn expression(&self) -> String {
+        or_nothing(self.trigrams())
+    }
+
+    /// The trigrams that candidates must have; empty if the index cannot tell any.
+    fn trigrams(&self) -> String {
         let mut found: Vec<String> = Vec::new();
         for trigram in self.parts.iter().flat_map(|part| trigrams(part)) {
             let quoted = format!("\"{}\"", trigram.replace('"', "\"\""));
@@ -132,20 +137,29 @@ impl Pattern {
 
 /// The expression that looks up candidates of one of two patterns, of one product or of all.
 pub fn either(one: &Pattern, other: &Pattern, product: Option<ProductId>) -> String {
-    let expressions = [one.expression(), other.expression()];
+    let expressions = [one.trigrams(), other.trigrams()];
     let expressions = expressions
         .iter()
         .filter(|expression| !expression.is_empty());
     let any: Vec<String> = expressions
         .map(|expression| format!("({expression})"))
         .collect();
-    let any = any.join(" OR ");
+    let any = or_nothing(any.join(" OR "));
     match product {
-        Some(product) if !any.is_empty() => {
+        Some(product) => {
             let of_product = Pattern::of(Some(product_mark(product))).expression();
             format!("({any}) AND {of_product}")
         }
-        _ => any,
+        None => any,
+    }
+}
+
+/// `expression`, or one that finds nothing if it is empty, which the index would refuse.
+fn or_nothing(expression: String) -> String {
+    if expression.is_empty() {
+        "\"\u{e001}\u{e001}\u{e001}\"".to_owned()
+    } else {
+        expression
     }
 }
 
@@ -262,7 +276,7 @@ mod tests {
         let text: String = fields.iter().map(|field| indexed(field)).collect();
         let wanted = pattern.parts.iter().flat_map(|part| trigrams(part));
         let contains = |part: &String| text.contains(part.as_str());
-        !pattern.expression().is_empty()
+        !pattern.trigrams().is_empty()
             && wanted.collect::<Vec<_>>().iter().all(contains)
             && pattern.parts.iter().all(contains)
     }
@@ -344,7 +358,7 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(
-                Terms::parse(typed).words().expression(),
+                Terms::parse(typed).words().trigrams(),
                 expression,
                 "{typed}"
             );

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use crate::browser::Browser;
 use crate::database;
-use crate::support::browser::Browser;
 use crate::support::{Server, identity};
 use crate::web::text::percent_encode;
 
@@ -162,6 +162,9 @@ fn everything_is_found_by_what_a_customer_may_name() {
         (&upper_token, [&[], &[], &[], &[device]]),
         ("nobody", [&[], &[], &[], &[]]),
         ("<script>", [&[], &[], &[], &[]]),
+        // Words that begin words, but too short for the index.
+        ("a l", [&[], &[], &[], &[]]),
+        ("\u{ad}", [&[], &[], &[], &[]]),
     ];
     for (typed, expected) in cases {
         let found = results(&mut panel, typed);
