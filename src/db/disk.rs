@@ -92,7 +92,7 @@ impl Condition {
             return;
         }
         if is_damaged_index(found) {
-            log::error!("the search index is damaged ({found}): {}", INDEX_REMEDY);
+            log::error!("the search index is damaged ({found}): {INDEX_REMEDY}");
         } else {
             log::error!(
                 "the database is damaged ({found}): check the disk (dmesg, smartctl), stop the server, and \
@@ -174,7 +174,7 @@ pub(super) fn classify(error: rusqlite::Error) -> Error {
     let found = error.to_string();
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt) if extended(&error) == Some(ffi::SQLITE_CORRUPT_VTAB) => {
-            let found = format!("malformed inverted index for FTS5: {}", INDEX_REMEDY);
+            let found = format!("malformed inverted index for FTS5: {INDEX_REMEDY}");
             Error::Damaged { found }
         }
         // Written data cannot be read back.
