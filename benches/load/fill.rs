@@ -116,6 +116,8 @@ impl Shop {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now_ms = i64::try_from(now.as_millis()).unwrap();
         let mut connection = Connection::open(database).unwrap();
+        // The triggers of the search index call them.
+        license_server::db::register_functions(&connection).unwrap();
         let tx = connection.transaction().unwrap();
         let mut all = tx
             .prepare("select license_id, license_key from licenses order by license_id")

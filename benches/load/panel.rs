@@ -31,6 +31,8 @@ const PAGES: &[&str] = &[
     "/licenses",
     "/licenses?q=customer-77",
     "/licenses?q=nobody",
+    "/search?q=customer-77",
+    "/search?q=nobody",
     "/licenses?state=active",
     "/licenses?state=expiring",
     "/licenses/5000",
@@ -112,6 +114,8 @@ fn fill(installation: &Installation) {
     writeln!(admin.stdin.take().unwrap(), "{PASSWORD}").unwrap();
     assert!(admin.wait().unwrap().success());
     let connection = Connection::open(installation.database()).unwrap();
+    // The triggers of the search index call them.
+    license_server::db::register_functions(&connection).unwrap();
     let now_ms: i64 = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()

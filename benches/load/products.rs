@@ -146,6 +146,8 @@ fn fill(installation: &Installation, products: u32) -> Shop {
         installation.run(&["limit", "set", group, "--per-minute", "0"]);
     }
     let mut connection = Connection::open(installation.database()).unwrap();
+    // The triggers of the search index call them.
+    license_server::db::register_functions(&connection).unwrap();
     let tx = connection.transaction().unwrap();
     let mut shop = Shop {
         api_keys: add_products(&tx, products),

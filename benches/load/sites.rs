@@ -49,6 +49,8 @@ pub async fn measure() {
     installation.run(&["license", "issue", "--customer", "Ada", "--count", &count]);
     installation.run(&["limit", "set", "site", "--per-minute", "0"]);
     let file = Sqlite::open(installation.database()).unwrap();
+    // The triggers of the search index call them.
+    license_server::db::register_functions(&file).unwrap();
     let named = "update licenses set domain = 'n' || license_id || '.sites.localhost'";
     assert_eq!(file.execute(named, []).unwrap(), DOMAINS);
     let waiting = Waiting::default();
