@@ -219,21 +219,25 @@ fn schema(db: &Db) -> CheckResult {
 }
 
 fn integrity(db: &Db) -> CheckResult {
-    let first = db.read_blocking(|reader| Ok(reader.integrity()?.into_iter().next()));
-    let restore = "stop the server and restore a backup";
-    let first = first.map_err(|error| match error {
-        Error::Damaged { .. } => format!("{error}: {restore}"),
-        other => other.to_string(),
+    let worst = db.read_blocking(|reader| {
+        let found = reader.integrity()?;
+        // The search index can be made anew, other damage cannot.
+        let other = found.iter().position(|line| !db::is_damaged_index(line));
+        Ok(found.into_iter().nth(other.unwrap_or(0)))
     });
-    match first? {
+    let worst = worst.map_err(|error| match error {
+        Error::Damaged { ref found } => format!("{error}: {}", db::remedy(found)),
+        other => other.to_string(),
+    })?;
+    match worst {
         None => Ok(
             "ok; a changed byte within a value is not detected, since SQLite keeps no checksums"
                 .to_owned(),
         ),
-        Some(first) if first.contains("inverted index") => {
-            Err(format!("{first}: run `license-server reindex`"))
+        Some(worst) => {
+            let remedy = db::remedy(&worst);
+            Err(format!("{worst} (possibly more): {remedy}"))
         }
-        Some(first) => Err(format!("{first} (possibly more): {restore}")),
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use license_server::cli::{self, Arguments};
 use license_server::config::{self, Language, LogFormat};
+use license_server::db;
 use license_server::error::{Error, RefusalKind, Refused, Resource};
 use license_server::i18n::Catalog;
 use license_server::server::NonFatalSignals;
@@ -57,9 +58,7 @@ fn with_advice(error: &Error) -> String {
         }
         Error::NotFound { what, .. } => command_that_lists(*what),
         Error::Unavailable { .. } => "free the disk or the lock, then try again",
-        Error::Damaged { .. } => {
-            "run `license-server check`, and restore a backup with `license-server restore FILE`"
-        }
+        Error::Damaged { found } => db::remedy(found),
         Error::Internal { .. } => "run `license-server check`",
         Error::Usage(_) => "see `license-server --help`",
         Error::Refused(refused) => return refusal_text(refused),

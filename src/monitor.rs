@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::app::App;
+use crate::db;
 use crate::error::Result;
 use crate::metrics::LOGIN_FAILED;
 use crate::security::client_address::ClientAddress;
@@ -56,7 +57,7 @@ async fn health(_guard: Watcher, at: RequestTime, app: &App) -> (Status, RawJson
     match written {
         Ok(()) => match app.db.damage() {
             None => (Status::Ok, RawJson(json!({ "status": "ok" }).to_string())),
-            Some(found) => unhealthy("damaged", &format!("{found}: restore a backup")),
+            Some(found) => unhealthy("damaged", &format!("{found}: {}", db::remedy(&found))),
         },
         Err(error) => unhealthy("unavailable", &error.to_string()),
     }

@@ -18,7 +18,9 @@ use crate::error::Error;
 /// Between two log lines about the same problem.
 pub(super) const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// What to do about a damaged search index.
-const INDEX_REMEDY: &str = "run `license-server reindex`";
+const INDEX_REMEDY: &str = "run `license-server reindex`, then restart the server";
+/// What to do about any other damage.
+const REMEDY: &str = "stop the server and restore a backup with `license-server restore FILE`";
 /// Bytes written to test whether the disk can be written.
 const PROBE_LEN: usize = 4096;
 
@@ -83,10 +85,14 @@ impl Condition {
         damage.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stores damage, and logs it at most once a minute.
+    /// Stores damage, and logs it at most once a minute. That of the search index, which has a remedy of its own, does not
+    /// hide any other.
     pub(super) fn note_damage(&self, found: &str) {
         let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
-        *damage = Some(found.to_owned());
+        let is_worse = |known: &String| is_damaged_index(known) || !is_damaged_index(found);
+        if damage.as_ref().is_none_or(is_worse) {
+            *damage = Some(found.to_owned());
+        }
         drop(damage);
         if !self.log_limit.is_due() {
             return;
@@ -95,8 +101,8 @@ impl Condition {
             log::error!("the search index is damaged ({found}): {INDEX_REMEDY}");
         } else {
             log::error!(
-                "the database is damaged ({found}): check the disk (dmesg, smartctl), stop the server, and \
-                 restore a backup with `license-server restore FILE`; until then the server goes on with what it can read"
+                "the database is damaged ({found}): check the disk (dmesg, smartctl), {REMEDY}; until then the server goes \
+                 on with what it can read"
             );
         }
     }
@@ -107,9 +113,19 @@ impl Condition {
     }
 }
 
-/// Whether the damage is that of the search index alone, which can be made anew.
-pub(super) fn is_damaged_index(found: &str) -> bool {
-    found.contains("inverted index for FTS5")
+/// Whether the damage is that of the search index alone, which can be made anew. SQLite writes `FTS5` or `fts5` in each of
+/// its many messages about such an index, and in no other; [`classify`] adds it where only a code says so.
+pub fn is_damaged_index(found: &str) -> bool {
+    found.contains("FTS5") || found.contains("fts5")
+}
+
+/// What to do about this damage.
+pub fn remedy(found: &str) -> &'static str {
+    if is_damaged_index(found) {
+        INDEX_REMEDY
+    } else {
+        REMEDY
+    }
 }
 
 /// Whether the error means that written pages may be lost.
@@ -173,8 +189,10 @@ fn extended(error: &rusqlite::Error) -> Option<i32> {
 pub(super) fn classify(error: rusqlite::Error) -> Error {
     let found = error.to_string();
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt) if extended(&error) == Some(ffi::SQLITE_CORRUPT_VTAB) => {
-            let found = format!("malformed inverted index for FTS5: {INDEX_REMEDY}");
+        Some(ErrorCode::DatabaseCorrupt)
+            if extended(&error) == Some(ffi::SQLITE_CORRUPT_VTAB) && !is_damaged_index(&found) =>
+        {
+            let found = format!("FTS5: {found}");
             Error::Damaged { found }
         }
         // Written data cannot be read back.
@@ -305,13 +323,22 @@ mod tests {
             rusqlite::types::Type::Null,
         );
         assert!(matches!(classify(wrong_type), Error::Damaged { .. }));
+        for (code, found) in [
+            (ffi::SQLITE_CORRUPT, REMEDY),
+            (ffi::SQLITE_CORRUPT_VTAB, INDEX_REMEDY),
+        ] {
+            let error = classify(failure(code));
+            assert_eq!(remedy(&error.to_string()), found, "{error}");
+        }
     }
 
     #[test]
     fn damage_is_reported_until_the_whole_file_is_found_sound() {
         let condition = Condition::default();
         assert_eq!(condition.damage(), None);
+        condition.note_damage("malformed inverted index for FTS5 table main.device_texts");
         condition.note_damage("a page");
+        condition.note_damage("fts5: corruption in table \"device_texts\"");
         assert_eq!(condition.damage().as_deref(), Some("a page"));
         condition.note_sound();
         assert_eq!(condition.damage(), None);

@@ -34,6 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use copy::{CopyInfo, DatabaseCopy};
+pub use disk::{is_damaged_index, remedy};
 pub use inspect::Inspected;
 pub use options::{Options, Synchronous};
 pub use path_check::file_kind;

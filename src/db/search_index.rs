@@ -74,24 +74,40 @@ mod tests {
         migrate::apply(&conn, 0).unwrap();
         let before = schema::foreign_objects(&conn, SCHEMA).unwrap();
         assert_eq!(before, Vec::<String>::new());
-        conn.execute_batch(
-            "insert into customers (name, created_at_ms) values ('Ada', 1), ('Bob', 1);
-             delete from customer_texts_data where id > 10",
-        )
-        .unwrap();
-        let check = |conn: &Connection| {
-            let sql = "select group_concat(integrity_check) from pragma_integrity_check";
-            conn.query_row(sql, [], |row| row.get::<_, String>(0))
-                .unwrap()
-        };
-        assert!(disk::is_damaged_index(&check(&conn)), "{}", check(&conn));
+        let people =
+            "insert into customers (name, created_at_ms) values ('Ada', 1), ('Bob', 1), ('Cay', 1)";
+        conn.execute_batch(people).unwrap();
         drop(conn);
-        rebuild(&path).unwrap();
-        let conn = pool::open_or_create(&path).unwrap();
-        assert_eq!(check(&conn), "ok");
+        // SQLite has another message for each.
+        for damage in [
+            "delete from customer_texts_data where id > 10",
+            "update customer_texts_data set block = x'00ff00ff00ff' where id > 10",
+            "update customer_texts_data set block = x'ff' where id = 10",
+            "delete from customer_texts_data",
+            "delete from customer_texts_content where id = 2",
+        ] {
+            let conn = pool::open_or_create(&path).unwrap();
+            conn.execute_batch(damage).unwrap();
+            let found = integrity(&conn);
+            assert!(disk::is_damaged_index(&found), "{damage}: {found}");
+            drop(conn);
+            rebuild(&path).unwrap();
+            expect_whole_index(&path);
+        }
+    }
+
+    fn integrity(conn: &Connection) -> String {
+        let sql = "select group_concat(integrity_check) from pragma_integrity_check";
+        let found = conn.query_row(sql, [], |row| row.get::<_, String>(0));
+        found.unwrap()
+    }
+
+    fn expect_whole_index(path: &Path) {
+        let conn = pool::open_or_create(path).unwrap();
+        assert_eq!(integrity(&conn), "ok");
         let found = "select count(*) from customer_texts where customer_texts match 'bob'";
         assert_eq!(conn.query_row(found, [], |row| row.get::<_, u32>(0)), Ok(1));
-        let after = schema::foreign_objects(&conn, SCHEMA).unwrap();
-        assert_eq!(after, Vec::<String>::new());
+        let foreign = schema::foreign_objects(&conn, SCHEMA).unwrap();
+        assert_eq!(foreign, Vec::<String>::new());
     }
 }

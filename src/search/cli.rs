@@ -12,6 +12,8 @@ use crate::error::Result;
 pub fn reindex(console: &Console) -> Result<()> {
     let done = console.db.reindex()?;
     let seconds = done.took_ms.div_ceil(1000);
-    let line = format!("the search index was made anew in {seconds} s");
+    let line = format!(
+        "the search index was made anew in {seconds} s; restart the server if it reported damage"
+    );
     console.show_line(&json!(done), &line)
 }

@@ -238,6 +238,11 @@ pub fn indexed_customers(server: &Server, trigram: &str) -> u32 {
     )
 }
 
+/// Removes the pages of the search index of customers.
+pub fn damage_index(server: &Server) {
+    change(server, "delete from customer_texts_data where id > 10");
+}
+
 /// Removes all customers and leaves their licenses.
 pub fn remove_customers_of_licenses(server: &Server) {
     change(server, "pragma foreign_keys = off; delete from customers");

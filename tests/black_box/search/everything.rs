@@ -277,3 +277,23 @@ fn what_changes_is_found_as_it_is_now_and_what_is_erased_is_in_no_file() {
     assert_eq!(database::indexed_customers(&server, "zzy"), 0);
     assert_eq!(database::integrity(&server.database()), "ok");
 }
+
+#[test]
+fn a_damaged_index_is_reported_with_its_remedy_which_mends_it() {
+    let Shop { server, .. } = shop();
+    database::damage_index(&server);
+    let report = server.cli(&["check"]);
+    let report = String::from_utf8(report.stdout).unwrap();
+    assert!(report.contains("run `license-server reindex`"), "{report}");
+    assert!(!report.contains("restore a backup"), "{report}");
+    let mut panel = server.logged_in_browser("support");
+    assert_eq!(panel.get("/search?q=lovelace").status, 503);
+    let health = server.client().get("/health");
+    assert!(health.text.contains("license-server reindex"), "{health:?}");
+    server.json(&["reindex"]);
+    assert_eq!(database::integrity(&server.database()), "ok");
+    assert_eq!(
+        names_of(&results(&mut panel, "lovelace"), "customers"),
+        ["Ada Lovelace"]
+    );
+}
