@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::axe;
 use crate::browser::PASSWORD;
 use crate::driver::{Chrome, DOWN, ENTER, ESCAPE, SPACE, TAB};
 use crate::setup::{self, pages};
@@ -189,6 +190,10 @@ fn the_search_suggests_results_and_opens_one_by_keyboard() {
     // A whole key needs no choice.
     chrome.keys(&format!("/{key}{ENTER}"));
     chrome.until_at("/lizenzserver/licenses/1");
+    chrome.open_page("/customers");
+    chrome.keys("/ad");
+    chrome.until(expanded);
+    axe::expect_accessible(&chrome, "suggestions");
     setup::expect_no_page_errors(&chrome);
     chrome.without_script();
     chrome.open_page("/customers");

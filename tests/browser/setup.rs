@@ -50,6 +50,8 @@ pub fn pages(shop: &Shop, problems: &mut String) -> Vec<String> {
             None => writeln!(problems, "no sample data for {route}").unwrap(),
         }
     }
+    // With results: a customer, its licenses, and a session.
+    paths.push("/search?q=1".to_owned());
     paths
 }
 
