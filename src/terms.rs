@@ -19,6 +19,15 @@ pub const FOUND_MAX: u32 = 10_000;
 const FIELD_BEGIN: &str = "  ";
 const FIELD_END: char = '\n';
 
+/// What a search found for a list.
+#[derive(Clone, Debug)]
+pub struct Matches<Id> {
+    /// The ids, in no order that counts.
+    pub ids: Vec<Id>,
+    /// Whether there may be more, which are older.
+    pub is_cut: bool,
+}
+
 /// What was typed into a search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {

@@ -14,7 +14,7 @@ use crate::error::{Error, RefusalKind, Refused, Resource, Result};
 use crate::id::CustomerId;
 use crate::paging::{Cursor, Page, PageRequest};
 use crate::revision::Revision;
-use crate::terms::{FOUND_MAX, Pattern, Terms};
+use crate::terms::{FOUND_MAX, Matches, Pattern, Terms};
 use crate::text;
 
 /// The editable data of a customer.
@@ -77,14 +77,26 @@ pub fn with_text(reader: &Reader<'_>, pattern: &Pattern, limit: u32) -> Result<V
 
 /// The first `limit` customers that `search` finds, sorted by name. An empty `search` finds all.
 pub fn list(reader: &Reader<'_>, search: &Terms, limit: u32) -> Result<Vec<Customer>> {
-    let found = find_all(reader, search, limit)?;
-    store::list(reader, found.as_deref(), limit)
+    let found = find_up_to(reader, search, limit)?;
+    store::list(reader, found.as_ref(), limit)
 }
 
-/// The newest customers that `search` finds, at most `limit`; `None` if nothing was typed.
-fn find_all(reader: &Reader<'_>, search: &Terms, limit: u32) -> Result<Option<Vec<CustomerId>>> {
-    let found = || store::with_text(reader, &search.words(), limit);
-    (!search.is_empty()).then(found).transpose()
+/// The newest customers that `search` finds, at most [`FOUND_MAX`]; `None` if nothing was typed.
+pub fn search(reader: &Reader<'_>, search: &Terms) -> Result<Option<Matches<CustomerId>>> {
+    find_up_to(reader, search, FOUND_MAX)
+}
+
+fn find_up_to(
+    reader: &Reader<'_>,
+    search: &Terms,
+    limit: u32,
+) -> Result<Option<Matches<CustomerId>>> {
+    if search.is_empty() {
+        return Ok(None);
+    }
+    let ids = store::with_text(reader, &search.words(), limit)?;
+    let is_cut = ids.len() >= limit as usize;
+    Ok(Some(Matches { ids, is_cut }))
 }
 
 /// The position of a customer in the list.
@@ -96,19 +108,18 @@ pub struct CustomerPosition {
     pub id: CustomerId,
 }
 
-/// A page of the customers that `search` finds, at most the newest [`FOUND_MAX`], sorted by name. The list is read forward
-/// only: a page before a position is the first page.
+/// A page of the customers that [`search`] found, or of all, sorted by name. The list is read forward only: a page before a
+/// position is the first page.
 pub fn page(
     reader: &Reader<'_>,
-    search: &Terms,
+    found: Option<&Matches<CustomerId>>,
     request: &PageRequest<CustomerPosition>,
 ) -> Result<Page<Customer>> {
     let after = match &request.from {
         Cursor::After(position) => Some(position),
         Cursor::First | Cursor::Before(_) => None,
     };
-    let found = find_all(reader, search, FOUND_MAX)?;
-    let rows = store::page(reader, found.as_deref(), after, request.rows_to_read())?;
+    let rows = store::page(reader, found, after, request.rows_to_read())?;
     Ok(request.page(rows))
 }
 

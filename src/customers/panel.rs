@@ -12,7 +12,7 @@ use crate::paging::{Cursor, PageRequest};
 use crate::panel::{Admin, Support};
 use crate::privacy;
 use crate::revision;
-use crate::terms::Terms;
+use crate::terms::{FOUND_MAX, Terms};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};
 use crate::web::pager::Pager;
@@ -57,9 +57,13 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
         limit: PAGE_SIZE,
     };
     let terms = Terms::parse(&search);
-    let page = app
+    let (page, is_cut) = app
         .db
-        .read(move |reader| super::page(reader, &terms, &page_request))
+        .read(move |reader| {
+            let found = super::search(reader, &terms)?;
+            let page = super::page(reader, found.as_ref(), &page_request)?;
+            Ok((page, found.is_some_and(|found| found.is_cut)))
+        })
         .await?;
     let links = PAGER.links(&[("q", &search)], &page, |customer: &Customer| {
         [customer.name.clone(), customer.id.to_string()]
@@ -67,6 +71,7 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
     let values = json!({
         "customers": page.rows,
         "q": search,
+        "found_max": is_cut.then_some(FOUND_MAX),
         "newer": links.newer,
         "older": links.older,
     });

@@ -8,7 +8,7 @@ use crate::db::{Reader, Tx, id_list};
 use crate::error::Result;
 use crate::id::CustomerId;
 use crate::sql;
-use crate::terms::{self, Pattern};
+use crate::terms::{self, Matches, Pattern};
 use crate::text;
 
 pub(super) fn insert(tx: &Tx<'_>, new: &CustomerData, now: UnixMs) -> Result<CustomerId> {
@@ -39,21 +39,22 @@ pub(super) fn with_text(
 /// All customers, or those with the ids `found`.
 pub(super) fn list(
     reader: &Reader<'_>,
-    found: Option<&[CustomerId]>,
+    found: Option<&Matches<CustomerId>>,
     limit: u32,
 ) -> Result<Vec<Customer>> {
-    let params = named_params! { ":found": found.map(id_list), ":limit": limit };
+    let params =
+        named_params! { ":found": found.map(|found| id_list(&found.ids)), ":limit": limit };
     reader.list(sql!("customers/list"), params, customer)
 }
 
 pub(super) fn page(
     reader: &Reader<'_>,
-    found: Option<&[CustomerId]>,
+    found: Option<&Matches<CustomerId>>,
     after: Option<&CustomerPosition>,
     limit: u32,
 ) -> Result<Vec<Customer>> {
     let params = named_params! {
-        ":found": found.map(id_list),
+        ":found": found.map(|found| id_list(&found.ids)),
         ":after_name": after.map(|after| after.name.as_str()),
         ":after_id": after.map(|after| after.id),
         ":limit": limit,

@@ -10,7 +10,7 @@ use crate::error::{Error, Resource, Result};
 use crate::id::{CustomerId, LicenseId, PlanId, ProductId, SessionId};
 use crate::license_key;
 use crate::paging::{Cursor, Page, PageRequest};
-use crate::terms::{FOUND_MAX, Pattern, Terms};
+use crate::terms::{FOUND_MAX, Matches, Pattern, Terms};
 
 /// Which licenses a command lists.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub struct LicenseSearch<'a> {
 /// The licenses that match `query`, newest first.
 pub fn list(reader: &Reader<'_>, query: LicenseSearch<'_>) -> Result<Vec<License>> {
     let found = find_up_to(reader, query.search, query.product, query.limit)?;
-    store::list(reader, query, found.as_deref())
+    store::list(reader, query, found.as_ref())
 }
 
 /// The newest licenses whose note or domain, or whose customer, `search` finds, or whose key contains what was typed: at
@@ -35,7 +35,7 @@ pub fn search(
     reader: &Reader<'_>,
     search: &Terms,
     product: Option<ProductId>,
-) -> Result<Option<Vec<LicenseId>>> {
+) -> Result<Option<Matches<LicenseId>>> {
     find_up_to(reader, search, product, FOUND_MAX)
 }
 
@@ -44,7 +44,7 @@ fn find_up_to(
     search: &Terms,
     product: Option<ProductId>,
     limit: u32,
-) -> Result<Option<Vec<LicenseId>>> {
+) -> Result<Option<Matches<LicenseId>>> {
     if search.is_empty() {
         return Ok(None);
     }
@@ -52,13 +52,18 @@ fn find_up_to(
         pattern: search.words(),
         key_part: license_key::searched_part(search.typed()),
     };
-    let mut found: BTreeSet<LicenseId> = with_text(reader, &text, product, limit)?
-        .into_iter()
-        .collect();
+    let named = with_text(reader, &text, product, limit)?;
     let customers = customers::with_text(reader, &search.words(), limit)?;
-    found.extend(of_customers(reader, &customers, product, limit)?);
+    let bought = of_customers(reader, &customers, product, limit)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    Ok(Some(found.into_iter().rev().take(limit).collect()))
+    let is_cut = [named.len(), customers.len(), bought.len()]
+        .iter()
+        .any(|found| *found >= limit);
+    let all: BTreeSet<LicenseId> = named.into_iter().chain(bought).collect();
+    Ok(Some(Matches {
+        ids: all.into_iter().rev().take(limit).collect(),
+        is_cut,
+    }))
 }
 
 /// What a license must contain to be found.
@@ -107,7 +112,7 @@ pub struct LicenseRow {
 #[derive(Clone, Debug, Default)]
 pub struct LicenseQuery {
     /// Only those that [`search`] found.
-    pub found: Option<Vec<LicenseId>>,
+    pub found: Option<Matches<LicenseId>>,
     /// The state of the licenses.
     pub filter: LicenseFilter,
     /// Of this product only.

@@ -12,7 +12,7 @@ use crate::domain::Domain;
 use crate::error::Result;
 use crate::id::{CustomerId, LicenseId, PlanId, ProductId};
 use crate::sql;
-use crate::terms::{self, Pattern};
+use crate::terms::{self, Matches, Pattern};
 
 /// A license that is to be stored.
 pub(super) struct NewLicense<'a> {
@@ -77,10 +77,10 @@ pub(super) fn count(reader: &Reader<'_>, product: Option<ProductId>) -> Result<u
 pub(super) fn list(
     reader: &Reader<'_>,
     query: LicenseSearch<'_>,
-    found: Option<&[LicenseId]>,
+    found: Option<&Matches<LicenseId>>,
 ) -> Result<Vec<License>> {
     let params = named_params! {
-        ":found": found.map(id_list),
+        ":found": found.map(|found| id_list(&found.ids)),
         ":product_id": query.product,
         ":limit": query.limit,
     };
@@ -152,7 +152,7 @@ pub(super) fn page_before(
     query: &LicenseQuery,
     range: &PageRange,
 ) -> Result<Vec<LicenseRow>> {
-    if let Some(found) = query.found.as_deref().map(id_list) {
+    if let Some(found) = query.found.as_ref().map(|found| id_list(&found.ids)) {
         let params = page_params!(query, range, found);
         return reader.list(sql!("licenses/found_before"), params, license_row);
     }
@@ -166,7 +166,7 @@ pub(super) fn page_after(
     query: &LicenseQuery,
     range: &PageRange,
 ) -> Result<Vec<LicenseRow>> {
-    if let Some(found) = query.found.as_deref().map(id_list) {
+    if let Some(found) = query.found.as_ref().map(|found| id_list(&found.ids)) {
         let params = page_params!(query, range, found);
         return reader.list(sql!("licenses/found_after"), params, license_row);
     }
@@ -189,7 +189,7 @@ pub(super) fn count_by_filter(
     now: UnixMs,
 ) -> Result<LicenseCounts> {
     let soon = rules::soon(now);
-    if let Some(found) = query.found.as_deref().map(id_list) {
+    if let Some(found) = query.found.as_ref().map(|found| id_list(&found.ids)) {
         let params = named_params! {
             ":found": found, ":product_id": query.product, ":customer_id": query.customer_id,
             ":now_ms": now, ":soon_ms": soon,

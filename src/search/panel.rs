@@ -17,6 +17,7 @@ use crate::web::html::{Html, HtmlReply, path_with_query};
 const PAGE: &str = "/lizenzserver/search";
 const CUSTOMERS: &str = "/lizenzserver/customers";
 const LICENSES: &str = "/lizenzserver/licenses";
+const REFUSALS: &str = "/lizenzserver/refusals";
 /// How many things of a kind the page shows.
 const ON_PAGE: u32 = 20;
 /// How many things of a kind are suggested while somebody types.
@@ -59,6 +60,7 @@ async fn search(request: Support<'_>, q: Option<&str>, app: &App) -> HtmlReply {
         "groups": groups,
         "count": count,
         "page": path_with_query(PAGE, &[("q", &typed)]),
+        "refused": path_with_query(REFUSALS, &[("device", &typed), ("span", "all")]),
     });
     if request.is_fragment() {
         return request.part("search/options.html.tera", values);

@@ -101,7 +101,7 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
     let mut query = params.query(request.chosen())?;
     let (from, now) = (params.cursor()?, request.now.wall);
     let (filter, search) = (query.filter, params.search());
-    let (page, tally, customer) = app
+    let (page, tally, customer, is_cut) = app
         .db
         .read(move |reader| {
             query.found = licenses::search(reader, &search, query.product)?;
@@ -109,7 +109,8 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
             let page = licenses::page(reader, &query, &page_request, now)?;
             let tally = licenses::count_by_filter(reader, &query, now)?;
             let customer = query.customer_id.map(|id| customers::get(reader, id));
-            Ok((page, tally, customer.transpose()?))
+            let is_cut = query.found.is_some_and(|found| found.is_cut);
+            Ok((page, tally, customer.transpose()?, is_cut))
         })
         .await?;
     let links = PAGER.links(&params.pairs(filter), &page, |row: &LicenseRow| {
@@ -122,7 +123,7 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
         "state": filter.as_str(),
         "of": customer,
         "searched": searched,
-        "found_max": (searched && tally.all >= FOUND_MAX).then_some(FOUND_MAX),
+        "found_max": is_cut.then_some(FOUND_MAX),
         // The figures count all licenses and would mislead above a part of them.
         "figures": !searched && filter == LicenseFilter::All && customer.is_none() && from == Cursor::First,
         "tally": tally,
