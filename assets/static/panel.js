@@ -122,7 +122,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 // Search: results below the field of the bar while one types (WAI-ARIA combobox with a listbox). Without script, the form leads to its page.
-for (const field of $("[data-found]")) {
+for (const field of $(".bar [type=search]")) {
   const box = Object.assign(document.createElement("div"), { className: "found", hidden: true });
   const traits = { role: "combobox", autocomplete: "off", "aria-autocomplete": "list", "aria-controls": "found", "aria-expanded": "false" };
   for (const [name, value] of Object.entries(traits)) field.setAttribute(name, value);
