@@ -90,6 +90,8 @@ pub enum Resource {
     Release,
     /// A session that runs.
     RunningSession,
+    /// A filter of a list that an administrator saved.
+    SavedFilter,
     /// A session, whether it runs or has ended.
     Session,
     /// The set-up link of the first start.
@@ -122,6 +124,7 @@ impl std::fmt::Display for Resource {
             Self::RateLimit => "rate limit",
             Self::Release => "release",
             Self::RunningSession => "running session",
+            Self::SavedFilter => "saved filter",
             Self::Session => "session",
             Self::SetUp => "set-up",
             Self::SigningKey => "signing key",

@@ -65,6 +65,7 @@ pub mod products;
 pub mod refusals;
 pub mod releases;
 pub mod revision;
+pub mod saved_filters;
 pub mod search;
 pub mod security;
 pub mod server;

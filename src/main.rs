@@ -91,6 +91,7 @@ const fn command_that_lists(what: Resource) -> &'static str {
         | Resource::Domain
         | Resource::Session
         | Resource::SetUp
+        | Resource::SavedFilter
         | Resource::SigningKey
         | Resource::Template
         | Resource::Text

@@ -21,6 +21,83 @@ pub struct PageRequest<P> {
     pub limit: u32,
 }
 
+/// Rows of a list that are counted at most: more than this takes longer than the page itself.
+pub const COUNTED_MAX: u32 = 10_000;
+
+/// How many rows a list has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Total {
+    /// So many.
+    Exactly(u32),
+    /// More than so many; they were counted no further.
+    MoreThan(u32),
+    /// They were not counted.
+    Unknown,
+}
+
+impl Total {
+    /// The maximum number of rows that a query for [`Total::counted`] counts.
+    pub const ROWS_TO_COUNT: u32 = COUNTED_MAX + 1;
+
+    /// The same of a search that was cut: there are more.
+    #[must_use]
+    pub const fn and_more(self) -> Self {
+        match self {
+            Self::Exactly(rows) | Self::MoreThan(rows) => Self::MoreThan(rows),
+            Self::Unknown => Self::Unknown,
+        }
+    }
+
+    /// From the number of rows, of which [`Total::ROWS_TO_COUNT`] were counted at most.
+    pub const fn counted(rows: u32) -> Self {
+        if rows > COUNTED_MAX {
+            Self::MoreThan(COUNTED_MAX)
+        } else {
+            Self::Exactly(rows)
+        }
+    }
+}
+
+/// The direction in which a list is sorted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// The smallest value first.
+    #[default]
+    Ascending,
+    /// The greatest value first.
+    Descending,
+}
+
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        match self {
+            Self::Ascending => Self::Descending,
+            Self::Descending => Self::Ascending,
+        }
+    }
+}
+
+/// The position of a row in a list that is sorted by a column: rows with the same value follow each other by their id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SortPosition {
+    /// The value of the column, as text whose bytes sort like it; see [`SortPosition::number`].
+    pub value: String,
+    /// The id of the row.
+    pub id: i64,
+}
+
+impl SortPosition {
+    /// The position of a row by a number that is not negative.
+    pub fn number(value: i64, id: i64) -> Self {
+        Self {
+            value: format!("{value:020}"),
+            id,
+        }
+    }
+}
+
 /// A page of a list.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
@@ -33,9 +110,12 @@ pub struct Page<T> {
 }
 
 impl<P> Cursor<P> {
-    /// The page that follows `position`; the first page if it is `None`.
-    pub fn after(position: Option<P>) -> Self {
-        position.map_or(Self::First, Self::After)
+    /// The position that the page follows or precedes; `None` for the first page.
+    pub fn position(self) -> Option<P> {
+        match self {
+            Self::First => None,
+            Self::After(position) | Self::Before(position) => Some(position),
+        }
     }
 }
 
@@ -45,6 +125,15 @@ impl<P> PageRequest<P> {
         Self {
             from: Cursor::First,
             limit,
+        }
+    }
+
+    /// How to read the rows of a list in `direction`: from after which position on, and in which direction.
+    pub const fn start(&self, direction: Direction) -> (Option<&P>, Direction) {
+        match &self.from {
+            Cursor::First => (None, direction),
+            Cursor::After(position) => (Some(position), direction),
+            Cursor::Before(position) => (Some(position), direction.reversed()),
         }
     }
 
@@ -75,6 +164,36 @@ impl<P> PageRequest<P> {
     }
 }
 
+impl PageRequest<SortPosition> {
+    /// The page of a short list that was read as a whole, in any order.
+    pub fn cut<T>(
+        &self,
+        rows: Vec<T>,
+        direction: Direction,
+        position: impl Fn(&T) -> SortPosition,
+    ) -> Page<T> {
+        let mut rows: Vec<(SortPosition, T)> =
+            rows.into_iter().map(|row| (position(&row), row)).collect();
+        rows.sort_by(|(a, _), (b, _)| match direction {
+            Direction::Ascending => a.cmp(b),
+            Direction::Descending => b.cmp(a),
+        });
+        let precedes = |a: &SortPosition, b: &SortPosition| match direction {
+            Direction::Ascending => a < b,
+            Direction::Descending => a > b,
+        };
+        match &self.from {
+            Cursor::First => {}
+            Cursor::After(edge) => rows.retain(|(row, _)| precedes(edge, row)),
+            Cursor::Before(edge) => {
+                rows.retain(|(row, _)| precedes(row, edge));
+                rows.reverse();
+            }
+        }
+        self.page(rows.into_iter().map(|(_, row)| row).collect())
+    }
+}
+
 impl<T> Page<T> {
     /// The first row, if the previous page ends before it.
     pub fn previous_edge(&self) -> Option<&T> {
@@ -90,6 +209,53 @@ impl<T> Page<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Walks a list forward to its end and back to its beginning.
+    fn walk(rows: &[(i64, i64)], direction: Direction) -> (Vec<i64>, Vec<i64>) {
+        let position = |row: &(i64, i64)| SortPosition::number(row.0, row.1);
+        let ids =
+            |page: &Page<(i64, i64)>| -> Vec<i64> { page.rows.iter().map(|(_, id)| *id).collect() };
+        let mut request = PageRequest::first(3);
+        let mut page = request.cut(rows.to_vec(), direction, position);
+        let mut forward = ids(&page);
+        while let Some(last) = page.next_edge() {
+            request.from = Cursor::After(position(last));
+            page = request.cut(rows.to_vec(), direction, position);
+            forward.extend(ids(&page));
+        }
+        let mut back = ids(&page);
+        while let Some(first) = page.previous_edge() {
+            request.from = Cursor::Before(position(first));
+            page = request.cut(rows.to_vec(), direction, position);
+            back.splice(0..0, ids(&page));
+        }
+        (forward, back)
+    }
+
+    #[test]
+    fn walking_over_equal_values_gives_each_row_once_in_both_directions() {
+        for values in [
+            vec![],
+            vec![1],
+            vec![1; 10],
+            vec![2, 1, 2, 1, 1, 2, 1],
+            vec![10, 9, 100, 9, 10, 9, 100, 9, 9],
+        ] {
+            let rows: Vec<(i64, i64)> = values.into_iter().zip(1..).collect();
+            let mut sorted = rows.clone();
+            sorted.sort_unstable();
+            let ascending: Vec<i64> = sorted.iter().map(|(_, id)| *id).collect();
+            let descending: Vec<i64> = ascending.iter().rev().copied().collect();
+            for (direction, expected) in [
+                (Direction::Ascending, &ascending),
+                (Direction::Descending, &descending),
+            ] {
+                let (forward, back) = walk(&rows, direction);
+                assert_eq!(&forward, expected, "{rows:?} {direction:?}");
+                assert_eq!(&back, expected, "{rows:?} {direction:?}, back");
+            }
+        }
+    }
 
     #[test]
     fn a_page_has_its_rows_in_order_and_knows_whether_the_list_goes_on() {

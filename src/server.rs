@@ -37,8 +37,8 @@ use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
     activations, api_keys, audit, backups, customers, domains, flags, handshake, integrate,
-    licenses, logins, overview, plans, privacy, products, refusals, releases, search,
-    session_history, sessions, trials, verification, web,
+    licenses, logins, overview, plans, privacy, products, refusals, releases, saved_filters,
+    search, session_history, sessions, trials, verification, web,
 };
 
 pub use reachability::reachability_problems;
@@ -90,6 +90,7 @@ pub fn panel() -> Vec<Route> {
         products::panel::routes(),
         api_keys::panel::routes(),
         flags::panel::routes(),
+        saved_filters::panel::routes(),
         sessions::panel::routes(),
         session_history::panel::routes(),
         refusals::panel::routes(),

@@ -42,6 +42,12 @@ pub fn casefold(text: &str) -> String {
     to_nfkc(&letters.collect::<String>())
 }
 
+/// `text` as lists sort it: letters with marks beside those without (`Ä` like `a`), no case.
+pub fn sort_key(text: &str) -> String {
+    let plain = |c: char| if c.is_ascii() { c } else { without_marks(c) };
+    casefold(text).chars().map(plain).collect()
+}
+
 /// `text` with plain characters instead of their variants in width or style (NFKC): `Ａ` becomes `A`.
 pub fn to_nfkc(text: &str) -> String {
     ComposingNormalizerBorrowed::new_nfkc()

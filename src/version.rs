@@ -17,6 +17,11 @@ pub struct Version {
 }
 
 impl Version {
+    /// Text whose bytes sort like versions.
+    pub fn sort_key(self) -> String {
+        format!("{:020}.{:020}.{:020}", self.major, self.minor, self.patch)
+    }
+
     /// A version of these three numbers.
     pub const fn new(major: u64, minor: u64, patch: u64) -> Self {
         Self {

@@ -86,7 +86,8 @@ const CORE: &[&str] = &[
     "privacy",  // what a person may ask for: a copy of the data, and its erasure
     "refusals", // which calls were refused; below `handshake`, which records its failures there
     "releases",
-    "search", // one search for customers, licenses, devices and sessions
+    "saved_filters", // filters of lists, each administrator's own
+    "search",        // one search for customers, licenses, devices and sessions
     "session_history",
     "sessions",
     "trials", // licenses without a key and a customer; `sell` gives them one
@@ -135,6 +136,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "devices",
             "licenses",
             "live_sessions",
+            "saved_filters", // which may search for the person
         ],
     ),
     // What programs are told comes from these modules.
@@ -294,7 +296,8 @@ const FILE_NAMES: &[&str] = &[
     "issue",
     "change",
     "listing",
-    "sale", // In `plans`, too; and applying a plan to its licenses.
+    "selection", // The same change to several licenses.
+    "sale",      // In `plans`, too; and applying a plan to its licenses.
     "apply",
     // In `audit`: who changes something, when, in which transaction; and what proves the log.
     "act",

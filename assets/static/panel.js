@@ -6,13 +6,14 @@ const say = (text) => { document.getElementById("say").textContent = text; };
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
+  const shown = button.dataset.from ? document.getElementById(button.dataset.from) : button.previousElementSibling;
   try {
-    await navigator.clipboard.writeText(button.dataset.copy || document.getElementById(button.dataset.from).textContent);
+    await navigator.clipboard.writeText(button.dataset.copy || shown.textContent);
     say(button.dataset.done);
     button.classList.add("done");
     setTimeout(() => button.classList.remove("done"), 1500);
   } catch {
-    getSelection().selectAllChildren(document.getElementById(button.dataset.from));
+    if (shown) getSelection().selectAllChildren(shown); // the clipboard refuses: ready for Ctrl+C
   }
 });
 
@@ -32,6 +33,16 @@ document.addEventListener("click", async (event) => {
   dialog.showModal();
   $("[data-close]", dialog)[0]?.focus(); // the button that changes nothing
 });
+
+// Select all: <input type="checkbox" data-all="selected" hidden> checks the boxes of the form with this id.
+for (const all of $("[data-all]")) {
+  all.hidden = false;
+  const boxes = $(`[type=checkbox][form="${all.dataset.all}"]`);
+  const show = () => { all.checked = boxes.every((box) => box.checked); all.indeterminate = !all.checked && boxes.some((box) => box.checked); };
+  all.addEventListener("change", () => boxes.forEach((box) => { box.checked = all.checked; }));
+  boxes.forEach((box) => box.addEventListener("change", show));
+  show();
+}
 
 // Type to confirm: <input data-match="acme-studio"> enables the submit button of the form when the text matches.
 document.addEventListener("input", (event) => {

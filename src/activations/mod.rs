@@ -3,7 +3,10 @@
 pub mod cli;
 pub mod client;
 pub mod panel;
+mod selection;
 mod store;
+
+pub use selection::{REFUSED_KEY, SELECTED_MAX, SelectedChange, change_selected};
 
 use serde_json::{Value, json};
 

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
-use crate::paging::{Cursor, Page, PageRequest};
+use crate::paging::{Direction, Page, PageRequest, Total};
 use crate::security::secret;
 use chain::ChainedEntry;
 use erasures::Erasures;
@@ -73,7 +73,7 @@ pub struct Verified {
 }
 
 /// Selects entries; `None` matches every value.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EntryFilter {
     /// The exact name of the actor.
     pub actor: Option<String>,
@@ -83,6 +83,8 @@ pub struct EntryFilter {
     pub subject: Option<String>,
     /// The earliest time.
     pub since: Option<UnixMs>,
+    /// The order of the entries.
+    pub direction: Direction,
 }
 
 /// How many entries are read at once when the log is verified.
@@ -130,19 +132,27 @@ pub fn expire(act: &Act<'_>, before: UnixMs, limit: u32) -> Result<usize> {
     Ok(erased)
 }
 
-/// A page of the entries that match `filter`, newest first. Their position is the id.
+/// A page of the entries that match `filter`, in its direction. Their position is the id.
 pub fn page(
     reader: &Reader<'_>,
     filter: &EntryFilter,
     request: &PageRequest<i64>,
 ) -> Result<Page<Entry>> {
     let limit = request.rows_to_read();
-    let rows = match request.from {
-        Cursor::First => store::page_before(reader, filter, i64::MAX, limit),
-        Cursor::After(id) => store::page_before(reader, filter, id, limit),
-        Cursor::Before(id) => store::page_after(reader, filter, id, limit),
+    let (id, direction) = request.start(filter.direction);
+    let rows = match direction {
+        Direction::Descending => {
+            store::page_before(reader, filter, id.map_or(i64::MAX, |id| *id), limit)
+        }
+        Direction::Ascending => store::page_after(reader, filter, id.map_or(0, |id| *id), limit),
     };
     Ok(request.page(rows?))
+}
+
+/// How many entries match a filter.
+pub fn count_matching(reader: &Reader<'_>, filter: &EntryFilter) -> Result<Total> {
+    let count = store::count_matching(reader, filter, Total::ROWS_TO_COUNT)?;
+    Ok(Total::counted(count))
 }
 
 /// The newest entries about `subject` with actions of `module`, newest first.

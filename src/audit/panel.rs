@@ -2,34 +2,35 @@
 
 use rocket::http::Status;
 use rocket::{FromForm, Route, get, routes};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Entry, EntryFilter};
 use crate::app::App;
 use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::{Error, Result};
-use crate::paging::{Cursor, PageRequest};
-use crate::panel::Support;
+use crate::paging::{Cursor, Direction, PageRequest};
+use crate::panel::{PanelRequest, Support};
 use crate::products::Slugs;
 use crate::text;
 use crate::web::csv::Csv;
 use crate::web::html::{HtmlReply, path_with_query};
-use crate::web::pager::Pager;
+use crate::web::pager::{self, Extent, Heads, Pager, Shown};
 use crate::web::query;
 
-/// Entries on one page.
-const PAGE: u32 = 40;
 /// Entries that are read at once for the CSV export.
 const CSV_PAGE: u32 = 1000;
 /// Most rows of the CSV export, which is built in memory.
 const CSV_MAX: usize = 50_000;
-/// The log begins with the newest entry, so the next page is the one before an entry.
+const LIST: &str = "/lizenzserver/audit";
 const PAGER: Pager<1> = Pager {
-    path: "/lizenzserver/audit",
-    next: ["before"],
-    previous: ["after"],
+    path: LIST,
+    next: ["after"],
+    previous: ["before"],
 };
+/// The only column by which the log can be sorted, and how it is if no order is chosen.
+const TIME: &str = "time";
+const NEWEST_FIRST: &str = "-time";
 /// The modules that have actions, as the filter names them.
 const MODULES: &[&str] = &[
     "licenses",
@@ -69,6 +70,9 @@ struct View<'r> {
     module: Option<&'r str>,
     subject: Option<&'r str>,
     since: Option<&'r str>,
+    order: Option<&'r str>,
+    rows: Option<&'r str>,
+    row: Option<&'r str>,
     before: Option<&'r str>,
     after: Option<&'r str>,
 }
@@ -83,16 +87,30 @@ impl View<'_> {
         let module = query::parsed("room", self.module, |word| {
             MODULES.contains(&word).then(|| word.to_owned())
         })?;
+        let order = pager::sorting(self.order, |word| (word == TIME).then_some(()))?;
         Ok(EntryFilter {
             actor: given(self.actor),
             module,
             subject: given(self.subject),
             since: query::day("since", self.since)?,
+            direction: order.map_or(Direction::Descending, |((), direction)| direction),
         })
     }
 
+    /// The column head that sorts the log.
+    fn heads(&self) -> Map<String, Value> {
+        let [filter @ .., (_, order)] = self.pairs();
+        let heads = Heads {
+            path: LIST,
+            filter: &filter,
+            order,
+            default: NEWEST_FIRST,
+        };
+        heads.of(&[TIME])
+    }
+
     fn cursor(&self) -> Result<Cursor<i64>> {
-        PAGER.cursor(self.before, self.after, query::number)
+        PAGER.cursor(self.after, self.before, query::number)
     }
 
     /// The filter for the template, as typed.
@@ -105,13 +123,14 @@ impl View<'_> {
         })
     }
 
-    /// The filter as query parameters.
-    fn pairs(&self) -> [(&str, &str); 4] {
+    /// The filter and the order as query parameters.
+    fn pairs(&self) -> [(&str, &str); 5] {
         [
             ("actor", self.actor.unwrap_or_default()),
             ("room", self.module.unwrap_or_default()),
             ("subject", self.subject.unwrap_or_default()),
             ("since", self.since.unwrap_or_default()),
+            ("order", self.order.unwrap_or_default().trim()),
         ]
     }
 }
@@ -124,38 +143,48 @@ async fn list(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
         Ok(filter) => filter,
         // Some browsers have no date picker, so the date may be mistyped: the other filters stay.
         Err(Error::Invalid { field: "since", .. }) => {
-            let modules = app.db.read(modules_offered).await?;
-            let values = json!({
-                "rows": [], "modules": modules, "filter": view.values(), "wrong": "since",
-                "table": null, "newer": null, "older": null,
-            });
-            let status = Status::UnprocessableEntity;
-            return request
-                .page_with(status, "audit/list.html.tera", values)
-                .await;
+            return mistyped_date(&request, &view, app).await;
         }
         Err(other) => return Err(other.into()),
     };
-    let page_request = PageRequest { from, limit: PAGE };
-    let (page, modules) = app
+    let extent = Extent::parse(view.rows, view.row)?;
+    let page_request = extent.request(from);
+    let (page, total, modules) = app
         .db
         .read(move |reader| {
             let page = super::page(reader, &filter, &page_request)?;
-            Ok((page, modules_offered(reader)?))
+            let total = super::count_matching(reader, &filter)?;
+            Ok((page, total, modules_offered(reader)?))
         })
         .await?;
-    let links = PAGER.links(&view.pairs(), &page, |entry: &Entry| [entry.id.to_string()]);
+    let filter = view.pairs();
+    let shown = Shown::new(&filter, extent, &page, total);
+    let links = PAGER.links(&shown, |entry: &Entry| [entry.id.to_string()]);
     let values = json!({
         "rows": page.rows.iter().map(row).collect::<Vec<_>>(),
         "modules": modules,
         "filter": view.values(),
+        "order": view.order.unwrap_or_default().trim(),
+        "heads": view.heads(),
         "wrong": null,
         "table": path_with_query("/lizenzserver/audit.csv", &view.pairs()),
-        "newer": links.newer,
-        "older": links.older,
+        "pager": links,
     });
     request
         .page_with(Status::Ok, "audit/list.html.tera", values)
+        .await
+}
+
+/// The page without entries, for a date that cannot be read.
+async fn mistyped_date(request: &PanelRequest<'_>, view: &View<'_>, app: &App) -> HtmlReply {
+    let modules = app.db.read(modules_offered).await?;
+    let values = json!({
+        "rows": [], "modules": modules, "filter": view.values(), "wrong": "since",
+        "order": "", "heads": {}, "table": null, "pager": null,
+    });
+    let status = Status::UnprocessableEntity;
+    request
+        .page_with(status, "audit/list.html.tera", values)
         .await
 }
 

@@ -104,6 +104,20 @@ pub(super) fn page_after(
     reader.list(sql!("audit/page_after"), params, |row| row.try_into())
 }
 
+/// How many entries match a filter; `limit` are counted at most.
+pub(super) fn count_matching(reader: &Reader<'_>, filter: &EntryFilter, limit: u32) -> Result<u32> {
+    let (from, to) = bounds(filter);
+    let params = named_params! {
+        ":actor": filter.actor,
+        ":action_from": from,
+        ":action_to": to,
+        ":subject": filter.subject,
+        ":since_ms": filter.since,
+        ":limit": limit,
+    };
+    reader.one(sql!("audit/count_matching"), params, |row| row.get(0))
+}
+
 pub(super) fn entries_about(
     reader: &Reader<'_>,
     module: &str,

@@ -12,7 +12,7 @@ use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::{Error, RefusalKind, Refused, Resource, Result};
 use crate::id::CustomerId;
-use crate::paging::{Cursor, Page, PageRequest};
+use crate::paging::{Direction, Page, PageRequest, SortPosition, Total};
 use crate::revision::Revision;
 use crate::terms::{FOUND_MAX, Matches, Pattern, Terms};
 use crate::text;
@@ -99,28 +99,90 @@ fn find_up_to(
     Ok(Some(Matches { ids, is_cut }))
 }
 
-/// The position of a customer in the list.
-#[derive(Clone, Debug)]
-pub struct CustomerPosition {
-    /// The customer's name.
-    pub name: String,
-    /// The customer's id.
-    pub id: CustomerId,
+/// A column by which the list of customers can be sorted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CustomerColumn {
+    /// The name.
+    #[default]
+    Name,
+    /// The company.
+    Company,
+    /// The mail address.
+    Email,
+    /// The number of licenses.
+    Licenses,
 }
 
-/// A page of the customers that [`search`] found, or of all, sorted by name. The list is read forward only: a page before a
-/// position is the first page.
+impl CustomerColumn {
+    /// Every column.
+    pub const ALL: [Self; 4] = [Self::Name, Self::Company, Self::Email, Self::Licenses];
+
+    /// The word in URLs and SQL queries.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Company => "company",
+            Self::Email => "email",
+            Self::Licenses => "licenses",
+        }
+    }
+
+    /// The column for a word; `None` if unknown.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|column| column.as_str() == word)
+    }
+}
+
+impl Customer {
+    /// The position in a list sorted by `column`, as the queries compare it.
+    pub fn position(&self, column: CustomerColumn) -> SortPosition {
+        let value = match column {
+            CustomerColumn::Name => &self.name,
+            CustomerColumn::Company => &self.company,
+            CustomerColumn::Email => &self.email,
+            CustomerColumn::Licenses => {
+                return SortPosition::number(self.licenses.into(), self.id.0);
+            }
+        };
+        SortPosition {
+            value: text::sort_key(value),
+            id: self.id.0,
+        }
+    }
+}
+
+/// Which customers to list.
+#[derive(Clone, Debug, Default)]
+pub struct CustomerQuery {
+    /// Only those that [`search`] found.
+    pub found: Option<Matches<CustomerId>>,
+    /// The column by which they are sorted, and in which direction.
+    pub order: (CustomerColumn, Direction),
+}
+
+/// A page of customers, and how many there are.
 pub fn page(
     reader: &Reader<'_>,
-    found: Option<&Matches<CustomerId>>,
-    request: &PageRequest<CustomerPosition>,
-) -> Result<Page<Customer>> {
-    let after = match &request.from {
-        Cursor::After(position) => Some(position),
-        Cursor::First | Cursor::Before(_) => None,
+    query: &CustomerQuery,
+    request: &PageRequest<SortPosition>,
+) -> Result<(Page<Customer>, Total)> {
+    let (column, direction) = query.order;
+    let (from, direction) = request.start(direction);
+    let range = store::PageRange {
+        column,
+        direction,
+        from,
+        limit: request.rows_to_read(),
     };
-    let rows = store::page(reader, found, after, request.rows_to_read())?;
-    Ok(request.page(rows))
+    let found = query.found.as_ref();
+    let rows = store::page(reader, found, &range)?;
+    let count = store::count_matching(reader, found, Total::ROWS_TO_COUNT)?;
+    let total = Total::counted(count);
+    let total = match found {
+        Some(found) if found.is_cut => total.and_more(),
+        _ => total,
+    };
+    Ok((request.page(rows), total))
 }
 
 /// Changes a customer. `seen` is the [`Customer::revision`] that the edit is based on.

@@ -3,79 +3,135 @@
 use rocket::{FromForm, Route, get, post, routes};
 use serde_json::{Map, json};
 
-use super::{Customer, CustomerData, CustomerPosition};
+use super::{Customer, CustomerColumn, CustomerData, CustomerQuery};
 use crate::app::App;
 use crate::audit::Act;
+use crate::config::Language;
 use crate::error::Result;
 use crate::id::CustomerId;
-use crate::paging::{Cursor, PageRequest};
+use crate::paging::PageRequest;
 use crate::panel::{Admin, Support};
 use crate::privacy;
 use crate::revision;
 use crate::terms::{FOUND_MAX, Terms};
+use crate::web::csv::Csv;
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply};
-use crate::web::pager::Pager;
-use crate::web::query;
+use crate::web::html::{Html, HtmlReply, path_with_query};
+use crate::web::pager::{self, Extent, Heads, Pager, Shown};
 
-/// Customers on one page.
-const PAGE_SIZE: u32 = 50;
 /// The address of the list.
 const LIST: &str = "/lizenzserver/customers";
-/// Several customers may have the same name, so the position of a customer is the name and the id.
-const PAGER: Pager<2> = Pager {
-    path: LIST,
-    next: ["after", "after_id"],
-    previous: ["", ""],
-};
+const PAGER: Pager<2> = Pager::sorted(LIST);
 
 /// The query parameters of the list.
 #[derive(Debug, FromForm)]
 struct ListParams<'r> {
     q: Option<&'r str>,
+    order: Option<&'r str>,
+    rows: Option<&'r str>,
+    row: Option<&'r str>,
     after: Option<&'r str>,
     after_id: Option<&'r str>,
+    before: Option<&'r str>,
+    before_id: Option<&'r str>,
 }
 
 impl ListParams<'_> {
-    fn cursor(&self) -> Result<Cursor<CustomerPosition>> {
-        let id = query::number("after_id", self.after_id)?;
-        let position = self.after.zip(id).map(|(name, id)| CustomerPosition {
-            name: name.to_owned(),
-            id: CustomerId(id),
-        });
-        Ok(Cursor::after(position))
+    fn query(&self) -> Result<CustomerQuery> {
+        let order = pager::sorting(self.order, CustomerColumn::parse)?;
+        Ok(CustomerQuery {
+            found: None,
+            order: order.unwrap_or_default(),
+        })
     }
 }
 
 /// A page of customers.
 #[get("/customers?<params..>")]
 async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
-    let search = params.q.unwrap_or_default().trim().to_owned();
-    let page_request = PageRequest {
-        from: params.cursor()?,
-        limit: PAGE_SIZE,
-    };
-    let terms = Terms::parse(&search);
-    let (page, is_cut) = app
+    let (mut query, search) = (params.query()?, Terms::parse(params.q.unwrap_or_default()));
+    let column = query.order.0;
+    let extent = Extent::parse(params.rows, params.row)?;
+    let from = PAGER.sorted_cursor(
+        (params.after, params.after_id),
+        (params.before, params.before_id),
+    )?;
+    let page_request = extent.request(from);
+    let (page, total, is_cut) = app
         .db
         .read(move |reader| {
-            let found = super::search(reader, &terms)?;
-            let page = super::page(reader, found.as_ref(), &page_request)?;
-            Ok((page, found.is_some_and(|found| found.is_cut)))
+            query.found = super::search(reader, &search)?;
+            let (page, total) = super::page(reader, &query, &page_request)?;
+            Ok((page, total, query.found.is_some_and(|found| found.is_cut)))
         })
         .await?;
-    let links = PAGER.links(&[("q", &search)], &page, |customer: &Customer| {
-        [customer.name.clone(), customer.id.to_string()]
-    });
+    let order = params.order.unwrap_or_default().trim();
+    let search = ("q", params.q.unwrap_or_default().trim());
+    let order = ("order", order);
+    let filter = [search, order];
+    let shown = Shown::new(&filter, extent, &page, total);
+    let links = PAGER.sorted_links(&shown, |customer: &Customer| customer.position(column));
+    let heads = Heads {
+        path: LIST,
+        filter: &[search],
+        order: order.1,
+        default: CustomerColumn::default().as_str(),
+    };
     let values = json!({
         "customers": page.rows,
-        "q": search,
+        "q": search.1,
         "found_max": is_cut.then_some(FOUND_MAX),
-        "newer": links.newer,
-        "older": links.older,
+        "order": order.1,
+        "csv": path_with_query("/lizenzserver/customers.csv", &[search, order]),
+        "heads": heads.of(&CustomerColumn::ALL.map(CustomerColumn::as_str)),
+        "pager": links,
     });
     request.page("customers/list.html.tera", values).await
+}
+
+/// Maximum rows of the CSV export.
+const EXPORT_MAX: u32 = 100_000;
+
+/// The customers of the list as a CSV file.
+#[get("/customers.csv?<params..>")]
+async fn export(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
+    let (mut query, search) = (params.query()?, Terms::parse(params.q.unwrap_or_default()));
+    let language = request.language;
+    let csv = app
+        .db
+        .read(move |reader| {
+            query.found = super::search(reader, &search)?;
+            let page_request = PageRequest::first(EXPORT_MAX + 1);
+            let (page, _) = super::page(reader, &query, &page_request)?;
+            csv_of(&page.rows, language)
+        })
+        .await?;
+    Ok(csv.into_file(&format!("customers-{}", request.now.wall.day()))?)
+}
+
+fn csv_of(customers: &[Customer], language: Language) -> Result<Csv> {
+    let head = [
+        "id",
+        "name",
+        "company",
+        "email",
+        "note",
+        "licenses",
+        "created_at",
+    ];
+    let max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
+    let mut csv = Csv::new(&head, language)?;
+    for customer in customers {
+        let (id, licenses) = (customer.id.to_string(), customer.licenses.to_string());
+        let created_at = customer.created_at.rfc3339();
+        let (name, company) = (&customer.name, &customer.company);
+        let (email, note) = (&customer.email, &customer.note);
+        csv.row_up_to(
+            max,
+            &[&id, name, company, email, note, &licenses, &created_at],
+        )?;
+    }
+    Ok(csv)
 }
 
 /// The customer's data in a form.
@@ -206,5 +262,14 @@ async fn remove(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlRepl
 
 /// The panel's routes for customers.
 pub fn routes() -> Vec<Route> {
-    routes![list, new_form, add, edit_form, edit, confirm_remove, remove]
+    routes![
+        list,
+        export,
+        new_form,
+        add,
+        edit_form,
+        edit,
+        confirm_remove,
+        remove
+    ]
 }

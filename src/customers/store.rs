@@ -2,11 +2,12 @@
 
 use rusqlite::{Row, named_params};
 
-use super::{Customer, CustomerData, CustomerPosition};
+use super::{Customer, CustomerColumn, CustomerData};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, id_list};
 use crate::error::Result;
 use crate::id::CustomerId;
+use crate::paging::{Direction, SortPosition};
 use crate::sql;
 use crate::terms::{self, Matches, Pattern};
 use crate::text;
@@ -47,19 +48,41 @@ pub(super) fn list(
     reader.list(sql!("customers/list"), params, customer)
 }
 
+/// The order of a page, the position that its rows follow in it, and their maximum number.
+pub(super) struct PageRange<'a> {
+    pub(super) column: CustomerColumn,
+    pub(super) direction: Direction,
+    pub(super) from: Option<&'a SortPosition>,
+    pub(super) limit: u32,
+}
+
 pub(super) fn page(
     reader: &Reader<'_>,
     found: Option<&Matches<CustomerId>>,
-    after: Option<&CustomerPosition>,
-    limit: u32,
+    range: &PageRange<'_>,
 ) -> Result<Vec<Customer>> {
     let params = named_params! {
         ":found": found.map(|found| id_list(&found.ids)),
-        ":after_name": after.map(|after| after.name.as_str()),
-        ":after_id": after.map(|after| after.id),
-        ":limit": limit,
+        ":column": range.column.as_str(),
+        ":from_value": range.from.map(|from| from.value.as_str()),
+        ":from_id": range.from.map(|from| from.id),
+        ":limit": range.limit,
     };
-    reader.list(sql!("customers/page"), params, customer)
+    match range.direction {
+        Direction::Ascending => reader.list(sql!("customers/page_ascending"), params, customer),
+        Direction::Descending => reader.list(sql!("customers/page_descending"), params, customer),
+    }
+}
+
+/// How many customers a list shows; `limit` are counted at most.
+pub(super) fn count_matching(
+    reader: &Reader<'_>,
+    found: Option<&Matches<CustomerId>>,
+    limit: u32,
+) -> Result<u32> {
+    let params =
+        named_params! { ":found": found.map(|found| id_list(&found.ids)), ":limit": limit };
+    reader.one(sql!("customers/count_matching"), params, |row| row.get(0))
 }
 
 pub(super) fn update(tx: &Tx<'_>, id: CustomerId, new: &CustomerData) -> Result<()> {

@@ -29,9 +29,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0015_former_owners.sql"),
     include_str!("../../sql/migrations/0016_refusals.sql"),
     include_str!("../../sql/migrations/0017_search.sql"),
+    include_str!("../../sql/migrations/0018_saved_filters.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 17;
+pub const SCHEMA: u32 = 18;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

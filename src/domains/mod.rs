@@ -19,7 +19,7 @@ use crate::domain::Domain;
 use crate::error::{Error, RefusalKind, Refused, Resource, Result};
 use crate::id::{LicenseId, ProductId};
 use crate::licenses::{self, License, LicenseState};
-use crate::paging::{Cursor, Page, PageRequest};
+use crate::paging::{Direction, Page, PageRequest, SortPosition, Total};
 use crate::revision::Revision;
 
 /// The domains of a license.
@@ -111,31 +111,33 @@ pub fn binding_at(reader: &Reader<'_>, id: LicenseId, now: UnixMs) -> Result<Dom
     Ok(stored_binding(reader, id)?.at(now))
 }
 
-/// The position of a license in the list of bound licenses.
+/// Which bound licenses to list.
 #[derive(Clone, Debug)]
-pub struct BoundPosition {
-    /// Its domain.
-    pub domain: String,
-    /// Its id.
-    pub id: LicenseId,
+pub struct BoundQuery {
+    /// Of this product only.
+    pub product: Option<ProductId>,
+    /// A part of a domain, customer or company; empty for any.
+    pub search: String,
+    /// The order of the domains.
+    pub direction: Direction,
 }
 
-/// A page of the licenses of one product or of all that are bound to a domain and whose domains or customer contain
-/// `search`, ordered by domain and id. The list is read forward only: for [`Cursor::Before`], the result is the first
-/// page.
+/// A page of the licenses that are bound to a domain, ordered by domain and id, and how many there are.
 pub fn bound_licenses(
     reader: &Reader<'_>,
-    product: Option<ProductId>,
-    search: &str,
-    request: &PageRequest<BoundPosition>,
-) -> Result<Page<BoundLicense>> {
-    let after = match &request.from {
-        Cursor::After(position) => Some(position),
-        Cursor::First | Cursor::Before(_) => None,
+    query: &BoundQuery,
+    request: &PageRequest<SortPosition>,
+) -> Result<(Page<BoundLicense>, Total)> {
+    let (from, direction) = request.start(query.direction);
+    let range = store::BoundRange {
+        from,
+        direction,
+        limit: request.rows_to_read(),
     };
-    let filter = store::BoundFilter { product, search };
-    let rows = store::bound_licenses(reader, &filter, after, request.rows_to_read())?;
-    Ok(request.page(with_licenses(reader, rows)?))
+    let rows = store::bound_licenses(reader, query, &range)?;
+    let count = store::count_matching(reader, query, Total::ROWS_TO_COUNT)?;
+    let page = request.page(with_licenses(reader, rows)?);
+    Ok((page, Total::counted(count)))
 }
 
 /// Licenses with a transfer in progress, of one product or (`None`) of all products, the earliest end of a grace period

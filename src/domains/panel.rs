@@ -103,7 +103,10 @@ impl DomainForm {
         let (license, binding) = license_with_binding(&app.db, id, request.now.wall).await?;
         Ok(json!({
             "action": self.as_str(),
-            "license": { "id": license.id, "key": license.key, "customer": license.customer },
+            "license": {
+                "id": license.id, "key": license.key,
+                "customer_id": license.customer_id, "customer": license.customer,
+            },
             "site": binding_json(&binding, None),
             "seen": binding.revision(),
             "days": app.handshakes.grace().as_days(),

@@ -2,12 +2,13 @@
 
 use rusqlite::named_params;
 
-use super::{BoundPosition, DomainBinding, Transfer};
+use super::{BoundQuery, DomainBinding, Transfer};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::domain::Domain;
 use crate::error::Result;
 use crate::id::{LicenseId, ProductId};
+use crate::paging::{Direction, SortPosition};
 use crate::sql;
 
 pub(super) fn is_served(reader: &Reader<'_>, domain: &Domain, now: UnixMs) -> Result<bool> {
@@ -73,30 +74,42 @@ fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<BindingRow> {
 /// Maximum length of a search text, in characters; the rest is cut off.
 const SEARCH_LEN_MAX: usize = 100;
 
-/// Which bound licenses to list.
-pub(super) struct BoundFilter<'a> {
-    /// Of this product only.
-    pub(super) product: Option<ProductId>,
-    /// A part of a domain, customer or company; empty for any.
-    pub(super) search: &'a str,
+/// From after which license on, in which order, and how many at most.
+pub(super) struct BoundRange<'a> {
+    pub(super) from: Option<&'a SortPosition>,
+    pub(super) direction: Direction,
+    pub(super) limit: u32,
+}
+
+fn search_term(query: &BoundQuery) -> String {
+    let search = query.search.trim().chars();
+    Domain::search_term(&search.take(SEARCH_LEN_MAX).collect::<String>())
 }
 
 pub(super) fn bound_licenses(
     reader: &Reader<'_>,
-    filter: &BoundFilter<'_>,
-    after: Option<&BoundPosition>,
-    limit: u32,
+    query: &BoundQuery,
+    range: &BoundRange<'_>,
 ) -> Result<Vec<BindingRow>> {
-    let search = filter.search.trim().chars();
-    let search: String = search.take(SEARCH_LEN_MAX).collect();
     let params = named_params! {
-        ":product_id": filter.product,
-        ":search": Domain::search_term(&search),
-        ":after_domain": after.map_or("", |position| &position.domain),
-        ":after_id": after.map_or(LicenseId(0), |position| position.id),
-        ":limit": limit,
+        ":product_id": query.product,
+        ":search": search_term(query),
+        ":from_domain": range.from.map(|position| position.value.as_str()),
+        ":from_id": range.from.map(|position| position.id),
+        ":limit": range.limit,
     };
-    reader.list(sql!("domains/bound_licenses"), params, row_of)
+    match range.direction {
+        Direction::Ascending => reader.list(sql!("domains/bound_ascending"), params, row_of),
+        Direction::Descending => reader.list(sql!("domains/bound_descending"), params, row_of),
+    }
+}
+
+/// How many bound licenses match a search; `limit` are counted at most.
+pub(super) fn count_matching(reader: &Reader<'_>, query: &BoundQuery, limit: u32) -> Result<u32> {
+    let params = named_params! {
+        ":product_id": query.product, ":search": search_term(query), ":limit": limit,
+    };
+    reader.one(sql!("domains/count_matching"), params, |row| row.get(0))
 }
 
 pub(super) fn transfers_in_progress(

@@ -6,7 +6,7 @@ use crate::db::{Reader, Tx};
 use crate::domain::Domain;
 use crate::error::Result;
 use crate::id::LicenseId;
-use crate::paging::{Cursor, Page, PageRequest};
+use crate::paging::{Page, PageRequest};
 use crate::privacy;
 use crate::refusals::{self, FailedHandshake};
 use crate::security::client_address::ClientAddress;
@@ -133,17 +133,11 @@ pub fn log_finished(
     store::trim_log(tx, id.saturating_sub(LOG_MAX))
 }
 
-/// A page of the log, newest first; of one domain or, if `None`, of all. A position is the id of an entry. The log is
-/// read forward only: for [`Cursor::Before`], the result is the first page.
+/// A page of the log, newest first; of one domain or, if `None`, of all. A position is the id of an entry.
 pub fn log_entries(
     reader: &Reader<'_>,
     domain: Option<&Domain>,
     request: &PageRequest<i64>,
 ) -> Result<Page<LogEntry>> {
-    let before = match request.from {
-        Cursor::After(id) => id,
-        Cursor::First | Cursor::Before(_) => i64::MAX,
-    };
-    let rows = store::log_entries(reader, domain, before, request.rows_to_read())?;
-    Ok(request.page(rows))
+    Ok(request.page(store::log_entries(reader, domain, request)?))
 }

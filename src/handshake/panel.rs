@@ -1,40 +1,35 @@
 //! Handlers of the panel: the list of sites and the handshake log.
 
 use rocket::{FromForm, Route, get, routes};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{LogEntry, Outcome};
 use crate::app::App;
 use crate::domain::Domain;
 use crate::domains::panel::{bound_license_json, domain_json};
-use crate::domains::{self, BoundLicense, BoundPosition};
+use crate::domains::{self, BoundLicense, BoundQuery};
 use crate::error::Result;
-use crate::id::LicenseId;
-use crate::paging::{Cursor, PageRequest};
+use crate::id::ProductId;
+use crate::paging::{Cursor, Direction, PageRequest, SortPosition, Total};
 use crate::panel::Support;
 use crate::web::html::HtmlReply;
-use crate::web::pager::Pager;
+use crate::web::pager::{self, Extent, Heads, Pager, Shown};
 use crate::web::query;
 
-/// Licenses on one page of the list.
-const PAGE_SIZE: u32 = 50;
 /// Transfers in progress that are shown above the list.
 const TRANSFERS_SHOWN: u32 = 20;
 /// Log entries that are shown below the list.
 const LOG_ENTRIES_SHOWN: u32 = 10;
-/// Log entries on one page of the handshake log.
-const LOG_PAGE_SIZE: u32 = 50;
 /// The position of a license in the list is its domain and its id, since several licenses may be bound to one domain.
-const SITES_PAGER: Pager<2> = Pager {
-    path: "/lizenzserver/sites",
-    next: ["after", "after_id"],
-    previous: ["", ""],
-};
+const SITES_PAGER: Pager<2> = Pager::sorted(LIST);
 const LOG_PAGER: Pager<1> = Pager {
     path: "/lizenzserver/sites/handshakes",
     next: ["before"],
-    previous: [""],
+    previous: ["after"],
 };
+const LIST: &str = "/lizenzserver/sites";
+/// The only column by which the list can be sorted.
+const DOMAIN: &str = "domain";
 
 /// A row of the handshake log, for templates.
 fn log_entry_json(entry: &LogEntry) -> Value {
@@ -61,48 +56,82 @@ fn log_entry_json(entry: &LogEntry) -> Value {
 #[derive(FromForm)]
 struct SitesQuery<'r> {
     q: Option<&'r str>,
+    order: Option<&'r str>,
+    rows: Option<&'r str>,
+    row: Option<&'r str>,
     after: Option<&'r str>,
     after_id: Option<&'r str>,
+    before: Option<&'r str>,
+    before_id: Option<&'r str>,
 }
 
 impl SitesQuery<'_> {
-    /// The position that the page follows; `None` for the first page.
-    fn after(&self) -> Result<Option<BoundPosition>> {
-        let id = query::number("after_id", self.after_id)?;
-        Ok(self.after.zip(id).map(|(domain, id)| BoundPosition {
-            domain: domain.to_owned(),
-            id: LicenseId(id),
-        }))
+    /// # Errors
+    /// [`crate::error::Error::Invalid`] if the list cannot be sorted so.
+    fn bound(&self, product: Option<ProductId>) -> Result<BoundQuery> {
+        let order = pager::sorting(self.order, |word| (word == DOMAIN).then_some(()))?;
+        Ok(BoundQuery {
+            product,
+            search: self.q.unwrap_or_default().trim().to_owned(),
+            direction: order.map_or(Direction::Ascending, |((), direction)| direction),
+        })
     }
+
+    /// The search and the order as parameters.
+    fn pairs(&self) -> [(&str, &str); 2] {
+        let trimmed = |text: Option<_>| str::trim(text.unwrap_or_default());
+        [("q", trimmed(self.q)), ("order", trimmed(self.order))]
+    }
+}
+
+/// The position of a license in the list.
+fn position(bound: &BoundLicense) -> SortPosition {
+    let domain = bound.binding.domain.as_ref();
+    SortPosition {
+        value: domain.map_or_else(String::new, |domain| domain.as_str().to_owned()),
+        id: bound.license.id.0,
+    }
+}
+
+/// The column head that sorts the list.
+fn heads(filter: &[(&str, &str)], order: &str) -> Map<String, Value> {
+    let heads = Heads {
+        path: LIST,
+        filter,
+        order,
+        default: DOMAIN,
+    };
+    heads.of(&[DOMAIN])
 }
 
 /// The list of sites, with the transfers in progress and the latest handshakes.
 #[get("/sites?<query..>")]
 async fn list(request: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlReply {
-    let search = query.q.unwrap_or_default().trim().to_owned();
-    let from = query.after()?;
+    let extent = Extent::parse(query.rows, query.row)?;
+    let from = SITES_PAGER.sorted_cursor(
+        (query.after, query.after_id),
+        (query.before, query.before_id),
+    )?;
+    let product = request.chosen();
+    let bound = query.bound(product)?;
     // Transfers and handshakes are shown on the first page only, and not with search results.
-    let is_start_page = from.is_none() && search.is_empty();
-    let page_request = PageRequest {
-        from: Cursor::after(from),
-        limit: PAGE_SIZE,
-    };
-    let (term, product) = (search.clone(), request.chosen());
-    let (page, transfers, latest) = app
+    let is_start_page = from == Cursor::First && bound.search.is_empty();
+    let page_request = extent.request(from);
+    let ((page, total), transfers, latest) = app
         .db
         .read(move |reader| {
             Ok((
-                domains::bound_licenses(reader, product, &term, &page_request)?,
+                domains::bound_licenses(reader, &bound, &page_request)?,
                 domains::transfers_in_progress(reader, product, TRANSFERS_SHOWN)?,
                 super::log_entries(reader, None, &PageRequest::first(LOG_ENTRIES_SHOWN))?,
             ))
         })
         .await?;
-    let links = SITES_PAGER.links(&[("q", &search)], &page, |bound: &BoundLicense| {
-        let domain = bound.binding.domain.as_ref();
-        let domain = domain.map_or("", |domain| domain.as_str());
-        [domain.to_owned(), bound.license.id.to_string()]
-    });
+    let [search, order] = query.pairs();
+    let filter = [search, order];
+    let shown = Shown::new(&filter, extent, &page, total);
+    let links = SITES_PAGER.sorted_links(&shown, position);
+    let heads = heads(&[search], order.1);
     let row = |bound: &BoundLicense| bound_license_json(&request, bound);
     let transfers = transfers.iter().filter(|_| is_start_page);
     let latest = latest.rows.iter().filter(|_| is_start_page);
@@ -110,26 +139,31 @@ async fn list(request: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlRep
         "rows": page.rows.iter().map(row).collect::<Vec<_>>(),
         "transfers": transfers.map(row).collect::<Vec<_>>(),
         "latest": latest.map(log_entry_json).collect::<Vec<_>>(),
-        "q": search,
-        "older": links.older,
-        "newer": links.newer,
+        "q": search.1,
+        "order": order.1,
+        "heads": heads,
+        "pager": links,
     });
     request.page("handshake/list.html.tera", values).await
 }
 
+/// The query of the handshake log.
+#[derive(FromForm)]
+struct LogQuery<'r> {
+    domain: Option<&'r str>,
+    rows: Option<&'r str>,
+    row: Option<&'r str>,
+    before: Option<&'r str>,
+    after: Option<&'r str>,
+}
+
 /// The handshake log, of one domain or of all.
-#[get("/sites/handshakes?<domain>&<before>")]
-async fn handshakes(
-    request: Support<'_>,
-    domain: Option<&str>,
-    before: Option<&str>,
-    app: &App,
-) -> HtmlReply {
-    let page_request = PageRequest {
-        from: Cursor::after(query::number("before", before)?),
-        limit: LOG_PAGE_SIZE,
-    };
-    let typed = domain.unwrap_or_default().trim().to_owned();
+#[get("/sites/handshakes?<query..>")]
+async fn handshakes(request: Support<'_>, query: LogQuery<'_>, app: &App) -> HtmlReply {
+    let extent = Extent::parse(query.rows, query.row)?;
+    let page_request =
+        extent.request(LOG_PAGER.cursor(query.before, query.after, query::number)?);
+    let typed = query.domain.unwrap_or_default().trim().to_owned();
     let wanted = Domain::from_input(&typed);
     let is_malformed = wanted.is_none() && !typed.is_empty();
     let page = app
@@ -141,14 +175,13 @@ async fn handshakes(
             super::log_entries(reader, wanted.as_ref(), &page_request)
         })
         .await?;
-    let links = LOG_PAGER.links(&[("domain", &typed)], &page, |entry: &LogEntry| {
-        [entry.id.to_string()]
-    });
+    let filter = [("domain", typed.as_str())];
+    let shown = Shown::new(&filter, extent, &page, Total::Unknown);
+    let links = LOG_PAGER.links(&shown, |entry: &LogEntry| [entry.id.to_string()]);
     let values = json!({
         "rows": page.rows.iter().map(log_entry_json).collect::<Vec<_>>(),
         "domain": typed,
-        "older": links.older,
-        "newer": links.newer,
+        "pager": links,
     });
     request.page("handshake/log.html.tera", values).await
 }

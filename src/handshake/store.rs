@@ -7,6 +7,7 @@ use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, unknown_value};
 use crate::domain::Domain;
 use crate::error::Result;
+use crate::paging::{Cursor, PageRequest};
 use crate::sql;
 
 pub(super) fn last_handshake_at(reader: &Reader<'_>, domain: &Domain) -> Result<Option<UnixMs>> {
@@ -41,11 +42,15 @@ pub(super) fn trim_log_of_domain(tx: &Tx<'_>, domain: &Domain, keep: u32) -> Res
 pub(super) fn log_entries(
     reader: &Reader<'_>,
     domain: Option<&Domain>,
-    before: i64,
-    limit: u32,
+    request: &PageRequest<i64>,
 ) -> Result<Vec<LogEntry>> {
-    let params = named_params! { ":before": before, ":domain": domain, ":limit": limit };
-    reader.list(sql!("handshake/log_entries"), params, |row| {
+    let id = request.from.position().unwrap_or(i64::MAX);
+    let query = match request.from {
+        Cursor::Before(_) => sql!("handshake/newer_log_entries"),
+        Cursor::First | Cursor::After(_) => sql!("handshake/log_entries"),
+    };
+    let params = named_params! { ":id": id, ":domain": domain, ":limit": request.rows_to_read() };
+    reader.list(query, params, |row| {
         let word: String = row.get("outcome")?;
         let outcome = Outcome::ALL
             .into_iter()

@@ -24,7 +24,7 @@ const DAY: Duration = Duration::from_hours(24);
 const REVOKED: &str = "license_revoked";
 
 /// How a license is extended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extension {
     /// To this last moment.
     Until(UnixMs),

@@ -9,8 +9,12 @@ use crate::db::Reader;
 use crate::error::{Error, Resource, Result};
 use crate::id::{CustomerId, LicenseId, PlanId, ProductId, SessionId};
 use crate::license_key;
-use crate::paging::{Cursor, Page, PageRequest};
+use crate::paging::{Cursor, Direction, Page, PageRequest, SortPosition};
 use crate::terms::{FOUND_MAX, Matches, Pattern, Terms};
+
+/// Licenses that a list may have to be sorted by a column: each of them is compared for every page. A search or a filter
+/// makes a longer list short enough.
+pub const SORTED_MAX: u32 = 50_000;
 
 /// Which licenses a command lists.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +112,10 @@ pub struct LicenseRow {
     pub session: Option<SessionId>,
 }
 
+/// The columns by which a list of licenses can be sorted, as URLs and queries call them. Licenses without an end come last
+/// by `valid_until`.
+pub const COLUMNS: [&str; 4] = ["customer", "key", "devices", "valid_until"];
+
 /// Which licenses to list.
 #[derive(Clone, Debug, Default)]
 pub struct LicenseQuery {
@@ -121,6 +129,8 @@ pub struct LicenseQuery {
     pub customer_id: Option<CustomerId>,
     /// First and last id, both included: the licenses of one order.
     pub range: Option<(LicenseId, LicenseId)>,
+    /// The column by which the list is sorted, one of [`COLUMNS`]; `None` for the newest license first.
+    pub order: Option<(&'static str, Direction)>,
 }
 
 /// How many licenses match each filter, and their device slots.
@@ -144,46 +154,53 @@ pub struct LicenseCounts {
     pub slots: u32,
 }
 
-impl LicenseCounts {
-    /// How many licenses match `filter`.
-    pub const fn of(&self, filter: LicenseFilter) -> u32 {
-        match filter {
-            LicenseFilter::All => self.all,
-            LicenseFilter::Active => self.active,
-            LicenseFilter::Expiring => self.expiring,
-            LicenseFilter::Unused => self.unused,
-            LicenseFilter::Stopped => self.stopped,
-            LicenseFilter::Expired => self.expired,
-        }
-    }
-}
-
-/// A page of licenses, the newest first.
+/// A page of licenses in the order of `query`.
 pub fn page(
     reader: &Reader<'_>,
     query: &LicenseQuery,
-    request: &PageRequest<LicenseId>,
+    request: &PageRequest<SortPosition>,
     now: UnixMs,
 ) -> Result<Page<LicenseRow>> {
     let (low, high) = query.range.unwrap_or((LicenseId(0), LicenseId(i64::MAX)));
-    let page_range = |low, high| store::PageRange {
+    let range = store::PageRange {
         low,
         high,
         limit: request.rows_to_read(),
         now,
     };
-    let rows = match request.from {
-        Cursor::First => store::page_before(reader, query, &page_range(low, high)),
-        Cursor::After(LicenseId(id)) => {
-            let high = high.min(LicenseId(id.saturating_sub(1)));
-            store::page_before(reader, query, &page_range(low, high))
-        }
-        Cursor::Before(LicenseId(id)) => {
-            let low = low.max(LicenseId(id.saturating_add(1)));
-            store::page_after(reader, query, &page_range(low, high))
+    let rows = match query.order {
+        None => newest_rows(reader, query, &request.from, range),
+        Some((column, direction)) => {
+            let (from, direction) = request.start(direction);
+            let sorting = store::Sorting {
+                column,
+                direction,
+                from,
+            };
+            store::page_sorted(reader, query, &range, &sorting)
         }
     };
     Ok(request.page(rows?))
+}
+
+/// The rows of a page, the newest first; the other way round before a position.
+fn newest_rows(
+    reader: &Reader<'_>,
+    query: &LicenseQuery,
+    from: &Cursor<SortPosition>,
+    mut range: store::PageRange,
+) -> Result<Vec<LicenseRow>> {
+    match from {
+        Cursor::First => {}
+        Cursor::After(position) => {
+            range.high = range.high.min(LicenseId(position.id.saturating_sub(1)));
+        }
+        Cursor::Before(position) => {
+            range.low = range.low.max(LicenseId(position.id.saturating_add(1)));
+            return store::page_after(reader, query, &range);
+        }
+    }
+    store::page_before(reader, query, &range)
 }
 
 /// One license as lists show it.

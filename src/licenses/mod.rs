@@ -16,8 +16,9 @@ pub use change::{
 };
 pub use issue::{ORDER_MAX, Order, Term, issue_trial};
 pub use listing::{
-    LicenseCounts, LicenseQuery, LicenseRow, LicenseSearch, LicenseText, PlanRange, count,
-    count_by_filter, find_row, list, of_customers, of_plan, page, search, with_text,
+    COLUMNS, LicenseCounts, LicenseQuery, LicenseRow, LicenseSearch, LicenseText, PlanRange,
+    SORTED_MAX, count, count_by_filter, find_row, list, of_customers, of_plan, page, search,
+    with_text,
 };
 pub use rules::{EXPIRING_WITHIN, LicenseFilter, Refusal, check_usable};
 pub use sale::{Buyer, assign, sell};

@@ -11,6 +11,7 @@ use crate::db::{Reader, Tx, id_list, unknown_value};
 use crate::domain::Domain;
 use crate::error::Result;
 use crate::id::{CustomerId, LicenseId, PlanId, ProductId};
+use crate::paging::{Direction, SortPosition};
 use crate::sql;
 use crate::terms::{self, Matches, Pattern};
 
@@ -131,9 +132,9 @@ pub(super) struct PageRange {
 }
 
 macro_rules! page_params {
-    ($query:ident, $range:ident $(, $found:ident)?) => {
+    ($query:ident, $range:ident $(, $name:literal: $value:expr)*) => {
         named_params! {
-            $(":found": $found,)?
+            $($name: $value,)*
             ":low": $range.low,
             ":high": $range.high,
             ":product_id": $query.product,
@@ -146,6 +147,33 @@ macro_rules! page_params {
     };
 }
 
+/// The order of a page, and the position that its rows follow in it.
+pub(super) struct Sorting<'a> {
+    pub(super) column: &'static str,
+    pub(super) direction: Direction,
+    pub(super) from: Option<&'a SortPosition>,
+}
+
+/// Licenses sorted by a column.
+pub(super) fn page_sorted(
+    reader: &Reader<'_>,
+    query: &LicenseQuery,
+    range: &PageRange,
+    sorting: &Sorting<'_>,
+) -> Result<Vec<LicenseRow>> {
+    let params = page_params!(
+        query, range,
+        ":found": query.found.as_ref().map(|found| id_list(&found.ids)),
+        ":column": sorting.column,
+        ":from_value": sorting.from.map(|from| from.value.as_str()),
+        ":from_id": sorting.from.map(|from| from.id)
+    );
+    match sorting.direction {
+        Direction::Ascending => reader.list(sql!("licenses/page_ascending"), params, license_row),
+        Direction::Descending => reader.list(sql!("licenses/page_descending"), params, license_row),
+    }
+}
+
 /// The newest licenses of a range, newest first.
 pub(super) fn page_before(
     reader: &Reader<'_>,
@@ -153,7 +181,7 @@ pub(super) fn page_before(
     range: &PageRange,
 ) -> Result<Vec<LicenseRow>> {
     if let Some(found) = query.found.as_ref().map(|found| id_list(&found.ids)) {
-        let params = page_params!(query, range, found);
+        let params = page_params!(query, range, ":found": found);
         return reader.list(sql!("licenses/found_before"), params, license_row);
     }
     let params = page_params!(query, range);
@@ -167,7 +195,7 @@ pub(super) fn page_after(
     range: &PageRange,
 ) -> Result<Vec<LicenseRow>> {
     if let Some(found) = query.found.as_ref().map(|found| id_list(&found.ids)) {
-        let params = page_params!(query, range, found);
+        let params = page_params!(query, range, ":found": found);
         return reader.list(sql!("licenses/found_after"), params, license_row);
     }
     let params = page_params!(query, range);

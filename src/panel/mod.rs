@@ -7,7 +7,7 @@ mod rules;
 mod set_up;
 mod visitor;
 
-pub use rules::Refusal;
+pub use rules::{Refusal, is_path_of_panel};
 pub use visitor::Visitor;
 
 use rocket::http::Status;
@@ -30,6 +30,7 @@ use crate::i18n::Catalog;
 use crate::id::ProductId;
 use crate::logins::{self, CurrentLogin, Session, SessionLifetime};
 use crate::products::{self, Product};
+use crate::saved_filters::{self, SavedFilter};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::RATE_LIMITED;
 use crate::security::secret;
@@ -38,6 +39,7 @@ use crate::web::form::{self, RejectedForm};
 use crate::web::guards::{self, RequestTime, ResponseLanguage};
 use crate::web::html::{self, Html, HtmlReply};
 use crate::web::page::Pages;
+use crate::web::product_param::PRODUCT;
 use crate::web::stash::stash;
 
 /// The root of the panel's paths.
@@ -63,7 +65,8 @@ pub struct PanelRequest<'r> {
     csrf_token: String,
     fragment: bool,
     path: String,
-    done: Option<String>,
+    /// The query of the URL.
+    query: String,
     /// The theme that this browser chose: `light`, `dark`, or empty for that of the system.
     pub theme: &'static str,
     /// The product that the page is about, if it is about one: the chosen product, or the first that is not archived.
@@ -164,7 +167,7 @@ async fn panel_request<'r>(
         csrf_token,
         fragment,
         path: request.uri().path().to_string(),
-        done: done_of(request),
+        query: query_of(request),
         theme: html::theme(request),
         product: choice.product(),
         choice,
@@ -197,11 +200,10 @@ async fn find_login(
     Ok(found.ok_or(Refusal::NotLoggedIn)?)
 }
 
-/// The name of what was done, which a redirect gives to the page that follows.
-fn done_of(request: &Request<'_>) -> Option<String> {
-    request
-        .query_value::<&str>("done")
-        .and_then(|done| done.ok().map(str::to_owned))
+/// The query of the URL; empty if there is none.
+fn query_of(request: &Request<'_>) -> String {
+    let query = request.uri().query();
+    query.map(|query| query.to_string()).unwrap_or_default()
 }
 
 /// Stores the last use of a login, if the stored one is old.
@@ -309,15 +311,68 @@ impl PanelRequest<'_> {
         let mut all = self.common();
         // Not only for the frame: pages may show the counts, too, and any page may be requested as a fragment.
         let (chosen, product, now) = (self.chosen(), self.product, self.now.wall);
-        let counts = self
+        let (admin, list) = (self.admin.id, self.list());
+        let (counts, saved) = self
             .app
             .db
-            .read(move |reader| counts::counts(reader, chosen, product, now))
+            .read(move |reader| {
+                let saved = list.map(|list| saved_filters::of_list(reader, admin, list));
+                let counts = counts::counts(reader, chosen, product, now)?;
+                Ok((counts, saved.transpose()?.unwrap_or_default()))
+            })
             .await?;
         all.insert("counts".to_owned(), json!(counts));
+        all.insert("filters_of_list".to_owned(), self.filters_json(&saved));
         all.extend(html::object_members(values));
         let text = self.render(name, &all)?;
         Ok(Html::Page { status, text })
+    }
+
+    /// The list that the page shows, one of [`saved_filters::LISTS`].
+    fn list(&self) -> Option<&'static str> {
+        let below = self.path.strip_prefix(HOME)?.strip_prefix('/')?;
+        saved_filters::LISTS.into_iter().find(|list| *list == below)
+    }
+
+    /// The filters that the administrator saved for the list on this page, and the present one, which can be saved.
+    fn filters_json(&self, saved: &[SavedFilter]) -> Value {
+        let present = saved_filters::filter_of(&self.query);
+        let filter = |filter: &SavedFilter| {
+            json!({
+                "id": filter.id,
+                "name": filter.name,
+                "url": format!("{}?{}", self.path, filter.query),
+                "is_chosen": filter.query == present,
+            })
+        };
+        json!({
+            "list": self.list(),
+            "present": present,
+            "is_saved": saved.iter().any(|filter| filter.query == present),
+            "saved": saved.iter().map(filter).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The name of what was done, which a redirect gives to the page that follows.
+    fn done(&self) -> Option<String> {
+        let mut pairs = form_urlencoded::parse(self.query.as_bytes());
+        let done = pairs.find(|(name, _)| name == "done");
+        done.map(|(_, value)| value.into_owned())
+    }
+
+    /// The address of the page, without what was done before, and without the product: every response adds the chosen
+    /// one to its links and redirects.
+    fn here(&self) -> String {
+        let pairs = form_urlencoded::parse(self.query.as_bytes());
+        let pairs = pairs.filter(|(name, _)| !["done", "part", PRODUCT].contains(&name.as_ref()));
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(pairs)
+            .finish();
+        if query.is_empty() {
+            self.path.clone()
+        } else {
+            format!("{}?{query}", self.path)
+        }
     }
 
     /// Renders a part of a page for a script, which gets 304 if it has the same text already (`ETag`).
@@ -359,14 +414,17 @@ impl PanelRequest<'_> {
     fn common(&self) -> Map<String, Value> {
         let section = self.path.strip_prefix(HOME).unwrap_or_default();
         let section = section.trim_start_matches('/').split('/').next();
+        let here = self.here();
         let archived = self.choice.is_archived() && rules::is_about_one_product(&self.path);
         html::object_members(json!({
             "lang": self.language.tag(),
             "theme": self.theme,
             "fragment": self.fragment,
             "path": self.path,
+            "here": here,
+            "here_encoded": form_urlencoded::byte_serialize(here.as_bytes()).collect::<String>(),
             "section": section,
-            "done": self.done,
+            "done": self.done(),
             "products": self.choice.switcher(&self.path),
             "csrf_token": self.csrf_token,
             "ends_s": self.ends_s,

@@ -44,6 +44,17 @@ pub(super) fn check_access(
     }
 }
 
+/// Whether `path`, with or without a query, leads to a page of the panel and no further.
+pub fn is_path_of_panel(path: &str) -> bool {
+    let clean = path
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let below = path
+        .strip_prefix(HOME)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
+    clean && below && !path.contains("//")
+}
+
 /// The pages that are about one product: with several products and none chosen, they are about the first that is not
 /// archived. Every other page is about all products then.
 const OF_ONE_PRODUCT: [&str; 2] = ["/integrate", "/licenses/new"];

@@ -204,9 +204,14 @@ fn add(console: &Console, product: ProductId, add: Add) -> Result<()> {
 
 fn list(console: &Console, product: &Product) -> Result<()> {
     let request = PageRequest::first(LIST_MAX);
+    let query = super::PlanQuery {
+        product: product.id,
+        filter: PlanFilter::All,
+        order: Default::default(),
+    };
     let page = console
         .db
-        .read_blocking(|reader| super::page(reader, product.id, PlanFilter::All, &request))?;
+        .read_blocking(|reader| Ok(super::page(reader, &query, &request)?.0))?;
     let cut = if page.has_next {
         Extent::After(LIST_MAX)
     } else {

@@ -22,10 +22,13 @@ use crate::error::{Error, Resource, Result};
 use crate::features::Features;
 use crate::id::{PlanId, ProductId};
 use crate::licenses::Kind;
-use crate::paging::{Cursor, Page, PageRequest};
+use crate::paging::{Direction, Page, PageRequest, SortPosition, Total};
 use crate::product_state;
 use crate::revision::Revision;
+use crate::text;
 
+/// Most plans of a product that are listed.
+pub const LISTED_MAX: u32 = 10_000;
 /// Most plans that a form offers.
 const OFFERED_MAX: u32 = 200;
 
@@ -186,23 +189,89 @@ pub fn by_id(reader: &Reader<'_>, id: PlanId) -> Result<Plan> {
     store::by_id(reader, id)?.ok_or_else(|| Error::not_found(Resource::Plan, id))
 }
 
-/// A page of the plans of a product, the first one first. The list is read forward only.
+/// A column by which the list of plans can be sorted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlanColumn {
+    /// When it was added.
+    #[default]
+    Added,
+    /// The name.
+    Name,
+    /// The code.
+    Code,
+    /// How many devices may hold a slot.
+    Devices,
+    /// How many licenses were issued by it.
+    Licenses,
+}
+
+impl PlanColumn {
+    /// Every column.
+    pub const ALL: [Self; 5] = [
+        Self::Added,
+        Self::Name,
+        Self::Code,
+        Self::Devices,
+        Self::Licenses,
+    ];
+
+    /// The word in URLs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Name => "name",
+            Self::Code => "code",
+            Self::Devices => "devices",
+            Self::Licenses => "licenses",
+        }
+    }
+
+    /// The column for a word; `None` if unknown.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|column| column.as_str() == word)
+    }
+}
+
+impl PlanRow {
+    /// The position in a list sorted by `column`.
+    pub fn position(&self, column: PlanColumn) -> SortPosition {
+        let (plan, id) = (&self.plan, self.plan.id.0);
+        let value = match column {
+            PlanColumn::Added => String::new(),
+            PlanColumn::Name => text::sort_key(&plan.terms.name),
+            PlanColumn::Code => plan.code.clone(),
+            PlanColumn::Devices => {
+                return SortPosition::number(plan.terms.device_limit.into(), id);
+            }
+            PlanColumn::Licenses => return SortPosition::number(self.licenses.into(), id),
+        };
+        SortPosition { value, id }
+    }
+}
+
+/// Which plans to list.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanQuery {
+    /// Of this product.
+    pub product: ProductId,
+    /// Which of them.
+    pub filter: PlanFilter,
+    /// The column by which they are sorted, and in which direction.
+    pub order: (PlanColumn, Direction),
+}
+
+/// A page of the plans of a product, each with the number of licenses that were issued by it, and how many there are: no
+/// more than the first [`LISTED_MAX`].
 pub fn page(
     reader: &Reader<'_>,
-    product: ProductId,
-    filter: PlanFilter,
-    request: &PageRequest<PlanId>,
-) -> Result<Page<PlanRow>> {
-    let after = match request.from {
-        Cursor::First | Cursor::Before(_) => PlanId(0),
-        Cursor::After(id) => id,
-    };
-    let range = store::Range {
-        after,
-        limit: request.rows_to_read(),
-    };
-    let rows = store::page(reader, product, filter, &range)?;
-    Ok(request.page(rows))
+    query: &PlanQuery,
+    request: &PageRequest<SortPosition>,
+) -> Result<(Page<PlanRow>, Total)> {
+    let rows = store::list(reader, query.product, query.filter, LISTED_MAX)?;
+    let total = Total::Exactly(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+    let (column, direction) = query.order;
+    let page = request.cut(rows, direction, |row| row.position(column));
+    Ok((page, total))
 }
 
 /// The plans of a product that may be sold, by name, for forms.

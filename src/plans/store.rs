@@ -69,25 +69,18 @@ pub(super) fn by_id(reader: &Reader<'_>, id: PlanId) -> Result<Option<Plan>> {
     reader.maybe(sql!("plans/by_id"), params, plan)
 }
 
-/// The plans after one with this id.
-pub(super) struct Range {
-    pub(super) after: PlanId,
-    pub(super) limit: u32,
-}
-
-pub(super) fn page(
+pub(super) fn list(
     reader: &Reader<'_>,
     product: ProductId,
     filter: PlanFilter,
-    range: &Range,
+    limit: u32,
 ) -> Result<Vec<PlanRow>> {
     let params = named_params! {
         ":product_id": product,
         ":filter": filter.as_str(),
-        ":after": range.after,
-        ":limit": range.limit,
+        ":limit": limit,
     };
-    reader.list(sql!("plans/page"), params, |row| {
+    reader.list(sql!("plans/list"), params, |row| {
         Ok(PlanRow {
             plan: plan(row)?,
             licenses: row.get("licenses")?,

@@ -8,12 +8,13 @@ use super::store;
 use super::{Erasure, LicensePolicy};
 use crate::activations;
 use crate::audit::{self, Act, Actor, Change, Entry};
-use crate::customers;
-use crate::db::Reader;
+use crate::customers::{self, Customer};
+use crate::db::{Reader, Tx};
 use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::licenses;
 use crate::live_sessions::LiveNow;
+use crate::saved_filters;
 use crate::text;
 
 /// Members of audit entries that hold domains of a license.
@@ -88,6 +89,7 @@ pub fn remove(act: &Act<'_>, live: LiveNow<'_>, id: CustomerId) -> Result<Erased
 /// Erases the customer of `erasure`, who exists.
 pub(super) fn erase_person(act: &Act<'_>, live: LiveNow<'_>, erasure: &Erasure) -> Result<Erased> {
     let tx = act.tx;
+    forget_filters(tx, erasure.customer_id)?;
     let license_ids = store::license_ids(tx, erasure.customer_id)?;
     let device_count = release_devices(act, live, (erasure.customer_id, &license_ids))?;
     let entries = store::audit_entries(tx, erasure.customer_id, erasure.created_at)?;
@@ -125,6 +127,17 @@ pub(super) fn erase_person(act: &Act<'_>, live: LiveNow<'_>, erasure: &Erasure) 
         }),
     })?;
     Ok(erased)
+}
+
+/// What tells the customer in a saved filter.
+pub(super) fn words_about(customer: &Customer) -> [&str; 3] {
+    [&customer.name, &customer.email, &customer.company]
+}
+
+/// Erases the saved filters that search for the customer.
+fn forget_filters(tx: &Tx<'_>, id: CustomerId) -> Result<()> {
+    let customer = customers::get(tx, id)?;
+    saved_filters::forget(tx, &words_about(&customer), &id.to_string())
 }
 
 /// Ends the sessions of a customer's licenses, and frees their slots. First deletes the refused calls of the customer, of

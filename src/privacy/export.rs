@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::erase::own_domains;
+use super::erase::{own_domains, words_about};
 use super::store;
 use crate::audit::{Act, Actor, Change, Entry};
 use crate::clock::UnixMs;
@@ -10,6 +10,7 @@ use crate::customers;
 use crate::db::{Db, Reader};
 use crate::error::Result;
 use crate::id::CustomerId;
+use crate::saved_filters;
 
 /// A document about a person.
 #[derive(Clone, Debug)]
@@ -21,8 +22,8 @@ pub struct PersonalData {
 }
 
 /// All that the database holds of a customer: the customer, licenses with devices, sessions, stored responses and refused
-/// calls, sessions on licenses that are another customer's now, the websites, and the audit log. Tokens, which are secrets of programs, are
-/// left out. The export is noted in the audit log, since it takes the data out of the database.
+/// calls, sessions on licenses that are another customer's now, the websites, filters that administrators saved, and the
+/// audit log. Tokens, which are secrets of programs, are left out. The export is noted in the audit log, since it takes the data out of the database.
 ///
 /// # Errors
 /// [`Error::NotFound`](crate::error::Error::NotFound) if the id is unknown.
@@ -56,6 +57,11 @@ fn collect(reader: &Reader<'_>, id: CustomerId, now: UnixMs) -> Result<PersonalD
     }
     entries.sort_by_key(|entry| entry.id);
     entries.dedup_by_key(|entry| entry.id);
+    let words = words_about(&customer);
+    let filters = saved_filters::about(reader, &words, &id.to_string())?;
+    let filters = filters
+        .iter()
+        .map(|filter| json!({ "list": filter.list, "name": filter.name, "query": filter.query }));
     let document = json!({
         "exported_at": now.rfc3339(),
         "customer": store::customer_row(reader, id)?,
@@ -63,6 +69,7 @@ fn collect(reader: &Reader<'_>, id: CustomerId, now: UnixMs) -> Result<PersonalD
         "former_licenses": former_licenses(reader, id)?,
         "websites": websites,
         "refusals_without_license": store::device_refusal_rows(reader, id)?,
+        "saved_filters": filters.collect::<Vec<_>>(),
         "audit_log": entries.iter().map(|entry| entry_json(entry, id)).collect::<Vec<_>>(),
     });
     Ok(PersonalData {

@@ -29,7 +29,7 @@ use crate::error::{Error, Resource, Result};
 use crate::flags::{self, Flag};
 use crate::id::ProductId;
 use crate::limits::{self, Limit};
-use crate::paging::{Cursor, Page, PageRequest};
+use crate::paging::{Direction, Page, PageRequest, SortPosition, Total};
 use crate::product_state;
 use crate::releases;
 use crate::revision::Revision;
@@ -61,14 +61,58 @@ pub fn list(reader: &Reader<'_>) -> Result<Vec<Product>> {
     store::list(reader)
 }
 
-/// A page of the products, archived ones too, the first one first. The list is read forward only: for
-/// [`Cursor::Before`], the result is the first page.
-pub fn page(reader: &Reader<'_>, request: &PageRequest<ProductId>) -> Result<Page<Product>> {
-    let mut products = store::list(reader)?;
-    if let Cursor::After(id) = request.from {
-        products.retain(|product| product.id > id);
+/// A column by which the list of products can be sorted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProductColumn {
+    /// When it was added.
+    #[default]
+    Added,
+    /// The name.
+    Name,
+}
+
+impl ProductColumn {
+    /// Every column.
+    pub const ALL: [Self; 2] = [Self::Added, Self::Name];
+
+    /// The word in URLs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Name => "name",
+        }
     }
-    Ok(request.page(products))
+
+    /// The column for a word; `None` if unknown.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|column| column.as_str() == word)
+    }
+}
+
+impl Product {
+    /// The position in a list sorted by `column`.
+    pub fn position(&self, column: ProductColumn) -> SortPosition {
+        let value = match column {
+            ProductColumn::Added => String::new(),
+            ProductColumn::Name => text::sort_key(&self.name),
+        };
+        SortPosition {
+            value,
+            id: self.id.0,
+        }
+    }
+}
+
+/// A page of products, and how many there are.
+pub fn page(
+    reader: &Reader<'_>,
+    (column, direction): (ProductColumn, Direction),
+    request: &PageRequest<SortPosition>,
+) -> Result<(Page<Product>, Total)> {
+    let products = store::list(reader)?;
+    let total = Total::Exactly(u32::try_from(products.len()).unwrap_or(u32::MAX));
+    let page = request.cut(products, direction, |product| product.position(column));
+    Ok((page, total))
 }
 
 /// The product with this id, archived or not.

@@ -10,7 +10,7 @@ use crate::console::{Console, Extent, Table};
 use crate::error::Result;
 use crate::licenses;
 use crate::licenses::LicenseKey;
-use crate::paging::PageRequest;
+use crate::paging::{Direction, PageRequest};
 use crate::products::Slugs;
 
 /// Maximum rows listed: as many as are stored.
@@ -67,6 +67,7 @@ fn everything(since: UnixMs) -> Filter {
         product: None,
         since,
         until: UnixMs(i64::MAX),
+        direction: Direction::Descending,
     }
 }
 

@@ -23,10 +23,10 @@ use crate::clock::UnixMs;
 use crate::db::{Db, Reader, Tx};
 use crate::devices;
 use crate::error::Result;
-use crate::id::{LicenseId, ProductId, SessionToken};
+use crate::id::{CustomerId, LicenseId, ProductId, SessionToken};
 use crate::license_key::LicenseKey;
 use crate::metrics::{self, RefusalCounter, Refusals};
-use crate::paging::{Cursor, Page, PageRequest};
+use crate::paging::{Direction, Page, PageRequest, Total};
 use crate::privacy;
 use crate::security::client_address::ClientAddress;
 use queue::{PendingCall, RecentRow};
@@ -136,7 +136,9 @@ pub struct RecordedRefusal {
     pub license: Option<LicenseId>,
     /// Its key.
     pub license_key: Option<LicenseKey>,
-    /// The name of its customer.
+    /// Its customer, if it has one.
+    pub customer_id: Option<CustomerId>,
+    /// The customer's name.
     pub customer: String,
     /// The beginning of an unknown license key, or of a wrong API key.
     pub masked_key: String,
@@ -190,24 +192,41 @@ pub struct Filter {
     pub since: UnixMs,
     /// At this moment or earlier.
     pub until: UnixMs,
+    /// The order of their times.
+    pub direction: Direction,
 }
 
-/// A page of the rows, the latest first. It is read forward only: for [`Cursor::Before`], the result is the first page.
+/// A page of the rows, by time in the direction of `filter`.
 pub fn page(
     reader: &Reader<'_>,
     filter: &Filter,
     request: &PageRequest<Position>,
 ) -> Result<Page<RecordedRefusal>> {
-    let last = Position {
-        at: filter.until,
-        id: i64::MAX,
+    let (position, direction) = request.start(filter.direction);
+    let start = match direction {
+        Direction::Descending => {
+            let last = Position {
+                at: filter.until,
+                id: i64::MAX,
+            };
+            position.map_or(last, |position| last.min(*position))
+        }
+        Direction::Ascending => {
+            let first = Position {
+                at: filter.since,
+                id: i64::MIN,
+            };
+            position.map_or(first, |position| first.max(*position))
+        }
     };
-    let from = match request.from {
-        Cursor::After(position) => position.min(last),
-        Cursor::First | Cursor::Before(_) => last,
-    };
-    let rows = store::page(reader, filter, from, request.rows_to_read())?;
+    let rows = store::page(reader, filter, (start, direction), request.rows_to_read())?;
     Ok(request.page(rows))
+}
+
+/// How many rows match a filter.
+pub fn count_matching(reader: &Reader<'_>, filter: &Filter) -> Result<Total> {
+    let count = store::count_matching(reader, filter, Total::ROWS_TO_COUNT)?;
+    Ok(Total::counted(count))
 }
 
 /// The latest rows of a license since a moment, the latest first.

@@ -13,25 +13,23 @@ use crate::clock::UnixMs;
 use crate::error::Error;
 use crate::licenses;
 use crate::licenses::LicenseKey;
-use crate::paging::{Cursor, PageRequest};
+use crate::paging::{Cursor, Direction, PageRequest};
 use crate::panel::{PanelRequest, Support};
 use crate::products::Slugs;
 use crate::web::csv::Csv;
 use crate::web::html::{self, HtmlReply, path_with_query};
-use crate::web::pager::Pager;
+use crate::web::pager::{self, Edge, Extent, Heads, Pager, Shown};
 use crate::web::query;
 use crate::web::span::{Choice, SpanParams};
 
-const PAGE_SIZE: u32 = 50;
 /// The path of the list.
 pub const REFUSALS: &str = "/lizenzserver/refusals";
 const TEMPLATE: &str = "refusals/list.html.tera";
 /// The position of a row is its time and its id, since several rows may be of the same moment.
-const PAGER: Pager<2> = Pager {
-    path: REFUSALS,
-    next: ["before", "before_id"],
-    previous: ["", ""],
-};
+const PAGER: Pager<2> = Pager::sorted(REFUSALS);
+/// The only column by which the list can be sorted, and how it is if no order is chosen.
+const TIME: &str = "time";
+const LATEST_FIRST: &str = "-time";
 /// Maximum rows of one CSV file.
 const CSV_ROWS_MAX: usize = 20_000;
 /// Rows read at once for a CSV file.
@@ -50,6 +48,7 @@ pub fn refusal_json(request: &PanelRequest<'_>, refusal: &RecordedRefusal) -> Va
         "product": refusal.product.and_then(|product| request.product_name(product)),
         "license_id": refusal.license,
         "key": refusal.license_key,
+        "customer_id": refusal.customer_id,
         "customer": refusal.customer,
         "masked_key": refusal.masked_key,
         "hardware": refusal.hardware_id,
@@ -82,6 +81,11 @@ struct Params<'r> {
     span: Option<&'r str>,
     from: Option<&'r str>,
     to: Option<&'r str>,
+    order: Option<&'r str>,
+    rows: Option<&'r str>,
+    row: Option<&'r str>,
+    after: Option<&'r str>,
+    after_id: Option<&'r str>,
     before: Option<&'r str>,
     before_id: Option<&'r str>,
 }
@@ -126,6 +130,7 @@ impl Params<'_> {
             return Err(Error::invalid("license", "must be a part of a license key"));
         }
         let (since, until) = self.span().bounds(request.now.wall)?;
+        let order = pager::sorting(self.order, |word| (word == TIME).then_some(()))?;
         Ok(Filter {
             code: trimmed(self.code).to_owned(),
             key: key.to_owned(),
@@ -134,14 +139,39 @@ impl Params<'_> {
             product: request.chosen(),
             since,
             until,
+            direction: order.map_or(Direction::Descending, |((), direction)| direction),
         })
     }
 
-    /// The position that the page follows; `None` for the first page.
-    fn position(&self) -> Result<Option<Position>, Error> {
-        let at = query::number("before", self.before)?;
-        let id = query::number("before_id", self.before_id)?;
-        Ok(at.zip(id).map(|(at, id)| Position { at: UnixMs(at), id }))
+    /// The filter and the order as the query parameters of another page.
+    fn pairs(&self) -> Vec<(&'static str, &str)> {
+        let order = [("order", trimmed(self.order))];
+        [self.filter_params().as_slice(), &order].concat()
+    }
+
+    /// The column head that sorts the list.
+    fn heads(&self) -> Map<String, Value> {
+        let heads = Heads {
+            path: REFUSALS,
+            filter: &self.filter_params(),
+            order: trimmed(self.order),
+            default: LATEST_FIRST,
+        };
+        heads.of(&[TIME])
+    }
+
+    /// Which page is asked for.
+    fn cursor(&self) -> Result<Cursor<Position>, Error> {
+        let position = |[at_name, id_name]: [&'static str; 2], (at, id): Edge<'_>| {
+            let (at, id) = (query::number(at_name, at)?, query::number(id_name, id)?);
+            Ok::<_, Error>(at.zip(id).map(|(at, id)| Position { at: UnixMs(at), id }))
+        };
+        let next = position(PAGER.next, (self.after, self.after_id))?;
+        let previous = position(PAGER.previous, (self.before, self.before_id))?;
+        let next = next.map(Cursor::After);
+        Ok(next
+            .or(previous.map(Cursor::Before))
+            .unwrap_or(Cursor::First))
     }
 }
 
@@ -161,22 +191,24 @@ async fn list(request: Support<'_>, params: Params<'_>, app: &App) -> HtmlReply 
         }
         Err(other) => return Err(other.into()),
     };
-    let page_request = PageRequest {
-        from: Cursor::after(params.position()?),
-        limit: PAGE_SIZE,
-    };
-    let page = app
+    let extent = Extent::parse(params.rows, params.row)?;
+    let page_request = extent.request(params.cursor()?);
+    let (page, total) = app
         .db
-        .read(move |reader| super::page(reader, &filter, &page_request))
+        .read(move |reader| {
+            let page = super::page(reader, &filter, &page_request)?;
+            Ok((page, super::count_matching(reader, &filter)?))
+        })
         .await?;
-    let links = PAGER.links(&params.filter_params(), &page, |row: &RecordedRefusal| {
+    let pairs = params.pairs();
+    let shown = Shown::new(&pairs, extent, &page, total);
+    let links = PAGER.links(&shown, |row: &RecordedRefusal| {
         [row.at.0.to_string(), row.id.to_string()]
     });
-    let csv_link = path_with_query(&format!("{REFUSALS}.csv"), &params.filter_params());
+    let csv_link = path_with_query(&format!("{REFUSALS}.csv"), &pairs);
     values.extend(html::object_members(json!({
         "rows": page.rows.iter().map(|row| refusal_json(&request, row)).collect::<Vec<_>>(),
-        "newer": links.newer,
-        "older": links.older,
+        "pager": links,
         "csv_link": csv_link,
     })));
     request.page(TEMPLATE, Value::Object(values)).await
@@ -186,12 +218,14 @@ async fn list(request: Support<'_>, params: Params<'_>, app: &App) -> HtmlReply 
 fn values_without_rows(params: &Params<'_>, app: &App) -> Map<String, Value> {
     html::object_members(json!({
         "filter": params.filter_params().into_iter().collect::<HashMap<_, _>>(),
+        "order": trimmed(params.order),
+        "heads": params.heads(),
         "codes": CODES,
         "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
         "days": app.settings.privacy.refusal_days,
         "unrecorded": app.refusal_queue.unrecorded(),
         "csv_rows_max": CSV_ROWS_MAX,
-        "rows": [], "newer": null, "older": null, "csv_link": null, "invalid_day": null,
+        "rows": [], "pager": null, "csv_link": null, "invalid_day": null,
     }))
 }
 

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::id::{LicenseId, ProductId, SessionToken};
 use crate::license_key::{LicenseKey, key_part};
 use crate::metrics::Refusals;
+use crate::paging::Direction;
 use crate::sql;
 
 pub(super) fn add_count(tx: &Tx<'_>, refusals: &Refusals) -> Result<()> {
@@ -145,15 +146,19 @@ pub(super) fn purge(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
     tx.run(sql!("refusals/purge"), params)
 }
 
-/// The rows that follow a position, the latest first.
+/// The rows that follow a position in this direction.
 pub(super) fn page(
     reader: &Reader<'_>,
     filter: &Filter,
-    position: Position,
+    (position, direction): (Position, Direction),
     limit: u32,
 ) -> Result<Vec<RecordedRefusal>> {
+    let (query, bound) = match direction {
+        Direction::Descending => (sql!("refusals/page_descending"), filter.since),
+        Direction::Ascending => (sql!("refusals/page_ascending"), filter.until),
+    };
     let params = named_params! {
-        ":since_ms": filter.since,
+        ":bound_ms": bound,
         ":at_ms": position.at,
         ":id": position.id,
         ":code": filter.code,
@@ -163,7 +168,22 @@ pub(super) fn page(
         ":device": filter.device,
         ":limit": limit,
     };
-    reader.list(sql!("refusals/page"), params, recorded)
+    reader.list(query, params, recorded)
+}
+
+/// How many rows match a filter; `limit` are counted at most.
+pub(super) fn count_matching(reader: &Reader<'_>, filter: &Filter, limit: u32) -> Result<u32> {
+    let params = named_params! {
+        ":since_ms": filter.since,
+        ":until_ms": filter.until,
+        ":code": filter.code,
+        ":product_id": filter.product,
+        ":key_part": key_part(&filter.key),
+        ":customer": filter.customer,
+        ":device": filter.device,
+        ":limit": limit,
+    };
+    reader.one(sql!("refusals/count_matching"), params, |row| row.get(0))
 }
 
 /// The latest rows of a license, the latest first.
@@ -191,6 +211,7 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<RecordedRefusal> {
         product: row.get("product_id")?,
         license: row.get("license_id")?,
         license_key: key.transpose()?,
+        customer_id: row.get("customer_id")?,
         customer: row.get("customer")?,
         masked_key: row.get("masked_key")?,
         hardware_id: row.get("hardware_id")?,

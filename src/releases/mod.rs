@@ -15,7 +15,7 @@ use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::{Error, Resource, Result};
 use crate::id::ProductId;
-use crate::paging::{Cursor, Page, PageRequest};
+use crate::paging::{Direction, Page, PageRequest, SortPosition, Total};
 use crate::product_state;
 use crate::revision::Revision;
 use crate::text;
@@ -206,22 +206,66 @@ pub fn list_up_to(reader: &Reader<'_>, product: ProductId, limit: u32) -> Result
     Ok(releases)
 }
 
-/// A page of the releases in `state`, or in any state, newest version first.
-pub fn page(
-    reader: &Reader<'_>,
-    product: ProductId,
-    state: Option<ReleaseState>,
-    request: &PageRequest<Version>,
-) -> Result<Page<Release>> {
-    let mut releases = list(reader, product)?;
-    releases.retain(|release| state.is_none_or(|state| release.state == state));
-    match request.from {
-        Cursor::First => {}
-        Cursor::After(version) => releases.retain(|release| release.version < version),
-        Cursor::Before(version) => {
-            releases.retain(|release| release.version > version);
-            releases.reverse();
+/// A column by which the list of releases can be sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseColumn {
+    /// The version.
+    Version,
+    /// When it was added.
+    Added,
+}
+
+impl ReleaseColumn {
+    /// Every column.
+    pub const ALL: [Self; 2] = [Self::Version, Self::Added];
+
+    /// The word in URLs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Added => "added",
         }
     }
-    Ok(request.page(releases))
+
+    /// The column for a word; `None` if unknown.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|column| column.as_str() == word)
+    }
+}
+
+impl Release {
+    /// The position in a list sorted by `column`. Each version has one release, so it needs no id.
+    pub fn position(&self, column: ReleaseColumn) -> SortPosition {
+        let version = self.version.sort_key();
+        let value = match column {
+            ReleaseColumn::Version => version,
+            ReleaseColumn::Added => format!("{:020} {version}", self.released_at.0),
+        };
+        SortPosition { value, id: 0 }
+    }
+}
+
+/// Which releases to list.
+#[derive(Clone, Copy, Debug)]
+pub struct ReleaseQuery {
+    /// Of this product.
+    pub product: ProductId,
+    /// In this state, or in any.
+    pub state: Option<ReleaseState>,
+    /// The column by which they are sorted, and in which direction.
+    pub order: (ReleaseColumn, Direction),
+}
+
+/// A page of releases, and how many there are.
+pub fn page(
+    reader: &Reader<'_>,
+    query: &ReleaseQuery,
+    request: &PageRequest<SortPosition>,
+) -> Result<(Page<Release>, Total)> {
+    let mut releases = list(reader, query.product)?;
+    releases.retain(|release| query.state.is_none_or(|state| release.state == state));
+    let total = Total::Exactly(u32::try_from(releases.len()).unwrap_or(u32::MAX));
+    let (column, direction) = query.order;
+    let page = request.cut(releases, direction, |release| release.position(column));
+    Ok((page, total))
 }

@@ -14,10 +14,10 @@ use std::time::Duration;
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader, Tx};
 use crate::error::Result;
-use crate::id::{LicenseId, ProductId, SessionId, SessionToken};
+use crate::id::{CustomerId, LicenseId, ProductId, SessionId, SessionToken};
 use crate::idempotency;
 use crate::licenses::LicenseKey;
-use crate::paging::{Cursor, Page, PageRequest};
+use crate::paging::{Cursor, Direction, Page, PageRequest, Total};
 use crate::version::Version;
 
 /// Rows removed in one transaction; other writes wait meanwhile.
@@ -34,6 +34,8 @@ pub struct SessionDetails {
     pub product: ProductId,
     /// The key of that license.
     pub license_key: LicenseKey,
+    /// The customer of that license; `None` for a trial that was not bought.
+    pub customer_id: Option<CustomerId>,
     /// The customer's name.
     pub customer: String,
     /// The device's fingerprint.
@@ -163,6 +165,8 @@ pub struct HistoryFilter {
     pub since: UnixMs,
     /// Ended at this moment or earlier.
     pub until: UnixMs,
+    /// The order of their ends.
+    pub direction: Direction,
 }
 
 impl HistoryFilter {
@@ -183,23 +187,35 @@ impl HistoryFilter {
     }
 }
 
-/// A page of the ended sessions, the latest end first.
+/// A page of the ended sessions, by their ends in the direction of `filter`.
 pub fn page(
     reader: &Reader<'_>,
     filter: &HistoryFilter,
     request: &PageRequest<Position>,
 ) -> Result<Page<EndedSession>> {
     let limit = request.rows_to_read();
-    let rows = match request.from {
-        Cursor::Before(position) => store::before(reader, filter, position, limit)?,
-        Cursor::First => store::after(reader, filter, Position::MAX, limit)?,
-        Cursor::After(position) => store::after(reader, filter, position, limit)?,
+    let (position, direction) = request.start(filter.direction);
+    let rows = match direction {
+        Direction::Descending => {
+            let position = position.copied().unwrap_or(Position::MAX);
+            store::older(reader, filter, position, limit)?
+        }
+        Direction::Ascending => {
+            let position = position.copied().unwrap_or(Position::MIN);
+            store::newer(reader, filter, position, limit)?
+        }
     };
     if matches!(request.from, Cursor::Before(_)) && rows.len() < request.limit as usize {
         // Not enough rows for a whole page precede the position: show the first page instead.
         return page(reader, filter, &PageRequest::first(request.limit));
     }
     Ok(request.page(rows))
+}
+
+/// How many ended sessions match a filter.
+pub fn count_matching(reader: &Reader<'_>, filter: &HistoryFilter) -> Result<Total> {
+    let count = store::count_matching(reader, filter, Total::ROWS_TO_COUNT)?;
+    Ok(Total::counted(count))
 }
 
 impl EndedSession {

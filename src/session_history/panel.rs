@@ -13,22 +13,24 @@ use crate::clock::UnixMs;
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::licenses;
-use crate::paging::{Cursor, PageRequest};
+use crate::paging::{Cursor, Direction, PageRequest};
 use crate::panel::{PanelRequest, Support};
 use crate::products::Slugs;
 use crate::web::csv::Csv;
 use crate::web::html::{self, HtmlReply, path_with_query};
-use crate::web::pager::Pager;
+use crate::web::pager::{self, Extent, Heads, Pager, Shown};
 use crate::web::query;
 use crate::web::span::{Choice, SpanParams};
 
-const PAGE_SIZE: u32 = 25;
 const HISTORY: &str = "/lizenzserver/sessions/history";
 const PAGER: Pager<1> = Pager {
     path: HISTORY,
     next: ["after"],
     previous: ["before"],
 };
+/// The only column by which the list can be sorted, and how it is if no order is chosen.
+const ENDED: &str = "ended";
+const LATEST_FIRST: &str = "-ended";
 /// Maximum rows of one CSV file: some 3 MB.
 const CSV_ROWS_MAX: usize = 20_000;
 /// Rows read at once for a CSV file.
@@ -48,6 +50,7 @@ pub fn session_json(request: &PanelRequest<'_>, session: &SessionDetails) -> Map
         "id": session.id,
         "license_id": session.license_id,
         "key": session.license_key,
+        "customer_id": session.customer_id,
         "customer": session.customer,
         "machine": session.machine_id,
         "hardware": session.hardware_id,
@@ -96,6 +99,9 @@ struct HistoryParams<'r> {
     span: Option<&'r str>,
     from: Option<&'r str>,
     to: Option<&'r str>,
+    order: Option<&'r str>,
+    rows: Option<&'r str>,
+    row: Option<&'r str>,
     after: Option<&'r str>,
     before: Option<&'r str>,
 }
@@ -137,6 +143,7 @@ impl HistoryParams<'_> {
             return Err(Error::invalid("license", "must be a part of a license key"));
         }
         let (since, until) = self.span().bounds(request.now.wall)?;
+        let order = pager::sorting(self.order, |word| (word == ENDED).then_some(()))?;
         Ok(HistoryFilter {
             key: key.to_owned(),
             customer: trimmed(self.customer).to_owned(),
@@ -144,7 +151,25 @@ impl HistoryParams<'_> {
             reason: query::parsed("reason", self.reason, EndReason::parse)?,
             since,
             until,
+            direction: order.map_or(Direction::Descending, |((), direction)| direction),
         })
+    }
+
+    /// The filter and the order as the query parameters of another page.
+    fn pairs(&self) -> Vec<(&'static str, &str)> {
+        let order = [("order", trimmed(self.order))];
+        [self.filter_params().as_slice(), &order].concat()
+    }
+
+    /// The column head that sorts the list.
+    fn heads(&self) -> Map<String, Value> {
+        let heads = Heads {
+            path: HISTORY,
+            filter: &self.filter_params(),
+            order: trimmed(self.order),
+            default: LATEST_FIRST,
+        };
+        heads.of(&[ENDED])
     }
 }
 
@@ -167,22 +192,22 @@ async fn history(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> 
         }
         Err(other) => return Err(other.into()),
     };
-    let page_request = PageRequest {
-        from: PAGER.cursor(params.after, params.before, parse_position)?,
-        limit: PAGE_SIZE,
-    };
-    let page = app
+    let extent = Extent::parse(params.rows, params.row)?;
+    let page_request = extent.request(PAGER.cursor(params.after, params.before, parse_position)?);
+    let (page, total) = app
         .db
-        .read(move |reader| super::page(reader, &filter, &page_request))
+        .read(move |reader| {
+            let page = super::page(reader, &filter, &page_request)?;
+            Ok((page, super::count_matching(reader, &filter)?))
+        })
         .await?;
-    let links = PAGER.links(&params.filter_params(), &page, |ended| {
-        [position_text(ended.position())]
-    });
-    let csv_link = path_with_query(&format!("{HISTORY}.csv"), &params.filter_params());
+    let pairs = params.pairs();
+    let shown = Shown::new(&pairs, extent, &page, total);
+    let links = PAGER.links(&shown, |ended| [position_text(ended.position())]);
+    let csv_link = path_with_query(&format!("{HISTORY}.csv"), &pairs);
     values.extend(html::object_members(json!({
         "rows": page.rows.iter().map(|ended| ended_json(&request, ended)).collect::<Vec<_>>(),
-        "newer": links.newer,
-        "older": links.older,
+        "pager": links,
         "csv_link": csv_link,
     })));
     request
@@ -194,10 +219,12 @@ async fn history(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> 
 fn values_without_rows(params: &HistoryParams<'_>) -> Map<String, Value> {
     html::object_members(json!({
         "filter": params.filter_params().into_iter().collect::<HashMap<_, _>>(),
+        "order": trimmed(params.order),
+        "heads": params.heads(),
         "reasons": EndReason::ALL.map(EndReason::as_str),
         "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
         "csv_rows_max": CSV_ROWS_MAX,
-        "rows": [], "newer": null, "older": null, "csv_link": null, "invalid_day": null,
+        "rows": [], "pager": null, "csv_link": null, "invalid_day": null,
     }))
 }
 

@@ -144,8 +144,8 @@ pub(super) fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<EndedSe
     reader.maybe(sql!("session_history/by_id"), params, ended_session)
 }
 
-/// Ended sessions that follow a position, the latest end first.
-pub(super) fn after(
+/// Ended sessions that ended before a position, the latest end first.
+pub(super) fn older(
     reader: &Reader<'_>,
     filter: &HistoryFilter,
     position: Position,
@@ -183,8 +183,8 @@ pub(super) fn after(
     }
 }
 
-/// Ended sessions that precede a position, the earliest end first.
-pub(super) fn before(
+/// Ended sessions that ended after a position, the earliest end first.
+pub(super) fn newer(
     reader: &Reader<'_>,
     filter: &HistoryFilter,
     position: Position,
@@ -220,6 +220,29 @@ pub(super) fn before(
             reader.list(sql!("session_history/search_newer"), params, ended_session)
         }
     }
+}
+
+/// How many ended sessions match a filter; `limit` are counted at most.
+pub(super) fn count_matching(
+    reader: &Reader<'_>,
+    filter: &HistoryFilter,
+    limit: u32,
+) -> Result<u32> {
+    let key_part = key_part(&filter.key);
+    let reason = filter.reason.map(EndReason::as_str);
+    if filter.product.is_none() && key_part.is_empty() && filter.customer.is_empty() {
+        let params = named_params! {
+            ":reason": reason, ":from_ms": filter.since, ":until_ms": filter.until, ":limit": limit,
+        };
+        return reader.one(sql!("session_history/count"), params, |row| row.get(0));
+    }
+    let params = named_params! {
+        ":product_id": filter.product, ":key_part": key_part, ":customer": filter.customer,
+        ":reason": reason, ":from_ms": filter.since, ":until_ms": filter.until, ":limit": limit,
+    };
+    reader.one(sql!("session_history/count_search"), params, |row| {
+        row.get(0)
+    })
 }
 
 pub(super) fn started_between(
@@ -284,6 +307,7 @@ impl TryFrom<&Row<'_>> for SessionDetails {
             license_id: row.get("license_id")?,
             product: row.get("product_id")?,
             license_key: key.ok_or_else(|| unknown_value("license key"))?,
+            customer_id: row.get("customer_id")?,
             customer: row.get("customer")?,
             hardware_id: row.get("hardware_id")?,
             machine_id: row.get("machine_id")?,

@@ -6,7 +6,7 @@ use crate::db::Reader;
 use crate::error::Result;
 use crate::id::{LicenseId, ProductId, SessionId};
 use crate::live_sessions::{LastHeartbeat, LiveSessions, StoredHeartbeat};
-use crate::paging::{Cursor, Page, PageRequest};
+use crate::paging::{Cursor, Page, PageRequest, Total};
 use crate::session_history::{Position, SessionDetails};
 
 /// Maximum rows read at once. More than a page is read if many of its rows have timed out and await the sweep.
@@ -217,6 +217,16 @@ pub fn live_count(
         .iter()
         .filter(|stored| !live.last_heartbeat(stored).timed_out(now.tick));
     Ok(u32::try_from(running.count()).unwrap_or(u32::MAX))
+}
+
+/// How many sessions run that match a search: some that have timed out and await the sweep are counted, too.
+pub fn count_matching(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    search: &str,
+) -> Result<Total> {
+    let count = store::count_matching(reader, product, search, Total::ROWS_TO_COUNT)?;
+    Ok(Total::counted(count))
 }
 
 /// The session with this id, unless it has ended; also if it has timed out and awaits the sweep.

@@ -8,16 +8,15 @@ use crate::app::App;
 use crate::audit::Act;
 use crate::error::{Error, Resource};
 use crate::id::SessionId;
-use crate::paging::{Cursor, Page, PageRequest};
-use crate::panel::{Admin, PanelRequest, Support};
+use crate::paging::{Cursor, Total};
+use crate::panel::{Admin, PanelRequest, Support, is_path_of_panel};
 use crate::session_history::panel::{ended_json, parse_position, position_text, session_json};
 use crate::session_history::{self, EndReason, Position};
 use crate::web::form::Form;
-use crate::web::html::{self, Html, HtmlReply, path_with_query};
-use crate::web::pager::Pager;
+use crate::web::html::{self, Html, HtmlReply, path_with_done, path_with_query};
+use crate::web::pager::{Extent, Pager, Shown};
 use crate::web::query;
 
-const PAGE_SIZE: u32 = 25;
 const LIST: &str = "/lizenzserver/sessions";
 const PAGER: Pager<1> = Pager {
     path: LIST,
@@ -25,12 +24,23 @@ const PAGER: Pager<1> = Pager {
     previous: ["before"],
 };
 const DEFAULT_ORDER: Order = Order::Newest;
+/// The columns that sort the list, with their orders.
+const SORTED_COLUMNS: [(&str, Order, Order); 2] = [
+    ("started", Order::Newest, Order::Oldest),
+    (
+        "last_heartbeat",
+        Order::LatestHeartbeat,
+        Order::EarliestHeartbeat,
+    ),
+];
 
 /// The query parameters of the list.
 #[derive(Debug, rocket::FromForm)]
 struct SessionsQuery<'r> {
     q: Option<&'r str>,
     order: Option<&'r str>,
+    rows: Option<&'r str>,
+    row: Option<&'r str>,
     after: Option<&'r str>,
     before: Option<&'r str>,
     /// Whether to return only the rows, for the script that refreshes them.
@@ -40,25 +50,29 @@ struct SessionsQuery<'r> {
 /// A page of the running sessions.
 #[get("/sessions?<params..>")]
 async fn list(request: Support<'_>, params: SessionsQuery<'_>, app: &App) -> HtmlReply {
+    let extent = Extent::parse(params.rows, params.row)?;
     let list_query = ListQuery {
         search: params.q.unwrap_or_default().trim().to_owned(),
         order: query::parsed("order", params.order, Order::parse)?.unwrap_or(DEFAULT_ORDER),
-        page: PageRequest {
-            from: PAGER.cursor(params.after, params.before, parse_position)?,
-            limit: PAGE_SIZE,
-        },
+        page: extent.request(PAGER.cursor(params.after, params.before, parse_position)?),
         product: request.chosen(),
     };
     let (live, now, query) = (app.live_sessions.clone(), request.now, list_query.clone());
-    let (page, count) = app
+    let (page, count, total) = app
         .db
         .read(move |reader| {
             let page = super::page(reader, &live, &query, now)?;
             let count = super::live_count(reader, query.product, &live, now)?;
-            Ok((page, count))
+            let total = if query.search.is_empty() {
+                Total::Exactly(count)
+            } else {
+                super::count_matching(reader, query.product, &query.search)?
+            };
+            Ok((page, count, total))
         })
         .await?;
-    let mut values = list_values(&request, &list_query, &page);
+    let shown = Shown::new(&[], extent, &page, total);
+    let mut values = list_values(&request, &list_query, shown);
     values.insert("running".to_owned(), count.into());
     values.insert("part".to_owned(), params.part.into());
     let values = Value::Object(values);
@@ -72,7 +86,7 @@ async fn list(request: Support<'_>, params: SessionsQuery<'_>, app: &App) -> Htm
 fn list_values(
     request: &PanelRequest<'_>,
     list_query: &ListQuery,
-    page: &Page<ListRow>,
+    shown: Shown<'_, ListRow>,
 ) -> Map<String, Value> {
     let order = Some(list_query.order)
         .filter(|order| *order != DEFAULT_ORDER)
@@ -81,27 +95,24 @@ fn list_values(
     let filter = [("q", list_query.search.as_str()), ("order", order)];
     let (after, before) = cursor_params(list_query.page.from);
     let cursor = [("after", after.as_str()), ("before", before.as_str())];
-    let refresh = [&filter[..], &cursor[..], &[("part", "true")]].concat();
-    let headers = [
-        ("started", Order::Newest, Order::Oldest),
-        (
-            "last_heartbeat",
-            Order::LatestHeartbeat,
-            Order::EarliestHeartbeat,
-        ),
-    ];
-    let headers = headers.map(|(name, descending, ascending)| {
+    let (rows, row) = (shown.extent.length_text(), shown.extent.row_text());
+    let numbers = [("rows", rows.as_str()), ("row", row.as_str())];
+    let refresh = [&filter[..], &cursor, &numbers, &[("part", "true")]].concat();
+    let headers = SORTED_COLUMNS.map(|(name, descending, ascending)| {
         column_header(name, descending, ascending, list_query)
     });
-    let links = PAGER.links(&filter, page, |row| [position_text(row.position)]);
+    let shown = Shown {
+        filter: &filter,
+        ..shown
+    };
+    let links = PAGER.links(&shown, |row| [position_text(row.position)]);
     html::object_members(json!({
-        "rows": page.rows.iter().map(|row| row_json(request, row)).collect::<Vec<_>>(),
+        "rows": shown.page.rows.iter().map(|row| row_json(request, row)).collect::<Vec<_>>(),
         "q": list_query.search,
         "order": order,
         "refresh_path": path_with_query(LIST, &refresh),
         "headers": headers.into_iter().collect::<Map<_, _>>(),
-        "newer": links.newer,
-        "older": links.older,
+        "pager": links,
         "pager_labels": pager_labels(list_query.order),
     }))
 }
@@ -150,8 +161,13 @@ fn row_json(request: &PanelRequest<'_>, row: &ListRow) -> Value {
 }
 
 /// The page that asks for confirmation before a session is ended, or states that it has ended already.
-#[get("/sessions/<id>/terminate")]
-async fn confirm_terminate(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
+#[get("/sessions/<id>/terminate?<back>")]
+async fn confirm_terminate(
+    request: Admin<'_>,
+    id: i64,
+    back: Option<&str>,
+    app: &App,
+) -> HtmlReply {
     let id = SessionId(id);
     let (running, ended) = app
         .db
@@ -171,13 +187,19 @@ async fn confirm_terminate(request: Admin<'_>, id: i64, app: &App) -> HtmlReply 
         "session": running.as_ref().map(|session| session_json(&request, session)),
         "ended": ended.as_ref().map(|ended| ended_json(&request, ended)),
         "interval": settings.config.heartbeat_interval,
+        "back": page_before(back.unwrap_or_default()),
     });
     request.page("sessions/terminate.html.tera", values).await
 }
 
+/// The page from which the session is ended, and to which one returns.
+fn page_before(back: &str) -> &str {
+    if is_path_of_panel(back) { back } else { LIST }
+}
+
 /// Ends a session.
-#[post("/sessions/<id>/terminate", data = "<_form>")]
-async fn terminate(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlReply {
+#[post("/sessions/<id>/terminate", data = "<form>")]
+async fn terminate(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
     let (id, live, actor, now) = (
         SessionId(id),
         app.live_sessions.clone(),
@@ -191,8 +213,13 @@ async fn terminate(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlR
         })
         .await;
     match outcome {
-        Ok(EndReason::Forced) => Html::redirect(format!("{LIST}?done=session_ended")),
-        Ok(_) => Html::redirect(format!("{LIST}?done=session_had_timed_out")),
+        Ok(reason) => {
+            let done = match reason {
+                EndReason::Forced => "session_ended",
+                _ => "session_had_timed_out",
+            };
+            Html::redirect(path_with_done(page_before(form.text("back")), done))
+        }
         // It ended while the confirmation page was open. Loaded again, that page shows how it ended.
         Err(Error::NotFound { .. }) => Html::redirect(format!("{LIST}/{id}/terminate")),
         Err(other) => Err(other.into()),

@@ -162,6 +162,19 @@ impl RunningRow {
     }
 }
 
+/// How many sessions match a search; `limit` are counted at most.
+pub(super) fn count_matching(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    search: &str,
+    limit: u32,
+) -> Result<u32> {
+    let params = named_params! {
+        ":product_id": product, ":search": search, ":key_part": key_part(search), ":limit": limit,
+    };
+    reader.one(sql!("sessions/count_matching"), params, |row| row.get(0))
+}
+
 /// Up to `limit` sessions from `ListStart`, including those that have timed out and await the sweep.
 pub(super) fn page(
     reader: &Reader<'_>,

@@ -22,8 +22,8 @@ use crate::text;
 const FORM_LEN_MAX: usize = 256 * 1024;
 /// Maximum length of any other form, in bytes.
 const OPEN_FORM_LEN_MAX: usize = 16 * 1024;
-/// Maximum number of fields of a form.
-const FIELDS_MAX: usize = 200;
+/// Maximum number of fields of a form: one for each row of the longest page of a list (200), and those about all of them.
+const FIELDS_MAX: usize = 210;
 /// Minimum time between two log lines about refused forms.
 const LOG_EVERY: Duration = Duration::from_mins(1);
 /// Maximum number of characters of a header that such a line shows.

@@ -279,6 +279,12 @@ pub fn path_with_query(path: &str, pairs: &[(&str, &str)]) -> String {
     }
 }
 
+/// `path`, with or without a query, with the name of what was done, which the page shows.
+pub fn path_with_done(path: &str, done: &str) -> String {
+    let separator = if path.contains('?') { '&' } else { '?' };
+    format!("{path}{separator}done={done}")
+}
+
 /// The members of a JSON object; empty for any other value.
 pub fn object_members(value: serde_json::Value) -> Map<String, serde_json::Value> {
     match value {

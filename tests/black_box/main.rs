@@ -104,7 +104,8 @@ mod integrate {
 mod licenses {
     mod commands;
     pub mod panel;
-    mod panel_lists;
+    pub mod panel_lists;
+    mod selected;
     mod standing;
     mod updates;
 }
@@ -157,6 +158,9 @@ mod refusals {
 mod releases {
     mod panel;
 }
+mod saved_filters {
+    mod panel;
+}
 mod search {
     mod everything;
 }
@@ -188,7 +192,7 @@ mod trials;
 mod web {
     mod as_before;
     mod bodies;
-    mod page_sizes;
+    pub mod page_sizes;
     mod refusals;
     pub mod text;
 }

@@ -29,8 +29,9 @@ const CHECK: &str = "return axe.run(arguments[1] ? document.querySelector('dialo
      .then((r) => r.violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.target.join(' ') + ' ' \
      + n.html.slice(0, 160) + ' ' + (n.any[0] ?? n.all[0] ?? n.none[0])?.message).join(' | ')));";
 
-/// Finds elements that overflow the page or themselves.
-const OVERFLOWING: &str = r#"
+/// Finds elements that overflow the page or themselves and, without an argument, tables wider than their frame, and
+/// actions in tables out of view.
+pub const OVERFLOWING: &str = r#"
 const found = [], page = document.documentElement;
 const name = (e) => e.tagName.toLowerCase() + (e.id ? '#' + e.id : '') + (e.className && e.className.baseVal === undefined ? '.' + e.className : '')
   + ' "' + e.textContent.trim().slice(0, 40) + '"';
@@ -44,10 +45,19 @@ for (const e of document.querySelectorAll('button, .btn, .pill, summary, h1, h2,
   const box = e.getBoundingClientRect();
   if (box.right > innerWidth + 0.5 || box.left < -0.5) found.push('outside: ' + name(e));
 }
+for (const frame of document.querySelectorAll('.scroll')) {
+  if (arguments[0] || !frame.checkVisibility()) continue;
+  const inner = frame.getBoundingClientRect(), columns = [...frame.querySelectorAll('th[scope=col]')].map((e) => Math.round(e.offsetWidth));
+  if (frame.scrollWidth > frame.clientWidth) found.push('a table of ' + frame.scrollWidth + ' in ' + frame.clientWidth + ', columns ' + columns);
+  for (const e of frame.querySelectorAll('td .btn, td button, td input, th a')) {
+    const box = e.getBoundingClientRect();
+    if (e.checkVisibility() && (box.left < inner.left || box.right > inner.right + 0.5 || box.right > innerWidth)) found.push('out of view: ' + name(e));
+  }
+}
 return found;
 "#;
 
-/// Makes every text a third longer.
+/// Makes every text a third longer, except for keys, times and names in tables, which no translation makes longer.
 const LENGTHEN: &str = r"
 const longer = (text) => {
   const words = text.trim();
@@ -58,7 +68,7 @@ const longer = (text) => {
 };
 const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 const all = [];
-while (walk.nextNode()) if (!walk.currentNode.parentElement.closest('script, style, svg, textarea')) all.push(walk.currentNode);
+while (walk.nextNode()) if (!walk.currentNode.parentElement.closest('script, style, svg, textarea, tbody code, tbody time, tbody .clip')) all.push(walk.currentNode);
 for (const node of all) node.data = longer(node.data);
 for (const e of document.querySelectorAll('[placeholder]')) e.placeholder = longer(e.placeholder);
 ";
@@ -168,7 +178,10 @@ fn check_page(
     chrome.script(LENGTHEN, &json!([]));
     for &width in WIDTHS {
         chrome.width(width);
-        let found = chrome.script(OVERFLOWING, &json!([]));
+        // In narrow windows tables are checked with real texts only, of which the German ones are the longest; and so are
+        // the running sessions, whose seven columns fill the frame. A frame that is too narrow for its table scrolls.
+        let real_only = width < 1280 || what.starts_with("/sessions ");
+        let found = chrome.script(OVERFLOWING, &json!([real_only]));
         add_problems(problems, &format!("{what} {width}, longer"), &found);
     }
     chrome.dark(false);
@@ -354,6 +367,8 @@ fn every_empty_list_is_accessible() {
             // Forms are the same with sample data, and are checked there.
             && !path.ends_with("/new")
             && !path.starts_with("/profile/")
+            // With nothing selected there is only the list.
+            && path != "/licenses/selected"
             && !NOT_PAGES.contains(&path.as_str())
     });
     let lists = lists.filter(|(_, path)| !LOGIN_PAGES.contains(&path.as_str()));

@@ -31,4 +31,5 @@ mod budgets;
 mod keyboard;
 mod markup;
 mod picture;
+mod tables;
 mod walks;

@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 
 use crate::driver::Chrome;
 use crate::support::Server;
+use crate::tables::expect_all_fits;
 
 /// Limit for the screenshot, so that the README loads quickly.
 const BYTES_MAX: usize = 120_000;
@@ -22,7 +23,7 @@ impl Drop for Demo {
 }
 
 #[test]
-fn the_demo_gives_a_screenshot_of_the_panel() {
+fn the_demo_gives_a_screenshot_of_the_panel_and_its_tables_fit() {
     let server = Server::prepare(&[]);
     let Some(mut chrome) = Chrome::open(server.port()) else {
         return;
@@ -58,4 +59,22 @@ fn the_demo_gives_a_screenshot_of_the_panel() {
     if std::env::var_os("PANEL_PICTURE").is_some() {
         std::fs::write(home.join("tests/browser/panel.png"), &picture).unwrap();
     }
+    let pages = [
+        "",
+        "/licenses",
+        "/licenses/1",
+        "/customers",
+        "/customers/1",
+        "/sessions",
+        "/sessions/history?span=all",
+        "/sites",
+        "/sites/handshakes",
+        "/releases",
+        "/plans",
+        "/config",
+        "/audit",
+        "/admins",
+        "/profile",
+    ];
+    expect_all_fits(&chrome, &pages.map(str::to_owned));
 }

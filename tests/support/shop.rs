@@ -155,13 +155,16 @@ pub fn routes() -> Vec<(String, String)> {
 impl Shop {
     /// The path of a route with the ids of the sample data; `None` if the route has an unknown parameter.
     pub fn path(&self, route: &str) -> Option<String> {
+        if route == "/licenses/selected" {
+            return Some("/licenses/selected?action=extend&ids=1&ids=2".to_owned());
+        }
         let mut path = String::new();
         let mut before = "";
         for named in route.split('/').skip(1) {
             let part = match (before, named) {
                 ("licenses", "<id>") if route.ends_with("/sell") => self.trial.to_string(),
                 ("licenses", "<id>") => self.license.to_string(),
-                ("issued", "<first>") | ("logins", "<id>") => "1".to_owned(),
+                ("issued", "<first>") | ("logins" | "filters", "<id>") => "1".to_owned(),
                 ("<first>", "<last>") => "2".to_owned(),
                 ("sessions", "<id>") => self.session.to_string(),
                 ("devices", "<_>" | "<id>" | "<device>") => self.device.to_string(),

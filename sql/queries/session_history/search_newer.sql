@@ -34,9 +34,9 @@ with nearest as (
     order by h.ended_at_ms, h.session_id
     limit :limit
 )
-select h.session_id, l.license_id, l.product_id, l.license_key, coalesce(c.name, '') as customer, h.hardware_id,
-       h.machine_id, h.client_version, h.address, h.started_at_ms, h.last_heartbeat_at_ms, h.ended_at_ms,
-       h.end_reason, h.sessions
+select h.session_id, l.license_id, l.product_id, l.license_key, l.customer_id, coalesce(c.name, '') as customer,
+       h.hardware_id, h.machine_id, h.client_version, h.address, h.started_at_ms, h.last_heartbeat_at_ms,
+       h.ended_at_ms, h.end_reason, h.sessions
 from sessions_on_page
 cross join session_history h on h.session_id = sessions_on_page.session_id
 join licenses l on l.license_id = h.license_id

@@ -1,7 +1,7 @@
 -- The running session of a license, for administrators. Served by the index of unique (license_id).
 -- :runs_past_ms integer (Unix ms; 0: any), :license_id integer
-select s.session_id, l.license_id, l.product_id, l.license_key, coalesce(c.name, '') as customer, d.hardware_id,
-       d.machine_id, s.client_version, s.address, s.started_at_ms, s.last_heartbeat_at_ms
+select s.session_id, l.license_id, l.product_id, l.license_key, l.customer_id, coalesce(c.name, '') as customer,
+       d.hardware_id, d.machine_id, s.client_version, s.address, s.started_at_ms, s.last_heartbeat_at_ms
 from running_sessions s
 join licenses l on l.license_id = s.license_id
 left join customers c on c.customer_id = l.customer_id

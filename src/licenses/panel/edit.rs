@@ -162,7 +162,11 @@ async fn extend_form(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
     request.page(EXTEND, values).await
 }
 
-fn extension_of(form: &Fields) -> Result<Extension> {
+/// How a form extends a license.
+///
+/// # Errors
+/// [`Error::Invalid`] if it names no number of days and no date, or both.
+pub(super) fn extension_of(form: &Fields) -> Result<Extension> {
     match (form.non_empty("days"), form.non_empty("until")) {
         (Some(_), Some(_)) => Err(Error::invalid("until", "cannot be combined with days")),
         (None, Some(day)) => UnixMs::parse(day)

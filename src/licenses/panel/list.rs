@@ -1,32 +1,35 @@
 //! The list of licenses and its CSV export.
 
-use rocket::{FromForm, Route, get, routes};
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use super::{CSV, LIST, PAGE, range, row_with_product};
+use rocket::{FromForm, Route, get, routes};
+use serde_json::{Map, Value, json};
+
+use super::{CSV, LIST, range, row_with_product};
 use crate::app::App;
 use crate::clock::UnixMs;
-use crate::customers;
+use crate::config::Language;
+use crate::customers::{self, Customer};
+use crate::db::Reader;
 use crate::error::Result;
-use crate::id::{CustomerId, LicenseId, ProductId};
-use crate::licenses::{self, LicenseCounts, LicenseFilter, LicenseQuery, LicenseRow};
-use crate::paging::{Cursor, PageRequest};
+use crate::id::{CustomerId, ProductId};
+use crate::licenses::{
+    self, COLUMNS, LicenseCounts, LicenseFilter, LicenseQuery, LicenseRow, SORTED_MAX,
+};
+use crate::paging::{Cursor, Direction, Page, PageRequest, SortPosition, Total};
 use crate::panel::Support;
 use crate::products::Slugs;
 use crate::terms::{FOUND_MAX, Terms};
+use crate::text;
 use crate::web::csv::Csv;
 use crate::web::html::{HtmlReply, path_with_query};
-use crate::web::pager::Pager;
+use crate::web::pager::{self, Extent, Heads, PageLinks, Pager, Shown};
 use crate::web::query;
 
 /// Maximum rows of a CSV file.
 const EXPORT_MAX: u32 = 100_000;
-/// The list begins with the newest license, so the next page is the one before a license.
-const PAGER: Pager<1> = Pager {
-    path: LIST,
-    next: ["before"],
-    previous: ["after"],
-};
+const PAGER: Pager<2> = Pager::sorted(LIST);
 
 /// The query parameters of a list.
 #[derive(Debug, FromForm)]
@@ -36,8 +39,13 @@ struct ListParams<'r> {
     customer: Option<&'r str>,
     first: Option<&'r str>,
     last: Option<&'r str>,
-    before: Option<&'r str>,
+    order: Option<&'r str>,
+    rows: Option<&'r str>,
+    row: Option<&'r str>,
     after: Option<&'r str>,
+    after_id: Option<&'r str>,
+    before: Option<&'r str>,
+    before_id: Option<&'r str>,
 }
 
 impl ListParams<'_> {
@@ -54,6 +62,9 @@ impl ListParams<'_> {
             product,
             customer_id: customer.map(CustomerId),
             range: first.zip(last).map(range),
+            order: pager::sorting(self.order, |word| {
+                COLUMNS.into_iter().find(|column| *column == word)
+            })?,
         })
     }
 
@@ -61,14 +72,12 @@ impl ListParams<'_> {
         Terms::parse(self.q.unwrap_or_default())
     }
 
-    fn cursor(&self) -> Result<Cursor<LicenseId>> {
-        PAGER.cursor(self.before, self.after, |name, text| {
-            Ok(query::number(name, text)?.map(LicenseId))
-        })
+    fn cursor(&self) -> Result<Cursor<SortPosition>> {
+        PAGER.sorted_cursor((self.after, self.after_id), (self.before, self.before_id))
     }
 
-    /// The parameters with the same search and customer.
-    fn pairs(&self, filter: LicenseFilter) -> [(&str, &str); 3] {
+    /// The parameters with the same search, customer and order.
+    fn pairs(&self, filter: LicenseFilter) -> [(&str, &str); 4] {
         let state = if filter == LicenseFilter::All {
             ""
         } else {
@@ -78,7 +87,23 @@ impl ListParams<'_> {
             ("q", self.q.unwrap_or_default().trim()),
             ("state", state),
             ("customer", self.customer.unwrap_or_default().trim()),
+            ("order", self.order.unwrap_or_default().trim()),
         ]
+    }
+
+    /// The column heads that sort the list; none if it is too long for that.
+    fn heads(&self, filter: LicenseFilter, tally: &LicenseCounts) -> Map<String, Value> {
+        if matching(tally, filter) > SORTED_MAX {
+            return Map::new();
+        }
+        let [filter @ .., (_, order)] = self.pairs(filter);
+        let heads = Heads {
+            path: LIST,
+            filter: &filter,
+            order,
+            default: "",
+        };
+        heads.of(&COLUMNS)
     }
 
     /// The filters of the list for the template, with the number of licenses that match each of them.
@@ -86,7 +111,7 @@ impl ListParams<'_> {
         let filters = LicenseFilter::ALL.map(|filter| {
             json!({
                 "word": filter.as_str(),
-                "count": tally.of(filter),
+                "count": matching(tally, filter),
                 "address": path_with_query(LIST, &self.pairs(filter)),
                 "chosen": filter == chosen,
             })
@@ -95,43 +120,109 @@ impl ListParams<'_> {
     }
 }
 
+/// How many licenses match `filter`.
+const fn matching(tally: &LicenseCounts, filter: LicenseFilter) -> u32 {
+    match filter {
+        LicenseFilter::All => tally.all,
+        LicenseFilter::Active => tally.active,
+        LicenseFilter::Expiring => tally.expiring,
+        LicenseFilter::Unused => tally.unused,
+        LicenseFilter::Stopped => tally.stopped,
+        LicenseFilter::Expired => tally.expired,
+    }
+}
+
+/// The position of a license in a list in this order, as the queries compare it.
+fn position(row: &LicenseRow, order: Option<(&str, Direction)>) -> SortPosition {
+    let (license, id) = (&row.license, row.license.id.0);
+    let value = match order.map(|(column, _)| column) {
+        Some("customer") => text::sort_key(&license.customer),
+        Some("key") => license.key.stored(),
+        Some("devices") => return SortPosition::number(row.taken.into(), id),
+        Some("valid_until") => {
+            let until = license.valid_until.map_or(i64::MAX, |until| until.0);
+            return SortPosition::number(until, id);
+        }
+        _ => String::new(),
+    };
+    SortPosition { value, id }
+}
+
+/// A list that was read: its page, and what its head says.
+struct Listed {
+    filter: LicenseFilter,
+    page: Page<LicenseRow>,
+    tally: LicenseCounts,
+    order: Option<(&'static str, Direction)>,
+    customer: Option<Customer>,
+    is_cut: bool,
+}
+
+/// Reads the list of `query`, with what `search` finds.
+fn read_list(
+    reader: &Reader<'_>,
+    (mut query, search): (LicenseQuery, &Terms),
+    page_request: &PageRequest<SortPosition>,
+    now: UnixMs,
+) -> Result<Listed> {
+    query.found = licenses::search(reader, search, query.product)?;
+    let tally = licenses::count_by_filter(reader, &query, now)?;
+    let is_short = matching(&tally, query.filter) <= SORTED_MAX;
+    query.order = query.order.filter(|_| is_short);
+    let customer = query.customer_id.map(|id| customers::get(reader, id));
+    Ok(Listed {
+        filter: query.filter,
+        page: licenses::page(reader, &query, page_request, now)?,
+        tally,
+        order: query.order,
+        customer: customer.transpose()?,
+        is_cut: query.found.is_some_and(|found| found.is_cut),
+    })
+}
+
+/// The links below the list.
+fn links(params: &ListParams<'_>, extent: Extent, listed: &Listed) -> PageLinks {
+    let pairs = params.pairs(listed.filter);
+    let total = Total::Exactly(matching(&listed.tally, listed.filter));
+    let total = if listed.is_cut {
+        total.and_more()
+    } else {
+        total
+    };
+    let shown = Shown::new(&pairs, extent, &listed.page, total);
+    PAGER.sorted_links(&shown, |row: &LicenseRow| position(row, listed.order))
+}
+
 /// A page of licenses.
 #[get("/licenses?<params..>")]
 async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
-    let mut query = params.query(request.chosen())?;
-    let (from, now) = (params.cursor()?, request.now.wall);
-    let (filter, search) = (query.filter, params.search());
-    let (page, tally, customer, is_cut) = app
+    let query = params.query(request.chosen())?;
+    let extent = Extent::parse(params.rows, params.row)?;
+    let page_request = extent.request(params.cursor()?);
+    let (filter, search, now) = (query.filter, params.search(), request.now.wall);
+    let is_first_page = page_request.from == Cursor::First;
+    let listed = app
         .db
-        .read(move |reader| {
-            query.found = licenses::search(reader, &search, query.product)?;
-            let page_request = PageRequest { from, limit: PAGE };
-            let page = licenses::page(reader, &query, &page_request, now)?;
-            let tally = licenses::count_by_filter(reader, &query, now)?;
-            let customer = query.customer_id.map(|id| customers::get(reader, id));
-            let is_cut = query.found.is_some_and(|found| found.is_cut);
-            Ok((page, tally, customer.transpose()?, is_cut))
-        })
+        .read(move |reader| read_list(reader, (query, &search), &page_request, now))
         .await?;
-    let links = PAGER.links(&params.pairs(filter), &page, |row: &LicenseRow| {
-        [row.license.id.to_string()]
-    });
+    let links = links(&params, extent, &listed);
     let searched = params.q.is_some_and(|q| !q.trim().is_empty());
     let values = json!({
-        "rows": page.rows.iter().map(|row| row_with_product(&request, row)).collect::<Vec<_>>(),
+        "rows": listed.page.rows.iter().map(|row| row_with_product(&request, row)).collect::<Vec<_>>(),
         "q": params.q.unwrap_or_default(),
         "state": filter.as_str(),
-        "of": customer,
+        "of": listed.customer,
         "searched": searched,
-        "found_max": is_cut.then_some(FOUND_MAX),
+        "found_max": listed.is_cut.then_some(FOUND_MAX),
         // The figures count all licenses and would mislead above a part of them.
-        "figures": !searched && filter == LicenseFilter::All && customer.is_none() && from == Cursor::First,
-        "tally": tally,
-        "filters": params.filters(filter, &tally),
+        "figures": !searched && filter == LicenseFilter::All && listed.customer.is_none() && is_first_page,
+        "tally": listed.tally,
+        "filters": params.filters(filter, &listed.tally),
         "csv": path_with_query(CSV, &params.pairs(filter)),
-        "sheet_max": (tally.of(filter) > EXPORT_MAX).then_some(EXPORT_MAX),
-        "newer": links.newer,
-        "older": links.older,
+        "sheet_max": (matching(&listed.tally, filter) > EXPORT_MAX).then_some(EXPORT_MAX),
+        "heads": params.heads(filter, &listed.tally),
+        "order": params.order.unwrap_or_default().trim(),
+        "pager": links,
     });
     request.page("licenses/list.html.tera", values).await
 }
@@ -148,22 +239,35 @@ async fn export(request: Support<'_>, params: ListParams<'_>, app: &App) -> Html
             query.found = licenses::search(reader, &search, query.product)?;
             let page_request = PageRequest::first(EXPORT_MAX + 1);
             let page = licenses::page(reader, &query, &page_request, now)?;
-            let max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
-            let slugs = Slugs::read(reader)?;
-            let mut csv = Csv::new(slugs.table_head(&CSV_COLUMNS), language)?;
-            for row in &page.rows {
-                let cells = cells(row, &slugs);
-                let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
-                csv.row_up_to(max, slugs.table_head(&cells))?;
-            }
-            Ok(csv)
+            csv_of(reader, &page.rows, language)
         })
         .await?;
     Ok(csv.into_file(&format!("licenses-{}", now.day()))?)
 }
 
+/// Licenses as a CSV file, no more than [`EXPORT_MAX`].
+pub(super) fn csv_of(reader: &Reader<'_>, rows: &[LicenseRow], language: Language) -> Result<Csv> {
+    let max = usize::try_from(EXPORT_MAX).unwrap_or(usize::MAX);
+    let slugs = Slugs::read(reader)?;
+    let mut emails: BTreeMap<CustomerId, String> = BTreeMap::new();
+    let mut csv = Csv::new(slugs.table_head(&CSV_COLUMNS), language)?;
+    for row in rows {
+        let email = match row.license.customer_id {
+            None => "",
+            Some(id) => match emails.entry(id) {
+                Entry::Occupied(known) => known.into_mut().as_str(),
+                Entry::Vacant(new) => new.insert(customers::get(reader, id)?.email),
+            },
+        };
+        let cells = cells(row, email, &slugs);
+        let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+        csv.row_up_to(max, slugs.table_head(&cells))?;
+    }
+    Ok(csv)
+}
+
 /// The columns of the CSV export, the last one only if there are several products.
-const CSV_COLUMNS: [&str; 17] = [
+const CSV_COLUMNS: [&str; 18] = [
     "license_key",
     "customer",
     "company",
@@ -180,10 +284,11 @@ const CSV_COLUMNS: [&str; 17] = [
     "features",
     "updates_until",
     "term_days_from_first_activation",
+    "email",
     "product",
 ];
 
-fn cells(row: &LicenseRow, slugs: &Slugs) -> [String; 17] {
+fn cells(row: &LicenseRow, email: &str, slugs: &Slugs) -> [String; 18] {
     let license = &row.license;
     let date = |date: Option<UnixMs>| date.map(UnixMs::rfc3339).unwrap_or_default();
     [
@@ -206,6 +311,7 @@ fn cells(row: &LicenseRow, slugs: &Slugs) -> [String; 17] {
             .pending_days
             .map(|days| days.to_string())
             .unwrap_or_default(),
+        email.to_owned(),
         slugs.of(license.product).to_owned(),
     ]
 }

@@ -5,6 +5,7 @@ mod badge;
 mod edit;
 mod issue;
 mod list;
+mod selected;
 mod state;
 
 use rocket::Route;
@@ -18,7 +19,7 @@ use crate::error::{Error, Resource, Result};
 use crate::id::LicenseId;
 use crate::panel::PanelRequest;
 
-/// Licenses per page: each row draws up to 20 slots, and a page should stay below 30 kB.
+/// Licenses on the page of a customer or of an order.
 pub const PAGE: u32 = 20;
 /// Customers suggested in forms.
 const SUGGESTED: u32 = 200;
@@ -104,6 +105,7 @@ async fn load(db: &Db, id: i64, now: UnixMs) -> Result<LicenseRow> {
 pub fn routes() -> Vec<Route> {
     let pages = [
         list::routes(),
+        selected::routes(),
         issue::routes(),
         edit::routes(),
         state::routes(),

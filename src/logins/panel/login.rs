@@ -12,7 +12,9 @@ use crate::audit::Act;
 use crate::config::Language;
 use crate::error::Result;
 use crate::logins::{self, CheckedPassword, Credential, NewLogin, Stage};
-use crate::panel::{AwaitingSecondFactor, HOME, LoggedIn, Visitor, missing_state};
+use crate::panel::{
+    AwaitingSecondFactor, HOME, LoggedIn, Visitor, is_path_of_panel, missing_state,
+};
 use crate::security::secret::Secret;
 use crate::web::form::{self, Form, OpenForm};
 use crate::web::html::{Html, HtmlReply, path_with_query};
@@ -248,17 +250,7 @@ pub(super) fn set_preference_cookie(cookies: &CookieJar<'_>, name: &'static str,
 
 /// `next` if it is a path of the panel, else [`HOME`]: a link must not redirect out of the panel.
 fn panel_path_or_home(next: &str) -> &str {
-    let clean = next
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    let below = next
-        .strip_prefix(HOME)
-        .is_some_and(|rest| rest.starts_with(['/', '?']));
-    if clean && below && !next.contains("//") {
-        next
-    } else {
-        HOME
-    }
+    if is_path_of_panel(next) { next } else { HOME }
 }
 
 /// The routes of this file.

@@ -1,62 +1,86 @@
 //! The list of plans.
 
-use rocket::{Route, get, routes};
-use serde_json::{Value, json};
+use rocket::{FromForm, Route, get, routes};
+use serde_json::{Map, Value, json};
 
 use super::{LIST, template_json};
 use crate::app::App;
-use crate::id::PlanId;
-use crate::paging::{Cursor, PageRequest};
 use crate::panel::Support;
-use crate::plans::{self, PlanFilter, PlanRow};
+use crate::plans::{self, PlanColumn, PlanFilter, PlanQuery, PlanRow};
 use crate::web::html::{HtmlReply, object_members, path_with_query};
-use crate::web::pager::Pager;
+use crate::web::pager::{self, Extent, Heads, Pager, Shown};
 use crate::web::query;
 
-/// Plans on one page.
-const PAGE_SIZE: u32 = 50;
-const PAGER: Pager<1> = Pager {
-    path: LIST,
-    next: ["after"],
-    previous: [""],
-};
+const PAGER: Pager<2> = Pager::sorted(LIST);
 
-/// A page of plans, the first one first.
-#[get("/plans?<state>&<after>")]
-async fn list(
-    request: Support<'_>,
-    state: Option<&str>,
-    after: Option<&str>,
-    app: &App,
-) -> HtmlReply {
-    let filter = query::parsed("state", state, PlanFilter::parse)?.unwrap_or_default();
-    let page_request = PageRequest {
-        from: Cursor::after(query::number("after", after)?.map(PlanId)),
-        limit: PAGE_SIZE,
+/// The query parameters of the list.
+#[derive(FromForm)]
+struct ListParams<'r> {
+    state: Option<&'r str>,
+    order: Option<&'r str>,
+    rows: Option<&'r str>,
+    row: Option<&'r str>,
+    after: Option<&'r str>,
+    after_id: Option<&'r str>,
+    before: Option<&'r str>,
+    before_id: Option<&'r str>,
+}
+
+/// A page of plans.
+#[get("/plans?<params..>")]
+async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
+    let filter = query::parsed("state", params.state, PlanFilter::parse)?.unwrap_or_default();
+    let order = pager::sorting(params.order, PlanColumn::parse)?.unwrap_or_default();
+    let extent = Extent::parse(params.rows, params.row)?;
+    let from = PAGER.sorted_cursor(
+        (params.after, params.after_id),
+        (params.before, params.before_id),
+    )?;
+    let page_request = extent.request(from);
+    let query = PlanQuery {
+        product: request.product,
+        filter,
+        order,
     };
-    let product = request.product;
-    let page = app
+    let (page, total) = app
         .db
-        .read(move |reader| plans::page(reader, product, filter, &page_request))
+        .read(move |reader| plans::page(reader, &query, &page_request))
         .await?;
-    let links = PAGER.links(&pairs(filter), &page, |row: &PlanRow| {
-        [row.plan.id.to_string()]
-    });
-    let filters = PlanFilter::ALL.map(|one| {
-        json!({
-            "word": one.as_str(),
-            "address": path_with_query(LIST, &pairs(one)),
-            "chosen": one == filter,
-        })
-    });
+    let [state] = pairs(filter);
+    let order_pair = ("order", params.order.unwrap_or_default().trim());
+    let pairs = [state, order_pair];
+    let shown = Shown::new(&pairs, extent, &page, total);
+    let links = PAGER.sorted_links(&shown, |row: &PlanRow| row.position(order.0));
     let values = json!({
         "plans": page.rows.iter().map(row).collect::<Vec<_>>(),
-        "filters": filters,
-        "filtered": filter != PlanFilter::All || after.is_some(),
-        "older": links.older,
-        "newer": links.newer,
+        "filters": filters(filter),
+        "filtered": filter != PlanFilter::All || page.has_previous,
+        "heads": heads(&[state], order_pair.1),
+        "pager": links,
     });
     request.page("plans/list.html.tera", values).await
+}
+
+/// The column heads that sort the list.
+fn heads(filter: &[(&str, &str)], order: &str) -> Map<String, Value> {
+    let heads = Heads {
+        path: LIST,
+        filter,
+        order,
+        default: PlanColumn::default().as_str(),
+    };
+    heads.of(&PlanColumn::ALL.map(PlanColumn::as_str))
+}
+
+/// The filters of the list for the template.
+fn filters(chosen: PlanFilter) -> [Value; 3] {
+    PlanFilter::ALL.map(|filter| {
+        json!({
+            "word": filter.as_str(),
+            "address": path_with_query(LIST, &pairs(filter)),
+            "chosen": filter == chosen,
+        })
+    })
 }
 
 /// The query parameters of a filter.

@@ -1,32 +1,35 @@
 //! The products themselves: their list, a new one, renaming and archiving.
 
-use rocket::{Route, get, post, routes};
+use rocket::{FromForm, Route, get, post, routes};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::audit::Act;
 use crate::error::{Error, Result};
-use crate::id::ProductId;
-use crate::paging::{Cursor, PageRequest};
 use crate::panel::{Admin, PanelRequest};
-use crate::products::{self, NewProduct, Product};
+use crate::products::{self, NewProduct, Product, ProductColumn};
 use crate::web::form::{self, Form};
 use crate::web::html::{Html, HtmlReply, path_with_query};
-use crate::web::pager::Pager;
+use crate::web::pager::{self, Extent, Heads, Pager, Shown};
 use crate::web::product_param::PRODUCT;
-use crate::web::query;
 
 const LIST: &str = "/lizenzserver/products";
 const NEW: &str = "products/new.html.tera";
 const RENAME: &str = "products/rename.html.tera";
 const ARCHIVE: &str = "parts/confirm.html.tera";
-/// Products on one page.
-const PAGE_SIZE: u32 = 50;
-const PAGER: Pager<1> = Pager {
-    path: LIST,
-    next: ["after"],
-    previous: [""],
-};
+const PAGER: Pager<2> = Pager::sorted(LIST);
+
+/// The query parameters of the list.
+#[derive(FromForm)]
+struct ListParams<'r> {
+    order: Option<&'r str>,
+    rows: Option<&'r str>,
+    row: Option<&'r str>,
+    after: Option<&'r str>,
+    after_id: Option<&'r str>,
+    before: Option<&'r str>,
+    before_id: Option<&'r str>,
+}
 
 /// A product for the templates.
 fn product_json(product: &Product) -> Value {
@@ -41,23 +44,34 @@ fn product_json(product: &Product) -> Value {
     })
 }
 
-/// A page of products, the first one first.
-#[get("/products?<after>")]
-async fn list(request: Admin<'_>, after: Option<&str>, app: &App) -> HtmlReply {
-    let from = query::number("after", after)?.map(ProductId);
-    let page_request = PageRequest {
-        from: Cursor::after(from),
-        limit: PAGE_SIZE,
-    };
-    let page = app
+/// A page of products.
+#[get("/products?<params..>")]
+async fn list(request: Admin<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
+    let order = pager::sorting(params.order, ProductColumn::parse)?.unwrap_or_default();
+    let extent = Extent::parse(params.rows, params.row)?;
+    let from = PAGER.sorted_cursor(
+        (params.after, params.after_id),
+        (params.before, params.before_id),
+    )?;
+    let page_request = extent.request(from);
+    let (page, total) = app
         .db
-        .read(move |reader| products::page(reader, &page_request))
+        .read(move |reader| products::page(reader, order, &page_request))
         .await?;
-    let links = PAGER.links(&[], &page, |product: &Product| [product.id.to_string()]);
+    let order_pair = ("order", params.order.unwrap_or_default().trim());
+    let filter = [order_pair];
+    let shown = Shown::new(&filter, extent, &page, total);
+    let links = PAGER.sorted_links(&shown, |product: &Product| product.position(order.0));
+    let heads = Heads {
+        path: LIST,
+        filter: &[],
+        order: order_pair.1,
+        default: ProductColumn::default().as_str(),
+    };
     let values = json!({
         "rows": page.rows.iter().map(product_json).collect::<Vec<_>>(),
-        "newer": links.newer,
-        "older": links.older,
+        "heads": heads.of(&ProductColumn::ALL.map(ProductColumn::as_str)),
+        "pager": links,
     });
     request.page("products/list.html.tera", values).await
 }

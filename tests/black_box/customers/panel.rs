@@ -16,7 +16,7 @@ fn a_customer_is_added_found_and_changed() {
     assert!(
         found
             .text
-            .contains("/lizenzserver/customers/1\">Käthe Weiß"),
+            .contains("/lizenzserver/customers/1\" class=\"clip\">Käthe Weiß"),
         "{}",
         found.text
     );
@@ -135,4 +135,44 @@ fn only_a_truncated_list_says_that_it_is_truncated() {
         );
         assert_eq!(message.contains("--search"), truncated, "{message}");
     }
+}
+
+#[test]
+fn the_csv_of_the_customers_has_those_of_the_list_in_its_order() {
+    let server = Server::start();
+    let mut panel = server.logged_in_browser("support");
+    for name in ["Zoe", "\u{c4}rzte", "arm", "=1+1"] {
+        server.json(&[
+            "customer",
+            "add",
+            name,
+            "--email",
+            "a@example.org",
+            "--company",
+            "Co",
+        ]);
+    }
+    let head =
+        "\u{feff}\"id\",\"name\",\"company\",\"email\",\"note\",\"licenses\",\"created_at\"\n";
+    let file = panel.get("/customers.csv?order=-name").text;
+    let rows = file.strip_prefix(head).unwrap().lines();
+    let rows: Vec<&str> = rows
+        .map(|row| {
+            row.split(",\"Co\",\"a@example.org\",\"\",\"0\",\"2")
+                .next()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            "\"1\",\"Zoe\"",
+            "\"2\",\"\u{c4}rzte\"",
+            "\"3\",\"arm\"",
+            "\"4\",\"'=1+1\""
+        ],
+        "{file}"
+    );
+    let some = panel.get("/customers.csv?q=arm").text;
+    assert!(some.contains("arm") && !some.contains("Zoe"), "{some}");
 }

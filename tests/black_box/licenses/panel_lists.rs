@@ -1,5 +1,6 @@
 //! The lists of licenses in the panel: search, filters, pages, CSV.
 
+use crate::browser::Browser;
 use crate::database;
 use crate::licenses::panel::licenses;
 use crate::support::{Response, Server, identity};
@@ -16,7 +17,7 @@ fn rows(page: &Response) -> Vec<u32> {
 }
 
 /// The address of the link with this `rel`; `None` if there is none.
-fn link(page: &Response, rel: &str) -> Option<String> {
+pub fn link(page: &Response, rel: &str) -> Option<String> {
     let before = page.text.split(&format!("\" rel=\"{rel}\"")).next()?;
     if before.len() == page.text.len() {
         return None;
@@ -138,35 +139,98 @@ fn each_state_has_a_filter_with_a_count_and_a_badge() {
     }
 }
 
+/// Walks a list forward and back; the licenses in its order.
+fn walk(panel: &mut Browser, query: &str) -> Vec<u32> {
+    let mut pages = vec![panel.get(&format!("/licenses{query}"))];
+    while let Some(next) = link(pages.last().unwrap(), "next") {
+        pages.push(panel.get(&next));
+    }
+    let forward: Vec<u32> = pages.iter().flat_map(rows).collect();
+    assert_eq!(link(&pages[0], "prev"), None);
+    let mut backward = vec![rows(pages.last().unwrap())];
+    let mut page = pages.pop().unwrap();
+    while let Some(previous) = link(&page, "prev") {
+        page = panel.get(&previous);
+        backward.push(rows(&page));
+    }
+    let backward: Vec<u32> = backward.into_iter().rev().flatten().collect();
+    assert_eq!(backward, forward, "{query}, backward");
+    forward
+}
+
 #[test]
-fn paging_shows_each_license_once_in_both_directions() {
+fn paging_shows_each_license_once_in_both_directions_under_every_order() {
     let server = Server::start();
     let mut panel = server.logged_in_browser("support");
-    server.issue_licenses(20, 60);
-    // No key contains a U, so that the search finds only notes.
-    let uneven = "note = case license_id % 2 when 1 then 'uneven' else note end";
-    database::set_all_licenses(&server, uneven);
-    for (query, expected) in [
-        ("", (1..=60).rev().collect::<Vec<u32>>()),
-        ("?q=uneven", (1..=60).rev().filter(|n| n % 2 == 1).collect()),
-    ] {
-        let mut pages = vec![panel.get(&format!("/licenses{query}"))];
-        assert!(pages[0].text.len() < 30_000, "{}", pages[0].text.len());
-        while let Some(next) = link(pages.last().unwrap(), "next") {
-            pages.push(panel.get(&next));
-        }
-        let shown: Vec<u32> = pages.iter().flat_map(rows).collect();
-        assert_eq!(shown, expected);
-        assert_eq!(link(&pages[0], "prev"), None);
-        let mut backward = vec![rows(pages.last().unwrap())];
-        let mut page = pages.pop().unwrap();
-        while let Some(newer) = link(&page, "prev") {
-            page = panel.get(&newer);
-            backward.push(rows(&page));
-        }
-        let shown: Vec<u32> = backward.into_iter().rev().flatten().collect();
-        assert_eq!(shown, expected, "backward");
+    server.issue_licenses(20, 120);
+    for name in ["Zoe", "\u{c4}rzte", "arm"] {
+        server.json(&["customer", "add", name]);
     }
+    // Many equal values. No key contains a U, so that the search finds only notes.
+    let columns = "note = case license_id % 2 when 1 then 'uneven' else note end,
+        customer_id = 2 + license_id % 3,
+        valid_until_ms = case license_id % 4 when 0 then null else valid_from_ms + (license_id % 4) * 86400000 end";
+    database::set_all_licenses(&server, columns);
+    let newest: Vec<u32> = (1..=120).rev().collect();
+    assert_eq!(walk(&mut panel, ""), newest);
+    let uneven: Vec<u32> = newest.iter().copied().filter(|n| n % 2 == 1).collect();
+    assert_eq!(walk(&mut panel, "?q=uneven"), uneven);
+    for column in ["customer", "key", "devices", "valid_until"] {
+        let ascending = walk(&mut panel, &format!("?order={column}"));
+        let mut descending = walk(&mut panel, &format!("?order=-{column}"));
+        descending.reverse();
+        assert_eq!(ascending, descending, "{column}");
+        let mut all = ascending.clone();
+        all.sort_unstable();
+        assert_eq!(all, (1..=120).collect::<Vec<u32>>(), "{column}");
+    }
+    let by_customer = walk(&mut panel, "?order=customer");
+    // The one with an umlaut stands between the others: customer 3, of the licenses with remainder 1.
+    let remainders: Vec<u32> = by_customer.iter().map(|id| id % 3).collect();
+    let expected = [vec![2; 40], vec![1; 40], vec![0; 40]].concat();
+    assert_eq!(remainders, expected);
+    let by_end = walk(&mut panel, "?order=-valid_until");
+    assert!(by_end[..30].iter().all(|id| id % 4 == 0), "{by_end:?}");
+    let unknown = panel.get("/licenses?order=note");
+    assert_eq!(unknown.status, 422, "{}", unknown.text);
+}
+
+#[test]
+fn a_list_says_which_rows_it_shows_of_how_many_and_how_many_a_page_has() {
+    let server = Server::start();
+    let mut panel = server.logged_in_browser("support");
+    server.issue_licenses(1, 120);
+    let first = panel.get("/licenses?order=-key");
+    assert!(first.text.contains("1\u{2013}50 of 120"), "{}", first.text);
+    assert!(first.text.contains("aria-sort=\"descending\""));
+    let second = panel.get(&link(&first, "next").unwrap());
+    assert!(
+        second.text.contains("51\u{2013}100 of 120"),
+        "{}",
+        second.text
+    );
+    let last = panel.get(&link(&second, "next").unwrap());
+    assert!(last.text.contains("101\u{2013}120 of 120"), "{}", last.text);
+    assert_eq!(rows(&last).len(), 20);
+    let again = panel.get(&link(&last, "prev").unwrap());
+    assert!(
+        again.text.contains("51\u{2013}100 of 120"),
+        "{}",
+        again.text
+    );
+    let longer = panel.get("/licenses?rows=100");
+    assert!(
+        longer.text.contains("1\u{2013}100 of 120"),
+        "{}",
+        longer.text
+    );
+    // A search keeps the length of the pages.
+    assert!(longer.text.contains("name=\"rows\" value=\"100\""));
+    assert!(link(&longer, "next").unwrap().contains("rows=100"));
+    assert_eq!(rows(&panel.get("/licenses?rows=200")).len(), 120);
+    assert_eq!(panel.get("/licenses?rows=1000").status, 422);
+    let none = panel.get("/licenses?q=nobody");
+    assert!(!none.text.contains(" of 0"), "{}", none.text);
 }
 
 #[test]
@@ -199,7 +263,7 @@ fn the_csv_of_a_list_has_the_same_licenses_and_no_formula() {
         "{name}"
     );
     let head = "license_key,customer,company,kind,state,device_limit,device_count,valid_from,valid_until,domain,note,\
-                created_at,plan,features,updates_until,term_days_from_first_activation";
+                created_at,plan,features,updates_until,term_days_from_first_activation,email";
     let head = format!("\u{feff}\"{}\"\n", head.replace(',', "\",\""));
     assert!(file.text.starts_with(&head), "{}", file.text);
     let key = licenses(&server)[1]["license_key"]

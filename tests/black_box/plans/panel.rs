@@ -349,7 +349,7 @@ fn a_license_shows_its_plan_features_updates_and_pending_term() {
     let file = panel.get("/licenses.csv").text;
     let row = file.lines().nth(1).unwrap();
     let until = license["updates_until"].as_str().unwrap();
-    let end = format!(",\"pro\",\"export pro\",\"{until}\",\"365\"");
+    let end = format!(",\"pro\",\"export pro\",\"{until}\",\"365\",\"\"");
     assert!(row.ends_with(&end), "{row}");
 }
 

@@ -265,7 +265,7 @@ fn lists_and_figures_speak_of_the_chosen_product_or_of_all() {
         let (name, slug) = if path.contains(".csv") {
             ("\"my-program\"", "\"second\"")
         } else {
-            (">My program</td>", ">Second</td>")
+            (">My program</span>", ">Second</span>")
         };
         assert!(all.contains(name) && all.contains(slug), "{path}: {all}");
     }

@@ -2,10 +2,13 @@
 
 use serde_json::{Value, json};
 
+use crate::browser::Browser;
+use crate::database;
+use crate::licenses::panel_lists::link;
 use crate::privacy::person::{BEHIND_A_PROXY, holders};
 use crate::setup::started;
 use crate::sites::{SiteClient, id};
-use crate::support::{Server, eventually, heartbeat_body, identity};
+use crate::support::{Response, Server, eventually, heartbeat_body, identity};
 
 /// A key with a valid check character that was never issued.
 const UNKNOWN: &str = "T6FXC-WD5PK-9KM86-55VVN-QC4MM";
@@ -207,7 +210,13 @@ fn check_panel(server: &Server, key: &str) {
         let csv = panel.get(&format!("/refusals.csv?{query}")).text;
         assert_eq!(csv.lines().count(), 1 + expected, "{query}: {csv}");
     }
-    for query in ["code=nonsense", "span=2", "license=-", "before=x"] {
+    for query in [
+        "code=nonsense",
+        "span=2",
+        "license=-",
+        "before_id=x",
+        "order=code",
+    ] {
         assert_eq!(
             panel.get(&format!("/refusals?{query}")).status,
             422,
@@ -241,7 +250,45 @@ fn check_panel(server: &Server, key: &str) {
         .get(&format!("/refusals?code=device_limit_reached&{query}"))
         .text;
     assert!(found.contains("3 calls within a minute"), "{found}");
+    check_pages(server, &mut panel);
     panel.set_cookie("lang", "de");
     let german = panel.get("/refusals").text;
     assert!(german.contains("<h1>Ablehnungen</h1>"), "{german}");
+}
+
+/// A walk forward shows each row once, in both orders, also rows of the same moment; and so does one back.
+fn check_pages(server: &Server, panel: &mut Browser) {
+    database::change(
+        server,
+        "with recursive n (i) as (select 1 union all select i + 1 from n where i < 120)
+         insert into refusals (at_ms, last_at_ms, calls, code, call, masked_key, hardware_id, machine_id, client_version,
+                               domain, address, network, detail)
+         select 1700000000000 + i / 7, 1700000000000 + i / 7, 1, 'invalid_field', 'verify', '', 'walker ' || i, '', '', '',
+                '192.0.2.1', '192.0.2.1', '' from n",
+    );
+    let shown = |page: &Response| -> Vec<u32> {
+        let parts = page.text.split(">walker ").skip(1);
+        parts
+            .map(|part| part.split('<').next().unwrap().parse().unwrap())
+            .collect()
+    };
+    for (order, expected) in [
+        ("", (1..=120).rev().collect::<Vec<u32>>()),
+        ("time", (1..=120).collect()),
+    ] {
+        let mut page = panel.get(&format!("/refusals?device=walker&span=all&order={order}"));
+        let mut found = shown(&page);
+        assert!(page.text.contains("1\u{2013}50 of 120"), "{}", page.text);
+        while let Some(next) = link(&page, "next") {
+            page = panel.get(&next);
+            found.extend(shown(&page));
+        }
+        assert_eq!(found, expected);
+        let mut back = shown(&page);
+        while let Some(previous) = link(&page, "prev") {
+            page = panel.get(&previous);
+            back.splice(0..0, shown(&page));
+        }
+        assert_eq!(back, expected);
+    }
 }

@@ -339,11 +339,9 @@ fn the_list_of_releases_is_paged() {
             && !first.contains(">1.2.0</a>")
     );
     assert!(first.len() < 30_000, "{}", first.len());
-    assert!(
-        first.contains("href=\"/lizenzserver/releases?after=1.3.0\""),
-        "{first}"
-    );
-    let second = panel.get("/releases?after=1.3.0").text;
+    let next = first.split("\" rel=\"next\"").next().unwrap();
+    let next = next.rsplit("href=\"/lizenzserver").next().unwrap();
+    let second = panel.get(&next.replace("&amp;", "&")).text;
     assert!(
         second.contains(">1.2.0</a>")
             && second.contains(">1.0.0</a>")

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::browser::Browser;
 use crate::support::{Response, Server, eventually, identity};
+use crate::web::page_sizes::LIST_MAX;
 
 /// How often `word` occurs in a page.
 fn occurrences(page: &Response, word: &str) -> usize {
@@ -73,12 +74,15 @@ fn a_running_session_is_shown_and_found_by_any_part_of_key_customer_device_or_ad
 fn sessions_are_sorted_by_links_in_the_column_heads_and_paged_both_ways() {
     let server = Server::start();
     let client = server.client();
-    for (number, key) in server.issue_licenses(1, 30).iter().enumerate() {
+    for (number, key) in server.issue_licenses(1, 55).iter().enumerate() {
         client.session(key, &format!("device {:02}", number + 1));
     }
     let mut panel = server.logged_in_browser("admin");
     let devices = |page: &Response| -> Vec<String> {
-        let cells = page.text.split("<td>device ").skip(1);
+        let cells = page
+            .text
+            .split("<td class=\"p2\"><span class=\"clip\">device ")
+            .skip(1);
         cells.map(|rest| rest[..2].to_owned()).collect()
     };
     let link = |page: &Response, rel: &str| {
@@ -91,21 +95,22 @@ fn sessions_are_sorted_by_links_in_the_column_heads_and_paged_both_ways() {
         href.replace("&amp;", "&").replace("/lizenzserver", "")
     };
     for (order, first, sort) in [
-        ("newest", "30", "descending"),
+        ("newest", "55", "descending"),
         ("oldest", "01", "ascending"),
-        ("latest-heartbeat", "30", "descending"),
+        ("latest-heartbeat", "55", "descending"),
         ("earliest-heartbeat", "01", "ascending"),
     ] {
         let page = panel.get(&format!("/sessions?order={order}"));
         let top = devices(&page);
-        assert_eq!((top.len(), &*top[0]), (25, first), "{order}");
+        assert_eq!((top.len(), &*top[0]), (50, first), "{order}");
         assert_eq!(
             occurrences(&page, &format!("aria-sort=\"{sort}\"")),
             1,
             "{order}"
         );
         assert_eq!(occurrences(&page, "rel=\"prev\""), 0);
-        assert!(page.text.len() < 30_000, "{} bytes", page.text.len());
+        assert!(page.text.len() < LIST_MAX, "{} bytes", page.text.len());
+        assert!(page.text.contains("1\u{2013}50 of 55"), "{}", page.text);
         let below = panel.get(&link(&page, "next"));
         assert_eq!(devices(&below).len(), 5, "{order}");
         assert_eq!(occurrences(&below, "rel=\"next\""), 0);
@@ -303,7 +308,7 @@ fn the_history_is_filtered_by_key_customer_reason_and_span() {
 #[test]
 fn the_history_is_paged_both_ways_under_every_kind_of_filter() {
     let server = Server::start();
-    start_and_end_sessions(&server, &server.issue_licenses(1, 30));
+    start_and_end_sessions(&server, &server.issue_licenses(1, 55));
     let mut panel = server.logged_in_browser("support");
     let link = |page: &Response, rel: &str| {
         let before = page
@@ -314,14 +319,21 @@ fn the_history_is_paged_both_ways_under_every_kind_of_filter() {
         let href = before.rsplit("href=\"").next().unwrap();
         href.replace("&amp;", "&").replace("/lizenzserver", "")
     };
-    for query in ["", "customer=ada", "reason=normal&span=all"] {
+    for query in [
+        "",
+        "customer=ada",
+        "reason=normal&span=all",
+        "order=ended",
+        "order=ended&customer=ada",
+        "order=ended&reason=normal",
+    ] {
         let top = panel.get(&format!("/sessions/history?{query}"));
         assert_eq!(
             (rows(&top), occurrences(&top, "rel=\"prev\"")),
-            (25, 0),
+            (50, 0),
             "{query}"
         );
-        assert!(top.text.len() < 30_000, "{} bytes", top.text.len());
+        assert!(top.text.len() < LIST_MAX, "{} bytes", top.text.len());
         let below = panel.get(&link(&top, "next"));
         assert_eq!(
             (rows(&below), occurrences(&below, "rel=\"next\"")),
@@ -335,6 +347,17 @@ fn the_history_is_paged_both_ways_under_every_kind_of_filter() {
             table(&top).split("</tbody>").next()
         );
     }
+    let first = |query: &str| {
+        let page = panel.get(&format!("/sessions/history?{query}")).text;
+        let row = page.split("<tr><th scope=\"row\">").nth(1).unwrap();
+        row.split("<code>").nth(1).unwrap()[..29].to_owned()
+    };
+    let mut first = first;
+    let (latest, earliest) = (first(""), first("order=ended"));
+    assert_ne!(latest, earliest);
+    let last_page = panel.get("/sessions/history?order=ended&rows=100").text;
+    let at = |key: &str| last_page.find(&format!("<code>{key}</code>")).unwrap();
+    assert!(at(&earliest) < at(&latest));
 }
 
 #[test]

@@ -1,18 +1,18 @@
--- Rows that precede a position, the latest first. Served by refusal_at.
--- :since_ms, :at_ms integer (Unix ms; :at_ms with :id is the position), :id integer, :code text (empty: any),
+-- Rows that follow a position, the earliest first. Served by refusal_at.
+-- :bound_ms, :at_ms integer (Unix ms; the last moment; :at_ms with :id is the position), :id integer, :code text (empty: any),
 -- :product_id integer (null: any), :key_part text (upper case, no hyphens; empty: any), :customer, :device text (empty: any),
 -- :limit integer
 select r.refusal_id, r.at_ms, r.last_at_ms, r.calls, r.code, r.call, r.product_id, r.license_id, l.license_key,
-       coalesce(c.name, '') as customer, r.masked_key, r.hardware_id, r.machine_id, r.client_version, r.domain, r.address,
-       r.detail
+       l.customer_id, coalesce(c.name, '') as customer, r.masked_key, r.hardware_id, r.machine_id, r.client_version,
+       r.domain, r.address, r.detail
 from refusals r
 left join licenses l on l.license_id = r.license_id
 left join customers c on c.customer_id = l.customer_id
-where r.at_ms >= :since_ms and r.at_ms <= :at_ms and (r.at_ms < :at_ms or r.refusal_id < :id)
+where r.at_ms <= :bound_ms and r.at_ms >= :at_ms and (r.at_ms > :at_ms or r.refusal_id > :id)
   and (:code = '' or r.code = :code)
   and (:product_id is null or r.product_id = :product_id)
   and (:device = '' or instr(folded(r.machine_id || ' ' || r.hardware_id), folded(:device)) > 0)
   and (:key_part = '' or instr(l.license_key, :key_part) > 0)
   and (:customer = '' or instr(folded(coalesce(c.name || ' ' || c.company, '')), folded(:customer)) > 0)
-order by r.at_ms desc, r.refusal_id desc
+order by r.at_ms, r.refusal_id
 limit :limit;
