@@ -69,6 +69,14 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// Sorts the rows of a short list.
+    pub fn sort<T>(self, rows: &mut [T], position: impl Fn(&T) -> SortPosition) {
+        rows.sort_by_cached_key(|row| position(row));
+        if self == Self::Descending {
+            rows.reverse();
+        }
+    }
+
     /// The other one.
     #[must_use]
     pub const fn reversed(self) -> Self {
@@ -174,10 +182,7 @@ impl PageRequest<SortPosition> {
     ) -> Page<T> {
         let mut rows: Vec<(SortPosition, T)> =
             rows.into_iter().map(|row| (position(&row), row)).collect();
-        rows.sort_by(|(a, _), (b, _)| match direction {
-            Direction::Ascending => a.cmp(b),
-            Direction::Descending => b.cmp(a),
-        });
+        direction.sort(&mut rows, |(position, _)| position.clone());
         let precedes = |a: &SortPosition, b: &SortPosition| match direction {
             Direction::Ascending => a < b,
             Direction::Descending => a > b,

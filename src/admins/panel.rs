@@ -11,10 +11,13 @@ use crate::error::{Error, Result};
 use crate::id::AdminId;
 use crate::logins;
 use crate::logins::panel::{Authenticator, new_password};
+use crate::paging::{Direction, SortPosition};
 use crate::panel::Owner;
 use crate::revision::Revision;
+use crate::text;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, path_with_query};
+use crate::web::pager::{self, Heads};
 
 const LIST: &str = "/lizenzserver/admins";
 const NEW: &str = "admins/new.html.tera";
@@ -22,13 +25,33 @@ const ROLE: &str = "admins/role.html.tera";
 const PASSWORD: &str = "admins/password.html.tera";
 const CONFIRM: &str = "admins/confirm.html.tera";
 
+/// The columns by which the list can be sorted, the first one if none is chosen.
+const COLUMNS: [&str; 3] = ["name", "role", "since"];
+
 /// The list of administrators.
-#[get("/admins")]
-async fn list(request: Owner<'_>, app: &App) -> HtmlReply {
-    let admins = app.db.read(super::list).await?;
-    request
-        .page("admins/list.html.tera", json!({ "admins": admins }))
-        .await
+#[get("/admins?<order>")]
+async fn list(request: Owner<'_>, order: Option<&str>, app: &App) -> HtmlReply {
+    let sorting = pager::sorting(order, |word| COLUMNS.into_iter().find(|name| *name == word))?;
+    let (column, direction) = sorting.unwrap_or((COLUMNS[0], Direction::Ascending));
+    let mut admins = app.db.read(super::list).await?;
+    direction.sort(&mut admins, |admin: &Account| {
+        let (value, id) = match column {
+            "role" => (admin.role.as_str().to_owned(), admin.id.0),
+            "since" => return SortPosition::number(admin.created_at.0, admin.id.0),
+            _ => (text::sort_key(&admin.name), admin.id.0),
+        };
+        SortPosition { value, id }
+    });
+    let order = order.unwrap_or_default().trim();
+    let heads = Heads {
+        path: LIST,
+        filter: &[],
+        order,
+        default: COLUMNS[0],
+    };
+    let heads = heads.of(&COLUMNS);
+    let values = json!({ "admins": admins, "heads": heads, "order": order });
+    request.page("admins/list.html.tera", values).await
 }
 
 /// The form for a new administrator.

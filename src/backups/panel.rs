@@ -2,24 +2,66 @@
 
 use rocket::http::ContentType;
 use rocket::{Route, get, post, routes};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{Backup, BackupAge, BackupDir, BackupEvent, FolderFault};
 use crate::app::App;
 use crate::audit::Act;
 use crate::error::{Doing, Error, RefusalKind, Refused, Resource, Result};
+use crate::paging::SortPosition;
 use crate::panel::Owner;
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
+use crate::web::pager::{self, Heads};
 
+const LIST: &str = "/lizenzserver/backups";
 /// How many backups the page lists.
 const LISTED_MAX: usize = 50;
 /// Maximum size of a backup to download, in bytes: the response is held in memory.
 const DOWNLOAD_MAX: u64 = 64 * 1024 * 1024;
 
+/// The columns by which the list can be sorted, and how it is if none is chosen.
+const COLUMNS: [&str; 2] = ["made_at", "size"];
+const NEWEST_FIRST: &str = "-made_at";
+
+/// The column heads that sort the list.
+fn heads(order: &str) -> Map<String, Value> {
+    let heads = Heads {
+        path: LIST,
+        filter: &[],
+        order,
+        default: NEWEST_FIRST,
+    };
+    heads.of(&COLUMNS)
+}
+
+/// The newest backups, in the order that the heads ask for.
+fn sorted(backups: &[Backup], order: Option<&str>) -> Result<Vec<Value>> {
+    let sorting = pager::sorting(order, |word| COLUMNS.into_iter().find(|name| *name == word))?;
+    let mut rows: Vec<&Backup> = backups.iter().take(LISTED_MAX).collect();
+    if let Some((column, direction)) = sorting {
+        direction.sort(&mut rows, |backup| {
+            let size = i64::try_from(backup.bytes).unwrap_or(i64::MAX);
+            match column {
+                "size" => SortPosition::number(size, backup.made_at.0),
+                _ => SortPosition::number(backup.made_at.0, size),
+            }
+        });
+    }
+    let row = |backup: &&Backup| {
+        json!({
+            "name": backup.name,
+            "bytes": backup.bytes,
+            "made_at": backup.made_at,
+            "small": backup.bytes <= DOWNLOAD_MAX,
+        })
+    };
+    Ok(rows.iter().map(row).collect())
+}
+
 /// The page with the newest backups.
-#[get("/backups")]
-async fn list(request: Owner<'_>, app: &App) -> HtmlReply {
+#[get("/backups?<order>")]
+async fn list(request: Owner<'_>, order: Option<&str>, app: &App) -> HtmlReply {
     let backup_dir = &app.backup_dir;
     let (dir, db) = (backup_dir.clone(), app.db.clone());
     let read = move || Ok::<_, Error>((dir.list()?, dir.folder_fault(Some(&db))?));
@@ -31,16 +73,11 @@ async fn list(request: Owner<'_>, app: &App) -> HtmlReply {
         BackupAge::Old => "old",
         BackupAge::Fresh => "",
     };
-    let rows = backups.iter().take(LISTED_MAX).map(|backup| {
-        json!({
-            "name": backup.name,
-            "bytes": backup.bytes,
-            "made_at": backup.made_at,
-            "small": backup.bytes <= DOWNLOAD_MAX,
-        })
-    });
+    let order_text = order.unwrap_or_default().trim();
     let values = json!({
-        "backups": rows.collect::<Vec<_>>(),
+        "backups": sorted(&backups, order)?,
+        "order": order_text,
+        "heads": heads(order_text),
         "folder": backup_dir.folder(),
         "hours": backup_dir.every().map(|every| every.as_secs() / 3600),
         "age": age,

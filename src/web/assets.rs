@@ -1,5 +1,14 @@
-//! Serves the styles and scripts in `assets/static`, under paths that change with their contents.
+//! Serves the styles and scripts in `assets/static`, under paths that change with their contents; compressed for browsers
+//! that say that they can read it. Pages are not compressed: the length of a compressed page could tell a stranger who makes
+//! a browser load it what is in it, such as the token that forms carry.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::LazyLock;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use rocket::http::{ContentType, Header};
 use rocket::request::Request;
 use rocket::response::{self, Responder, Response};
@@ -15,19 +24,61 @@ struct Static;
 /// An embedded file. Browsers may cache it forever, because changed contents get a new path.
 #[derive(Debug)]
 pub struct Asset {
+    name: &'static str,
     kind: ContentType,
-    bytes: std::borrow::Cow<'static, [u8]>,
+    bytes: Cow<'static, [u8]>,
+}
+
+/// Every file compressed, by its name: once, when the first one is asked for.
+static COMPRESSED: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
+    let compressed = Static::iter().filter_map(|name| {
+        let bytes = gzip(&Static::get(&name)?.data)?;
+        Some((name.into_owned(), bytes))
+    });
+    compressed.collect()
+});
+
+/// The bytes in the format gzip; `None` if they cannot be compressed.
+fn gzip(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).ok()?;
+    encoder.finish().ok()
+}
+
+/// Whether a header `Accept-Encoding` with this value accepts gzip.
+fn accepts_gzip(header: &str) -> bool {
+    header.split(',').any(|encoding| {
+        let mut parts = encoding.split(';').map(str::trim);
+        let is_gzip = parts
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        // `q=0` refuses it.
+        let weight = parts.find_map(|part| part.strip_prefix("q="));
+        is_gzip && weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|q| q > 0.0))
+    })
 }
 
 impl<'r> Responder<'r, 'static> for Asset {
-    fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
-        Response::build()
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let mut response = Response::build();
+        let mut accepted = request.headers().get("Accept-Encoding");
+        let compressed = COMPRESSED.get(self.name);
+        let bytes = match compressed.filter(|_| accepted.any(accepts_gzip)) {
+            Some(compressed) => {
+                response.header(Header::new("Content-Encoding", "gzip"));
+                Cow::Borrowed(compressed.as_slice())
+            }
+            None => self.bytes,
+        };
+        response
             .header(self.kind)
+            // A cache must not give the one to those who asked for the other.
+            .header(Header::new("Vary", "Accept-Encoding"))
             .header(Header::new(
                 "Cache-Control",
                 "public, max-age=31536000, immutable",
             ))
-            .sized_body(self.bytes.len(), std::io::Cursor::new(self.bytes))
+            .sized_body(bytes.len(), std::io::Cursor::new(bytes))
             .ok()
     }
 }
@@ -64,12 +115,45 @@ fn mark() -> Option<Asset> {
     asset("mark.svg", ContentType::SVG)
 }
 
-fn asset(name: &str, kind: ContentType) -> Option<Asset> {
+fn asset(name: &'static str, kind: ContentType) -> Option<Asset> {
     let bytes = Static::get(name)?.data;
-    Some(Asset { kind, bytes })
+    Some(Asset { name, kind, bytes })
 }
 
 /// The routes of the static files; they need no login.
 pub fn routes() -> Vec<Route> {
     routes![style, script, mark]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn every_file_is_compressed_without_loss() {
+        for name in Static::iter() {
+            let mut bytes = Vec::new();
+            let mut decoder = flate2::read::GzDecoder::new(&*COMPRESSED[name.as_ref()]);
+            decoder.read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes, *Static::get(&name).unwrap().data, "{name}");
+        }
+    }
+
+    #[test]
+    fn gzip_is_used_where_the_browser_accepts_it() {
+        for (header, accepted) in [
+            ("gzip", true),
+            ("br, GZIP;q=0.5", true),
+            ("deflate, gzip ; q=1, br", true),
+            ("", false),
+            ("br", false),
+            ("gzip;q=0", false),
+            ("gzip;q=0.0, br", false),
+            ("xgzip", false),
+        ] {
+            assert_eq!(accepts_gzip(header), accepted, "{header}");
+        }
+    }
 }

@@ -128,6 +128,16 @@ fn only_owners_manage_administrators_and_the_last_owner_cannot_be_removed() {
     }
     let page = owner.get("/admins").text;
     assert!(page.contains("support") && page.contains("Owner"), "{page}");
+    for (order, expected) in [
+        ("", ["2", "1", "3"]),
+        ("-name", ["3", "1", "2"]),
+        ("since", ["1", "2", "3"]),
+    ] {
+        let page = owner.get(&format!("/admins?order={order}")).text;
+        let rows = page.split("<th scope=\"row\"><a href=\"/lizenzserver/admins/");
+        let ids: Vec<&str> = rows.skip(1).map(|row| &row[..1]).collect();
+        assert_eq!(ids, expected, "{order}: {page}");
+    }
     let own = owner.get("/admins/1/role").text;
     let seen = between(&own, "name=\"seen\" value=\"");
     let response = owner.post("/admins/1/role", &[("role", "support"), ("seen", &seen)]);

@@ -10,6 +10,9 @@ fn an_owner_makes_and_downloads_a_backup() {
     let mut panel = server.logged_in_browser("owner");
     assert!(panel.get("/backups").text.contains("No backup yet"));
     assert_eq!(panel.post("/backups", &[]).status, 303);
+    let by_size = panel.get("/backups?order=size").text;
+    assert!(by_size.contains("aria-sort=\"ascending\""), "{by_size}");
+    assert_eq!(panel.get("/backups?order=name").status, 422);
     let page = panel.get("/backups").text;
     let name = page.split("/lizenzserver/backups/").nth(1).unwrap();
     let name = name.split('"').next().unwrap().to_owned();

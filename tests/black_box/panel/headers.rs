@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::panel::routes::ROWS;
 use crate::shop;
-use crate::support::Server;
+use crate::support::{Response, Server};
 
 /// Unusual headers, and those that only the panel's script sends.
 const UNUSUAL_HEADERS: &[&[(&str, &str)]] = &[
@@ -65,4 +65,34 @@ fn no_header_breaks_a_page_or_a_form() {
         }
     }
     assert!(failures.is_empty(), "{failures}");
+}
+
+#[test]
+fn the_style_sheet_is_compressed_for_browsers_that_say_so() {
+    let server = Server::start();
+    let client = server.client();
+    let path = "/lizenzserver/panel.css";
+    let plain = client.get(path);
+    assert_eq!(plain.header("content-encoding"), None);
+    let gzip = client.get_with(path, &[("Accept-Encoding", "gzip, deflate, br")]);
+    assert_eq!(gzip.header("content-encoding"), Some("gzip"));
+    for response in [&plain, &gzip] {
+        assert_eq!(response.header("vary"), Some("Accept-Encoding"));
+        assert_eq!(
+            response.header("content-type"),
+            plain.header("content-type")
+        );
+    }
+    let length = |response: &Response| -> usize {
+        let length = response.header("content-length").unwrap();
+        length.parse().unwrap()
+    };
+    assert!(
+        length(&gzip) < length(&plain) / 2,
+        "{} of {}",
+        length(&gzip),
+        length(&plain)
+    );
+    let page = client.get_with("/lizenzserver/login", &[("Accept-Encoding", "gzip")]);
+    assert_eq!(page.header("content-encoding"), None, "{page:?}");
 }
