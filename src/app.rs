@@ -92,6 +92,9 @@ impl App {
         let (program_settings, limiter) = (Arc::default(), Arc::default());
         let dependencies = opened.handshake_dependencies(&settings, &program_settings, &limiter)?;
         let server = &settings.server;
+        let refusals = opened
+            .db
+            .read_blocking(|reader| refusals::counter(reader, opened.now))?;
         Ok(Self {
             live_sessions: Arc::new(LiveSessions::new(opened.now, opened.clock.pauses())),
             start_quota: start_quota(&settings, &limiter),
@@ -100,7 +103,7 @@ impl App {
             setup: Arc::default(),
             hasher: Hasher::new()?,
             backup_dir: backup_dir(&settings),
-            refusals: Arc::default(),
+            refusals: Arc::new(refusals),
             refusal_queue: Arc::default(),
             usage: Arc::default(),
             monitor_networks: MonitorNetworks::new(

@@ -21,15 +21,33 @@ pub struct Refusals {
     pub count: u32,
 }
 
-/// Counts refusals in memory until they are stored. It stays small: one entry per code since the start, and one
-/// per code and day that is not stored yet.
+/// Days whose counts are kept in memory: today's, and another one while the clock is set.
+const DAYS_KEPT: usize = 2;
+
+/// Counts refusals in memory. It stays small: one entry per code since the start, one per code on each of two days, and
+/// one per code and day that is not stored yet.
 #[derive(Debug, Default)]
 pub struct RefusalCounter(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
     since_start: BTreeMap<&'static str, u64>,
+    /// Whole days, also what is stored: adding up what is stored and what is not would miss what is just being stored.
+    by_day: BTreeMap<i64, BTreeMap<String, u32>>,
     unsaved: BTreeMap<(i64, &'static str), u32>,
+}
+
+impl Counts {
+    fn add_to_day(&mut self, day: i64, code: &str, count: u32) {
+        let of_day = self.by_day.entry(day).or_default();
+        match of_day.get_mut(code) {
+            Some(known) => *known = known.saturating_add(count),
+            None => drop(of_day.insert(code.to_owned(), count)),
+        }
+        while self.by_day.len() > DAYS_KEPT {
+            self.by_day.pop_first();
+        }
+    }
 }
 
 /// The day of a moment, in days since 1970-01-01, UTC.
@@ -46,6 +64,7 @@ impl RefusalCounter {
     pub fn count(&self, code: &'static str, at: UnixMs) {
         let mut counts = self.counts();
         *counts.since_start.entry(code).or_default() += 1;
+        counts.add_to_day(day(at), code, 1);
         let unsaved = counts.unsaved.entry((day(at), code)).or_default();
         *unsaved = unsaved.saturating_add(1);
     }
@@ -68,17 +87,19 @@ impl RefusalCounter {
         }
     }
 
-    /// The counts of a day that are not stored yet.
-    pub fn unsaved(&self, day: i64) -> Vec<Refusals> {
+    /// Adds what an earlier process counted on a day.
+    pub fn add_earlier(&self, day: i64, by_code: Vec<(String, u32)>) {
+        let mut counts = self.counts();
+        for (code, count) in by_code {
+            counts.add_to_day(day, &code, count);
+        }
+    }
+
+    /// The number of refusals by code on a day, today or yesterday.
+    pub fn on(&self, day: i64) -> Vec<(String, u32)> {
         let counts = self.counts();
-        let of_day = counts.unsaved.iter().filter(|((on, _), _)| *on == day);
-        of_day
-            .map(|((day, code), count)| Refusals {
-                day: *day,
-                code,
-                count: *count,
-            })
-            .collect()
+        let of_day = counts.by_day.get(&day).into_iter().flatten();
+        of_day.map(|(k, v)| (k.clone(), *v)).collect()
     }
 
     /// The number of refusals by code since the process started.
@@ -110,11 +131,37 @@ mod tests {
         assert!(counter.take().is_empty());
         counter.count("rate_limited", UnixMs(7));
         counter.give_back(&taken);
-        assert_eq!(
-            counter.unsaved(0).last(),
-            Some(&refusals(0, "rate_limited", 2))
-        );
+        let with_new = counter.take();
+        assert!(with_new.contains(&refusals(0, "rate_limited", 2)));
         let all = [("license_expired", 3), ("rate_limited", 2)];
         assert_eq!(counter.since_start(), all);
+    }
+
+    #[test]
+    fn the_counts_of_a_day_include_earlier_ones_and_those_being_stored() {
+        let counter = RefusalCounter::default();
+        let of_day = |day| {
+            let counted = counter.on(day).into_iter();
+            counted.map(|(code, n)| format!("{code} {n}")).collect()
+        };
+        let expect = |day, expected: &[&str]| {
+            let found: Vec<String> = of_day(day);
+            assert_eq!(found, expected, "day {day}");
+        };
+        counter.add_earlier(
+            0,
+            vec![("old_code".to_owned(), 4), ("rate_limited".to_owned(), 2)],
+        );
+        counter.count("rate_limited", UnixMs(1));
+        let taken = counter.take();
+        expect(0, &["old_code 4", "rate_limited 3"]);
+        counter.give_back(&taken);
+        expect(0, &["old_code 4", "rate_limited 3"]);
+        counter.count("rate_limited", UnixMs(DAY_MS));
+        expect(0, &["old_code 4", "rate_limited 3"]);
+        expect(1, &["rate_limited 1"]);
+        counter.count("rate_limited", UnixMs(2 * DAY_MS));
+        expect(0, &[]);
+        expect(1, &["rate_limited 1"]);
     }
 }

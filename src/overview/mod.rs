@@ -210,7 +210,7 @@ pub struct InMemory {
     pub live: Arc<LiveSessions>,
     /// How many sessions ran in the past.
     pub usage: Arc<UsageCache>,
-    /// Refusals that are not stored yet.
+    /// How often programs were refused.
     pub refusals: Arc<RefusalCounter>,
 }
 
@@ -271,7 +271,7 @@ pub fn dashboard(
         ..licenses::LicenseQuery::default()
     };
     let licenses = licenses::count_by_filter(reader, &every, now.wall)?;
-    let counted = refusals::counted_today(reader, &memory.refusals, now.wall)?;
+    let counted = refusals::counted_today(&memory.refusals, now.wall);
     let (failed, refused): (Vec<_>, Vec<_>) = counted
         .into_iter()
         .partition(|(code, _)| code == LOGIN_FAILED);

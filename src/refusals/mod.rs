@@ -25,7 +25,7 @@ use crate::devices;
 use crate::error::Result;
 use crate::id::{CustomerId, LicenseId, ProductId, SessionToken};
 use crate::license_key::LicenseKey;
-use crate::metrics::{self, RefusalCounter, Refusals};
+use crate::metrics::{self, RefusalCounter};
 use crate::paging::{Direction, Page, PageRequest, Total};
 use crate::privacy;
 use crate::security::client_address::ClientAddress;
@@ -239,23 +239,19 @@ pub fn of_license(
     store::of_license(reader, license, since, limit)
 }
 
-/// How often programs were refused and logins failed on the day of `now` (UTC), by code, most frequent first. Adds the
-/// counts that are not stored yet to those in the database.
-pub fn counted_today(
-    reader: &Reader<'_>,
-    counter: &RefusalCounter,
-    now: UnixMs,
-) -> Result<Vec<(String, u32)>> {
+/// A counter that knows what earlier processes counted on the day of `now` (UTC).
+pub fn counter(reader: &Reader<'_>, now: UnixMs) -> Result<RefusalCounter> {
+    let counter = RefusalCounter::default();
     let today = metrics::day(now);
-    let mut by_code = store::counts_on(reader, today)?;
-    for Refusals { code, count, .. } in counter.unsaved(today) {
-        match by_code.iter_mut().find(|(known, _)| known == code) {
-            Some((_, known)) => *known = known.saturating_add(count),
-            None => by_code.push((code.to_owned(), count)),
-        }
-    }
+    counter.add_earlier(today, store::counts_on(reader, today)?);
+    Ok(counter)
+}
+
+/// How often programs were refused and logins failed on the day of `now` (UTC), by code, most frequent first.
+pub fn counted_today(counter: &RefusalCounter, now: UnixMs) -> Vec<(String, u32)> {
+    let mut by_code = counter.on(metrics::day(now));
     by_code.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
-    Ok(by_code)
+    by_code
 }
 
 /// Stores the counts and the calls since the last call of this. What cannot be stored stays in memory for the next one.
@@ -364,7 +360,7 @@ pub fn record_handshake(tx: &Tx<'_>, outcome: &str, failed: &FailedHandshake<'_>
     insert(tx, &row, &mut changed)?;
     changed.trim(tx)?;
     let (day, count) = (metrics::day(at), 1);
-    store::add_count(tx, &Refusals { day, code, count })
+    store::add_count(tx, &metrics::Refusals { day, code, count })
 }
 
 fn insert(tx: &Tx<'_>, row: &Resolved, changed: &mut Changed) -> Result<RecentRow> {
