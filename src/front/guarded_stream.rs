@@ -1,7 +1,7 @@
 //! The byte stream of a connection, which adds what hyper lacks: time limits for a slow request head and for a client
 //! that does not read, and the common headers on hyper's own error responses.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -16,6 +16,7 @@ use super::caps::ConnectionSlot;
 use super::limits::Limits;
 use super::responses::HEADERS;
 use super::tls_handshake::{Received, out_of_memory};
+use super::unread::UnreadResponse;
 use crate::web::connection::{BodyBudget, ReservedBytes};
 
 /// How many bytes a slow client must read before its time limit starts again.
@@ -43,6 +44,7 @@ pub(super) struct ConnState {
     /// How long the connection may be idle, in milliseconds.
     idle_ms: AtomicU64,
     slot: ConnectionSlot,
+    unread: UnreadResponse,
 }
 
 /// Phase: a request head is being read, within a time limit.
@@ -53,7 +55,7 @@ const ANSWERING: u8 = 1;
 const IDLE: u8 = 2;
 
 impl ConnState {
-    pub(super) fn new(slot: ConnectionSlot, idle: Duration) -> Self {
+    pub(super) fn new(slot: ConnectionSlot, unread: UnreadResponse, idle: Duration) -> Self {
         let state = Self {
             phase: AtomicU8::new(READING),
             is_received: AtomicBool::new(false),
@@ -61,6 +63,7 @@ impl ConnState {
             is_program: AtomicBool::new(false),
             idle_ms: AtomicU64::default(),
             slot,
+            unread,
         };
         state.set_idle_limit(idle);
         state
@@ -96,7 +99,8 @@ impl ConnState {
     }
 
     /// The response is ready to be written. The next bytes from the client begin a new request.
-    pub(super) fn response_ready(&self) {
+    pub(super) fn response_ready(&self, body: &impl Body) {
+        self.unread.ready(body.size_hint().lower());
         self.is_writing.store(true, Ordering::Relaxed);
         self.phase.store(IDLE, Ordering::Relaxed);
     }
@@ -128,10 +132,21 @@ impl ConnState {
         self.slot.evicted().await;
     }
 
+    /// Waits until the connection is cut, because its client does not read.
+    pub(super) async fn cut(&self) {
+        self.unread.cut().await;
+    }
+
+    /// Whether a response has not been written completely.
+    fn is_writing(&self) -> bool {
+        self.is_writing.load(Ordering::Relaxed)
+    }
+
     /// Everything has been written. Returns whether this completed a response.
     fn flushed(&self) -> bool {
         let was_writing = self.is_writing.swap(false, Ordering::Relaxed);
         if was_writing {
+            self.unread.written();
             self.slot.set_idle();
         }
         was_writing
@@ -160,6 +175,8 @@ pub(super) struct GuardedStream<S> {
     /// The unwritten rest of an error response of hyper's to which the common headers were added, and the length that
     /// it had without them.
     amended: Option<(Vec<u8>, usize)>,
+    /// Whether a read waits until the response is written.
+    holds_read: bool,
     /// Set after an error response of hyper's.
     linger: Option<Linger>,
 }
@@ -185,13 +202,14 @@ impl<S> GuardedStream<S> {
             write_timer: None,
             progress: 0,
             amended: None,
+            holds_read: false,
             linger: None,
         }
     }
 
     /// Ready with an error if the head takes too long, or the connection has been idle for too long.
     fn poll_read_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let is_writing = self.state.is_writing.load(Ordering::Relaxed);
+        let is_writing = self.state.is_writing();
         let reason = match self.state.phase.load(Ordering::Relaxed) {
             READING => "the request head did not end in time",
             IDLE if !is_writing => "idle for too long",
@@ -216,6 +234,7 @@ impl<S> GuardedStream<S> {
         if written.is_ready() {
             return written;
         }
+        self.state.unread.stalled();
         let limit = self.limits.write_stall;
         let timer = self
             .write_timer
@@ -232,7 +251,9 @@ impl<S> GuardedStream<S> {
         self.progress = self.progress.saturating_add(bytes);
         if self.progress >= PROGRESS {
             self.progress = 0;
-            self.write_timer = None;
+            if self.write_timer.take().is_some() {
+                self.state.unread.progressed();
+            }
         }
     }
 }
@@ -280,6 +301,11 @@ impl<S: AsyncRead + Received + Unpin> AsyncRead for GuardedStream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.state.is_writing() {
+            // One response at a time: a client that sends requests and reads nothing would fill hyper's buffer.
+            this.holds_read = true;
+            return Poll::Pending;
+        }
         let mut part = ReadBuf::new(buf.initialize_unfilled_to(buf.remaining().min(READ_LEN)));
         let read = Pin::new(&mut this.stream).poll_read(cx, &mut part);
         let count = part.filled().len();
@@ -333,6 +359,29 @@ impl<S: AsyncRead + AsyncWrite + Received + Unpin> AsyncWrite for GuardedStream<
         Poll::Ready(Ok(original_len))
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let first = slices.iter().find(|slice| !slice.is_empty());
+        let first: &[u8] = first.map_or(&[], |slice| slice);
+        if this.amended.is_some() || with_common_headers(first).is_some() {
+            return Pin::new(this).poll_write(cx, first);
+        }
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+        if let Poll::Ready(Ok(count)) = written {
+            this.record_progress(count);
+        }
+        this.with_write_timeout(cx, written)
+    }
+
+    /// As the stream below: hyper would copy a response into one buffer otherwise, and keep that.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
@@ -340,6 +389,9 @@ impl<S: AsyncRead + AsyncWrite + Received + Unpin> AsyncWrite for GuardedStream<
             this.record_progress(PROGRESS);
         }
         if matches!(flushed, Poll::Ready(Ok(()))) && this.state.flushed() {
+            if std::mem::take(&mut this.holds_read) {
+                cx.waker().wake_by_ref();
+            }
             // The connection is idle from here on. The timer is polled here so that it wakes the task, because hyper
             // may not poll for reads before it expires.
             if this.state.phase.load(Ordering::Relaxed) == IDLE {

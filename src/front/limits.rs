@@ -1,8 +1,13 @@
-//! The time limits of a connection, in one struct, so that tests can use shorter ones.
+//! The limits of connections, in one struct, so that tests can use smaller ones.
 
 use std::time::Duration;
 
-/// The time limits of a connection.
+use super::memory;
+
+/// Responses that are not read may take this fraction (1/n) of the available memory.
+const UNREAD_FRACTION: u64 = 16;
+
+/// The limits of connections: times of each one, and memory of all.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// For the TLS handshake.
@@ -23,6 +28,8 @@ pub struct Limits {
     pub max_age: Duration,
     /// How long a request in progress may take when the server stops.
     pub stop_grace: Duration,
+    /// How many bytes of memory all responses may take that wait for their clients to read them.
+    pub unread_len: u64,
 }
 
 impl Default for Limits {
@@ -36,11 +43,17 @@ impl Default for Limits {
             program_grace: Duration::from_secs(15),
             max_age: Duration::from_hours(1),
             stop_grace: Duration::from_secs(20),
+            unread_len: 24 * 1024 * 1024,
         }
     }
 }
 
 impl Limits {
+    /// [`Limits::unread_len`], or less on a machine with little memory.
+    pub(super) fn unread_len(&self) -> u64 {
+        self.unread_len.min(memory::available() / UNREAD_FRACTION)
+    }
+
     /// How long the connection of a program may be idle, if the program may wait for `max_idle` before its next call.
     pub(super) fn idle_of_program(&self, max_idle: Duration) -> Duration {
         max_idle

@@ -13,6 +13,7 @@ mod plain;
 mod request_body;
 mod responses;
 mod tls_handshake;
+mod unread;
 
 use std::convert::Infallible;
 use std::io;
@@ -31,6 +32,7 @@ use hyper::service::{HttpService, service_fn};
 use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -48,6 +50,7 @@ use guarded_stream::{ConnState, GuardedStream};
 use request_body::RequestBody;
 use responses::{HSTS, with_connection_close};
 use tls_handshake::{Received, accept_tls};
+use unread::{UnreadResponse, UnreadResponses};
 
 pub use caps::ConnectionLimit;
 pub use forward::RocketBridge;
@@ -62,6 +65,8 @@ const REST_OF_HEAD: Duration = Duration::from_millis(300);
 const PROBE_AFTER: Duration = Duration::from_mins(1);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 const PROBES: u32 = 4;
+/// Unsent bytes that the kernel keeps for a connection. It would keep megabytes for a client that does not read.
+const UNSENT_LEN_MAX: u32 = 32 * 1024;
 /// Maximum length of a request head, in bytes.
 const HEAD_LEN_MAX: usize = 16 * 1024;
 /// Maximum length of all incomplete heads together on the plain HTTP port, in bytes, not counting the first 2 KiB of each.
@@ -128,6 +133,7 @@ impl Front {
             proxies: self.proxies,
             limits: self.limits,
             budget,
+            unread: UnreadResponses::new(self.limits.unread_len()),
         });
         loop {
             let accepted = tokio::select! {
@@ -176,6 +182,7 @@ impl Lifetime<'_> {
 enum CloseReason {
     ServerStops,
     Evicted,
+    Unread,
 }
 
 struct Shared {
@@ -185,6 +192,7 @@ struct Shared {
     proxies: Proxies,
     limits: Limits,
     budget: BodyBudget,
+    unread: Arc<UnreadResponses>,
 }
 
 impl Shared {
@@ -243,7 +251,9 @@ impl Shared {
     ) where
         S: AsyncRead + AsyncWrite + Received + Unpin,
     {
-        let state = Arc::new(ConnState::new(slot, self.first_idle_limit(peer)));
+        let unread = UnreadResponse::new(self.unread.clone());
+        let state = ConnState::new(slot, unread, self.first_idle_limit(peer));
+        let state = Arc::new(state);
         let stream = GuardedStream::new(stream, state.clone(), self.limits, self.budget.clone());
         let lifetime = Lifetime {
             state: &state,
@@ -259,7 +269,7 @@ impl Shared {
             Box::pin(async move {
                 let answer = self.answer(request, from).await;
                 let response = self.complete(answer, version, lifetime);
-                lifetime.state.response_ready();
+                lifetime.state.response_ready(response.body());
                 Ok::<_, Infallible>(response)
             })
         });
@@ -271,6 +281,7 @@ impl Shared {
             ended = connection.as_mut() => return log_end(peer, ended),
             _ = stop.wait_for(|stop| *stop) => CloseReason::ServerStops,
             () = state.evicted() => CloseReason::Evicted,
+            () = state.cut() => CloseReason::Unread,
         };
         self.close(peer, connection, reason, &state).await;
     }
@@ -296,6 +307,11 @@ impl Shared {
             }
             CloseReason::Evicted if state.waits_for_body() => {
                 return log::debug!("{peer}: evicted before the body of its request arrived");
+            }
+            CloseReason::Unread => {
+                return log::debug!(
+                    "{peer}: cut, because it does not read, and others need the memory"
+                );
             }
             CloseReason::ServerStops | CloseReason::Evicted => {}
         }
@@ -357,7 +373,7 @@ fn http1_settings() -> http1::Builder {
     let mut settings = http1::Builder::new();
     settings
         .max_header_size(HEAD_LEN_MAX)
-        .max_buf_size(4 * HEAD_LEN_MAX)
+        .max_buf_size(2 * HEAD_LEN_MAX)
         .max_headers(HEADERS_MAX)
         .half_close(true);
     settings
@@ -370,13 +386,14 @@ fn log_end(peer: SocketAddr, ended: hyper::Result<()>) {
     }
 }
 
-/// Sets the socket options: no delay for small responses, and probes for vanished clients.
+/// Sets the socket options: no delay for small responses, probes for vanished clients, and little memory in the kernel.
 fn set_socket_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, PROBE_AFTER)?;
     sockopt::set_tcp_keepintvl(stream, PROBE_EVERY)?;
     sockopt::set_tcp_keepcnt(stream, PROBES)?;
+    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_LEN_MAX)?;
     Ok(())
 }
 

@@ -26,6 +26,8 @@ const LIMITS: Limits = Limits {
     program_grace: Duration::from_millis(200),
     max_age: Duration::from_hours(1),
     stop_grace: PATIENCE,
+    // Three of the longest responses.
+    unread_len: 7 * LONG as u64 / 2,
 };
 
 /// A guard of a route for identified programs.
@@ -70,6 +72,14 @@ fn public() -> &'static str {
     "public"
 }
 
+/// Longer than what the kernels keep of it, for a client that does not read.
+const LONG: usize = 8 * 1024 * 1024;
+
+#[get("/long")]
+fn long() -> String {
+    "x".repeat(LONG)
+}
+
 #[post("/slow")]
 async fn slow() -> &'static str {
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -88,7 +98,7 @@ async fn start_front(
     proxies: &[&str],
 ) -> RunningFront {
     let rocket = rocket::custom(rocket::Config::release_default());
-    let rocket = rocket.mount("/", routes![program, api_key_only, public, slow]);
+    let rocket = rocket.mount("/", routes![program, api_key_only, public, long, slow]);
     let client = Client::untracked(rocket).await.unwrap();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -311,4 +321,41 @@ async fn an_idle_unidentified_connection_is_evicted_and_never_a_busy_one() {
     assert!(read_response(&mut busy).await.ends_with("slow"));
     let response = request(&mut program, "GET /program").await;
     assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+}
+
+#[tokio::test]
+async fn clients_that_read_nothing_are_cut_when_their_responses_take_too_much_memory() {
+    let server = start_front(LIMITS, ENOUGH_CONNECTIONS, &[]).await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = server.connect().await;
+        // The second one is read only when the first response has been written.
+        let head = "GET /long HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2);
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.readable().await.unwrap();
+        tokio::time::sleep(SILENCE).await;
+        clients.push(client);
+    }
+    let (cut, kept) = clients.split_at_mut(2);
+    for client in cut {
+        let received = read_until(client, 2 * LONG).await;
+        assert!(received.len() < LONG, "{}", received.len());
+    }
+    for client in kept {
+        let received = read_until(client, 2 * LONG).await;
+        let heads = String::from_utf8_lossy(&received);
+        assert_eq!(heads.matches("HTTP/1.1 200").count(), 2);
+    }
+}
+
+/// The bytes that arrive: more than `count`, or all.
+async fn read_until(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut received = Vec::new();
+    while received.len() <= count {
+        let more = timeout(PATIENCE, stream.read_buf(&mut received)).await;
+        if more.unwrap().unwrap_or(0) == 0 {
+            break;
+        }
+    }
+    received
 }

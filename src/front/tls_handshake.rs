@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::unread::ENCRYPTED_LEN_MAX;
 use crate::web::connection::{BodyBudget, ReservedBytes};
 
 /// Maximum number of bytes before the server's first answer. Current clients send about 2 KiB.
@@ -67,7 +68,10 @@ pub(super) async fn accept_tls(
         budget,
         reserved: ReservedBytes::default(),
     };
-    let mut stream = Box::pin(tls.accept(handshake)).await?;
+    let mut stream = Box::pin(tls.accept_with(handshake, |tls| {
+        tls.set_buffer_limit(Some(ENCRYPTED_LEN_MAX));
+    }))
+    .await?;
     let below = stream.get_mut().0;
     (below.left, below.reserved) = (None, ReservedBytes::default());
     Ok(stream)
