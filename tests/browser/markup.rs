@@ -51,10 +51,11 @@ fn markup_in_every_writable_field_is_text_on_every_page() {
     let mut problems = String::new();
     let paths = pages(&shop, &mut problems);
     // Once with every field filled, once with only the empty ones.
+    let mut with_forms = paths.clone();
     for only_empty in [false, true] {
-        for path in &paths {
+        for path in std::mem::take(&mut with_forms) {
             for number in 0.. {
-                chrome.open_page(path);
+                chrome.open_page(&path);
                 let forms = chrome.script(FILL, &json!([MARKUP, only_empty, number]));
                 let forms = forms.as_u64().unwrap();
                 if number < forms {
@@ -63,6 +64,9 @@ fn markup_in_every_writable_field_is_text_on_every_page() {
                     expect_no_markup(&chrome, &what, &mut problems);
                 }
                 if number + 1 >= forms {
+                    if forms > 0 {
+                        with_forms.push(path);
+                    }
                     break;
                 }
             }
