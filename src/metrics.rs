@@ -22,7 +22,7 @@ pub struct Refusals {
 }
 
 /// Days whose counts are kept in memory: today's, and another one while the clock is set.
-const DAYS_KEPT: usize = 2;
+const DAYS_MAX: usize = 2;
 
 /// Counts refusals in memory. It stays small: one entry per code since the start, one per code on each of two days, and
 /// one per code and day that is not stored yet.
@@ -44,7 +44,7 @@ impl Counts {
             Some(known) => *known = known.saturating_add(count),
             None => drop(of_day.insert(code.to_owned(), count)),
         }
-        while self.by_day.len() > DAYS_KEPT {
+        while self.by_day.len() > DAYS_MAX {
             self.by_day.pop_first();
         }
     }

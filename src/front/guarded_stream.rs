@@ -12,6 +12,7 @@ use hyper::body::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::CloseReason;
 use super::caps::ConnectionSlot;
 use super::limits::Limits;
 use super::responses::HEADERS;
@@ -127,14 +128,12 @@ impl ConnState {
         self.phase.load(Ordering::Relaxed) == READING
     }
 
-    /// Waits until the connection is evicted.
-    pub(super) async fn evicted(&self) {
-        self.slot.evicted().await;
-    }
-
-    /// Waits until the connection is cut, because its client does not read.
-    pub(super) async fn cut(&self) {
-        self.unread.cut().await;
+    /// Waits until the connection must close to make room for others; returns why.
+    pub(super) async fn displaced(&self) -> CloseReason {
+        tokio::select! {
+            () = self.slot.evicted() => CloseReason::Evicted,
+            () = self.unread.cut() => CloseReason::Unread,
+        }
     }
 
     /// Whether a response has not been written completely.

@@ -125,14 +125,13 @@ impl Front {
         let listener = self.listener;
         let caps = ConnectionCaps::new(self.max_connections);
         let accept_failed = RateLimitedLine::each(ACCEPT_LOG_EVERY);
-        let budget = self.backend.budget();
         let shared = Arc::new(Shared {
             tls: self.tls,
             hsts: self.hsts,
+            budget: self.backend.budget(),
             backend: self.backend,
             proxies: self.proxies,
             limits: self.limits,
-            budget,
             unread: UnreadResponses::new(self.limits.unread_len()),
         });
         loop {
@@ -251,9 +250,7 @@ impl Shared {
     ) where
         S: AsyncRead + AsyncWrite + Received + Unpin,
     {
-        let unread = UnreadResponse::new(self.unread.clone());
-        let state = ConnState::new(slot, unread, self.first_idle_limit(peer));
-        let state = Arc::new(state);
+        let state = self.state_of(peer, slot);
         let stream = GuardedStream::new(stream, state.clone(), self.limits, self.budget.clone());
         let lifetime = Lifetime {
             state: &state,
@@ -280,8 +277,7 @@ impl Shared {
             biased;
             ended = connection.as_mut() => return log_end(peer, ended),
             _ = stop.wait_for(|stop| *stop) => CloseReason::ServerStops,
-            () = state.evicted() => CloseReason::Evicted,
-            () = state.cut() => CloseReason::Unread,
+            reason = state.displaced() => reason,
         };
         self.close(peer, connection, reason, &state).await;
     }
@@ -320,6 +316,13 @@ impl Shared {
             Ok(ended) => log_end(peer, ended),
             Err(_) => log::debug!("{peer}: closed with a request still in progress"),
         }
+    }
+
+    /// The state of a new connection from `peer`.
+    fn state_of(&self, peer: SocketAddr, slot: ConnectionSlot) -> Arc<ConnState> {
+        let unread = UnreadResponse::new(self.unread.clone());
+        let idle = self.first_idle_limit(peer);
+        Arc::new(ConnState::new(slot, unread, idle))
     }
 
     /// How long a connection from `peer` may be idle at first.
