@@ -141,8 +141,8 @@ mod tests {
     fn the_counts_of_a_day_include_earlier_ones_and_those_being_stored() {
         let counter = RefusalCounter::default();
         let of_day = |day| {
-            let counted = counter.on(day).into_iter();
-            counted.map(|(code, n)| format!("{code} {n}")).collect()
+            let codes = counter.on(day).into_iter();
+            codes.map(|(code, n)| format!("{code} {n}")).collect()
         };
         let expect = |day, expected: &[&str]| {
             let found: Vec<String> = of_day(day);
