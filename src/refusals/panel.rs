@@ -19,7 +19,7 @@ use crate::products::Slugs;
 use crate::web::csv::Csv;
 use crate::web::html::{self, HtmlReply, path_with_query};
 use crate::web::pager::{self, Edge, Extent, Heads, Pager, Shown};
-use crate::web::query;
+use crate::web::query::{self, trimmed};
 use crate::web::span::{Choice, SpanParams};
 
 /// The path of the list.
@@ -88,10 +88,6 @@ struct Params<'r> {
     after_id: Option<&'r str>,
     before: Option<&'r str>,
     before_id: Option<&'r str>,
-}
-
-fn trimmed(text: Option<&str>) -> &str {
-    text.unwrap_or_default().trim()
 }
 
 impl Params<'_> {

@@ -19,7 +19,7 @@ use crate::products::Slugs;
 use crate::web::csv::Csv;
 use crate::web::html::{self, HtmlReply, path_with_query};
 use crate::web::pager::{self, Extent, Heads, Pager, Shown};
-use crate::web::query;
+use crate::web::query::{self, trimmed};
 use crate::web::span::{Choice, SpanParams};
 
 const HISTORY: &str = "/lizenzserver/sessions/history";
@@ -104,10 +104,6 @@ struct HistoryParams<'r> {
     row: Option<&'r str>,
     after: Option<&'r str>,
     before: Option<&'r str>,
-}
-
-fn trimmed(text: Option<&str>) -> &str {
-    text.unwrap_or_default().trim()
 }
 
 impl HistoryParams<'_> {

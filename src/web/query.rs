@@ -9,6 +9,11 @@ pub fn non_empty(text: Option<&str>) -> Option<&str> {
     text.map(str::trim).filter(|text| !text.is_empty())
 }
 
+/// `text` without white space at its ends; empty if it is missing.
+pub fn trimmed(text: Option<&str>) -> &str {
+    text.unwrap_or_default().trim()
+}
+
 /// The integer in the parameter `name`; `None` if it is missing or empty.
 ///
 /// # Errors

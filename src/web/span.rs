@@ -27,8 +27,7 @@ pub struct SpanParams<'r> {
 impl<'r> SpanParams<'r> {
     /// As the query parameters of another page. The word is empty if it is the first one, and if a day replaces it.
     pub fn params(&self) -> [(&'static str, &'r str); 3] {
-        let [span, from, to] =
-            [self.span, self.from, self.to].map(|text| text.unwrap_or_default().trim());
+        let [span, from, to] = [self.span, self.from, self.to].map(query::trimmed);
         let is_implied = self.default().0 == span || !from.is_empty() || !to.is_empty();
         let span = if is_implied { "" } else { span };
         [("span", span), ("from", from), ("to", to)]
