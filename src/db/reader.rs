@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::generation::Generation;
-use super::{disk, schema};
+use super::{disk, schema, search_index};
 use crate::error::{Error, Result};
 
 /// Read-only access.
@@ -74,6 +74,7 @@ impl Reader<'_> {
 
     /// The problems that SQLite finds in the database; empty if it is sound. Reads the whole file.
     pub fn integrity(&self) -> Result<Vec<String>> {
+        search_index::forget_cached(self.conn);
         let mut found = self.list("pragma integrity_check(20)", [], |row| {
             row.get::<_, String>(0)
         })?;

@@ -33,6 +33,17 @@ pub(super) fn is_part(name: &str) -> bool {
     })
 }
 
+/// Lets the connection forget what it remembers of the index, in the transaction that it is in. SQLite's integrity check
+/// (3.54) compares with what the connection read last, which is damage if another one has written since; a query looks
+/// whether that is so.
+pub(super) fn forget_cached(conn: &Connection) {
+    for table in TABLES {
+        let query = format!("select exists(select 1 from {table} where rowid = 0)");
+        // The check finds the cause of a failure, too, and says it better.
+        drop(conn.query_row(&query, [], |row| row.get::<_, bool>(0)));
+    }
+}
+
 /// Makes the index of the database at `path` anew. Other writes wait meanwhile.
 ///
 /// # Errors

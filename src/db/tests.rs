@@ -28,6 +28,23 @@ async fn count(db: &Db) -> i64 {
         .unwrap()
 }
 
+#[test]
+fn a_second_check_of_a_connection_sees_what_another_has_written_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        path: dir.path().join("t.sqlite3"),
+        synchronous: Synchronous::Full,
+        read_connections: 1,
+    };
+    let db = Db::open_as_server(&options).unwrap();
+    let name = "insert into customers (name, created_at_ms) values (hex(randomblob(30)), 0)";
+    for _ in 0..3 {
+        db.write_blocking("add", |tx| tx.run(name, [])).unwrap();
+        let found = db.read_blocking(|reader| reader.integrity()).unwrap();
+        assert_eq!(found, Vec::<String>::new());
+    }
+}
+
 /// Overwrites the start of the first page after its header, which only reading the file itself detects.
 fn overwrite_first_page(path: &Path) {
     use std::os::unix::fs::FileExt;
