@@ -23,7 +23,6 @@ use crate::live_sessions::LiveSessions;
 use crate::logins::SessionLifetime;
 use crate::metrics::RefusalCounter;
 use crate::net::egress::{self, Egress};
-use crate::overview::UsageCache;
 use crate::privacy::ListFiles;
 use crate::products::{self, ProgramSettingsCache};
 use crate::refusals;
@@ -70,8 +69,6 @@ pub struct App {
     pub refusals: Arc<RefusalCounter>,
     /// Refused calls that are not stored yet.
     pub refusal_queue: Arc<refusals::Queue>,
-    /// How many sessions ran at once in the past, cached.
-    pub usage: Arc<UsageCache>,
     /// Networks that may read `/health` and `/metrics`.
     pub monitor_networks: MonitorNetworks,
     /// Which proxies are trusted, and what was observed of them.
@@ -105,7 +102,6 @@ impl App {
             backup_dir: backup_dir(&settings),
             refusals: Arc::new(refusals),
             refusal_queue: Arc::default(),
-            usage: Arc::default(),
             monitor_networks: MonitorNetworks::new(
                 server.monitor_networks.clone(),
                 &server.trusted_proxies,

@@ -36,6 +36,7 @@ pub mod domain;
 pub mod domains;
 pub mod error;
 pub mod features;
+pub mod figures;
 pub mod flags;
 pub mod front;
 pub mod handshake;

@@ -59,7 +59,6 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .manage(app.clone())
         // The parts that `web` uses, which lies below `App` and cannot name it.
         .manage(app.clock.clone())
-        .manage(app.refusals.clone())
         .manage(AllowedOrigins::new(settings.public_url().as_deref()))
         .manage(Catalog::load(settings.panel.default_language)?)
         .manage(Pages::default());

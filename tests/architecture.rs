@@ -68,6 +68,7 @@ const CORE: &[&str] = &[
     "products",
     "product_state", // whether a product is archived, for the modules that `products` builds on
     "api_keys",
+    "figures", // counts over time, which the database keeps itself
     "flags",
     "limits",
     "customers",
@@ -161,6 +162,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     ("customers", &["audit"]),
     ("devices", &["licenses"]),
     ("domains", &["audit", "licenses"]),
+    ("figures", &["devices"]),
     // A handshake that failed is recorded in the transaction of its log, unless a customer was erased meanwhile.
     (
         "handshake",
@@ -194,6 +196,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "customers",
             "devices",
             "domains",
+            "figures",
             "flags",
             "handshake",
             "licenses",
@@ -283,9 +286,8 @@ const FILE_NAMES: &[&str] = &[
     "start",
     "heartbeat",
     "upkeep",
-    // In `session_history`: the folding of one license's history; in `overview`: the chart of concurrent sessions.
+    // In `session_history`: the folding of one license's history.
     "fold",
-    "usage",
     // In `logins`: second factors, login throttling; in `admins`: the one-time link of the first start.
     "factors",
     "throttle",

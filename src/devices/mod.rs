@@ -213,9 +213,14 @@ pub fn list(reader: &Reader<'_>, license_id: LicenseId) -> Result<Vec<Device>> {
     store::list(reader, license_id)
 }
 
-/// Each version of a product that devices last ran, and how many devices.
-pub fn versions(reader: &Reader<'_>, product: ProductId) -> Result<Vec<(Version, u32)>> {
-    store::versions(reader, product)
+/// Each version that devices of a product last ran, and how many devices. Only of those seen on the day (UTC) of `since` or
+/// later.
+pub fn versions(
+    reader: &Reader<'_>,
+    product: ProductId,
+    since: UnixMs,
+) -> Result<Vec<(Version, u32)>> {
+    store::versions(reader, product, since)
 }
 
 /// Frees a slot. The caller ends the device's session first.

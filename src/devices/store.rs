@@ -11,6 +11,9 @@ use crate::sql;
 use crate::terms::{self, Pattern};
 use crate::version::Version;
 
+/// Versions are counted by days in UTC, whatever the shop's time zone is.
+const DAY_MS: i64 = 86_400_000;
+
 pub(super) fn insert(
     tx: &Tx<'_>,
     license_id: LicenseId,
@@ -92,8 +95,12 @@ pub(super) fn list(reader: &Reader<'_>, license_id: LicenseId) -> Result<Vec<Dev
     )
 }
 
-pub(super) fn versions(reader: &Reader<'_>, product: ProductId) -> Result<Vec<(Version, u32)>> {
-    let params = named_params! { ":product_id": product };
+pub(super) fn versions(
+    reader: &Reader<'_>,
+    product: ProductId,
+    since: UnixMs,
+) -> Result<Vec<(Version, u32)>> {
+    let params = named_params! { ":product_id": product, ":since_day": since.0.div_euclid(DAY_MS) };
     reader.list(sql!("devices/versions"), params, |row| {
         Ok((row.get("client_version")?, row.get("devices")?))
     })

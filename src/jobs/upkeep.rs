@@ -10,6 +10,7 @@ use super::{log_failure, time};
 use crate::app::App;
 use crate::clock::UnixMs;
 use crate::error::Doing;
+use crate::figures;
 use crate::logging::counted;
 use crate::logins;
 use crate::memory;
@@ -110,6 +111,8 @@ pub(super) async fn purge(app: &App, mut ticks: Interval) {
         purge_refusals(app).await;
         delete_expired(app).await;
         purge_logins(app).await;
+        let now = app.clock.now().wall;
+        log_failure("delete old counts", figures::purge(&app.db, now).await);
     }
 }
 

@@ -80,7 +80,7 @@ fn change_state(
         return Err(Refused::new(RefusalKind::Conflict, REVOKED).into());
     }
     let before = audit_json(&license);
-    store::set_state(act.tx, id, to)?;
+    store::set_state(act, id, to)?;
     license.state = to;
     changed(act, action, before, &license)?;
     Ok(license)

@@ -6,6 +6,7 @@ use super::{
     Features, Kind, License, LicenseCounts, LicenseKey, LicenseQuery, LicenseRow, LicenseSearch,
     LicenseState, LicenseText, Order, PlanRange, rules,
 };
+use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, id_list, unknown_value};
 use crate::domain::Domain;
@@ -281,9 +282,11 @@ pub(super) fn apply_order(tx: &Tx<'_>, id: LicenseId, order: &Order) -> Result<(
     tx.run(sql!("licenses/apply_order"), params).map(drop)
 }
 
-pub(super) fn set_state(tx: &Tx<'_>, id: LicenseId, state: LicenseState) -> Result<()> {
-    let params = named_params! { ":license_id": id, ":state": state.as_str() };
-    tx.run(sql!("licenses/set_state"), params).map(drop)
+pub(super) fn set_state(act: &Act<'_>, id: LicenseId, state: LicenseState) -> Result<()> {
+    let params = named_params! {
+        ":license_id": id, ":state": state.as_str(), ":now_ms": act.now,
+    };
+    act.tx.run(sql!("licenses/set_state"), params).map(drop)
 }
 
 pub(super) fn set_term(tx: &Tx<'_>, new: &License) -> Result<()> {

@@ -3,10 +3,8 @@
 pub mod cli;
 pub mod panel;
 mod rules;
-mod usage;
 
 pub use rules::{NamedProduct, Notice};
-pub use usage::{Period, Sample, UsageCache, UsageQuery};
 
 use std::sync::Arc;
 
@@ -17,6 +15,7 @@ use crate::db::Reader;
 use crate::devices::{self, Device};
 use crate::domains::{self, DomainBinding};
 use crate::error::Result;
+use crate::figures::{self, Concurrency, FiguresQuery};
 use crate::flags::{self, Flag};
 use crate::handshake;
 use crate::id::{CustomerId, LicenseId, ProductId};
@@ -172,7 +171,7 @@ pub fn devices_older_than(
     product: ProductId,
     version: Version,
 ) -> Result<u32> {
-    let versions = devices::versions(reader, product)?;
+    let versions = devices::versions(reader, product, UnixMs(0))?;
     let older = versions.iter().filter(|(last_run, _)| *last_run < version);
     Ok(older.map(|(_, count)| count).sum())
 }
@@ -208,8 +207,6 @@ pub fn license_report(
 pub struct InMemory {
     /// The running sessions.
     pub live: Arc<LiveSessions>,
-    /// How many sessions ran in the past.
-    pub usage: Arc<UsageCache>,
     /// How often programs were refused.
     pub refusals: Arc<RefusalCounter>,
 }
@@ -253,25 +250,25 @@ pub struct Dashboard {
     pub licenses: licenses::LicenseCounts,
     /// Today's refusals by code, most frequent first.
     pub refused: Vec<(String, u32)>,
-    /// How many sessions ran at each moment of the requested period.
-    pub levels: Vec<Sample>,
+    /// How many sessions ran at once during the requested period.
+    pub concurrency: Concurrency,
     /// What needs attention, most urgent first.
     pub notices: Vec<Notice>,
 }
 
-/// Reads the contents of the panel's start page. `usage` is that of the chart. Refusals are counted for all products.
+/// Reads the contents of the panel's start page. `query` is that of the chart; its product is that of every figure.
 pub fn dashboard(
     reader: &Reader<'_>,
     RunningServer { memory, host }: &RunningServer,
-    usage: UsageQuery,
+    query: FiguresQuery,
     now: Now,
 ) -> Result<Dashboard> {
     let every = licenses::LicenseQuery {
-        product: usage.product,
+        product: query.product,
         ..licenses::LicenseQuery::default()
     };
     let licenses = licenses::count_by_filter(reader, &every, now.wall)?;
-    let counted = refusals::counted_today(&memory.refusals, now.wall);
+    let counted = refusals::counted_today(&memory.refusals, query.product, now.wall);
     let (failed, refused): (Vec<_>, Vec<_>) = counted
         .into_iter()
         .partition(|(code, _)| code == LOGIN_FAILED);
@@ -282,7 +279,7 @@ pub fn dashboard(
         expiring: licenses.expiring,
         refused: rules::refused(&refused),
         failed_logins: failed.iter().map(|(_, count)| count).sum(),
-        products: product_facts(reader, usage.product)?,
+        products: product_facts(reader, query.product)?,
         owners_without_totp: u32::try_from(owners_without_totp.count()).unwrap_or(u32::MAX),
         backup_overdue: host.backup_overdue,
         damaged: host.damaged,
@@ -291,12 +288,12 @@ pub fn dashboard(
         only_here: host.only_here,
         certificate_days: host.certificate_days,
     };
-    let levels = memory.usage.get(reader, &memory.live, usage, now)?;
+    let live = sessions::live_count(reader, query.product, &memory.live, now)?;
     Ok(Dashboard {
-        live: levels.last().map_or(0, |level| level.running),
+        live,
         licenses,
         refused,
-        levels,
+        concurrency: figures::concurrency(reader, query, live, now.wall)?,
         notices: rules::notices(&facts),
     })
 }

@@ -1,5 +1,5 @@
-//! Hands every refused call of a program or website to the queue, whatever handler or guard refused it. Also logs at once
-//! where the shop's own program is wrong.
+//! Counts every refused call of a program or website, and hands it to the queue, whatever handler or guard refused it. Also
+//! logs at once where the shop's own program is wrong.
 
 use std::time::Duration;
 
@@ -74,6 +74,8 @@ impl Fairing for Recorder {
         let (Some(refusal), Ok(app)) = (refusal::noted(request), App::of(request)) else {
             return;
         };
+        let (product, at) = (product_of(request), RequestTime::of(request).0.wall);
+        app.refusals.count_of(product, refusal.code, at);
         let program = path.as_str().strip_prefix(PROGRAMS);
         let Some(call) = program.or(path.as_str().strip_prefix(API)) else {
             return;
@@ -82,13 +84,12 @@ impl Fairing for Recorder {
         if program.is_some() {
             self.log_wrong_program(refusal, call, address);
         }
-        let product = product_of(request);
         // A stranger beyond the limits is only counted.
         if product.is_none() && refusal.code == RATE_LIMITED {
             return;
         }
         app.refusal_queue.push(RefusedCall {
-            at: RequestTime::of(request).0.wall,
+            at,
             code: refusal.code,
             call: call.to_owned(),
             product,

@@ -42,8 +42,6 @@ const WITHOUT_LICENSE_MAX: u32 = 10_000;
 const ROWS_MAX: u32 = 100_000;
 /// Rows that one transaction adds or deletes; other writes wait meanwhile.
 const BATCH: u32 = 500;
-/// How long daily counts are stored, in days.
-const COUNTS_DAYS: i64 = 400;
 
 /// What a refused call named, as far as it could be read.
 #[derive(Clone, Debug, Default)]
@@ -242,14 +240,20 @@ pub fn of_license(
 /// A counter that knows what earlier processes counted on the day of `now` (UTC).
 pub fn counter(reader: &Reader<'_>, now: UnixMs) -> Result<RefusalCounter> {
     let counter = RefusalCounter::default();
-    let today = metrics::day(now);
-    counter.add_earlier(today, store::counts_on(reader, today)?);
+    let earlier = store::counts_since(reader, now.start_of_day())?;
+    counter.add_earlier(metrics::day(now), earlier);
     Ok(counter)
 }
 
-/// How often programs were refused and logins failed on the day of `now` (UTC), by code, most frequent first.
-pub fn counted_today(counter: &RefusalCounter, now: UnixMs) -> Vec<(String, u32)> {
-    let mut by_code = counter.on(metrics::day(now));
+/// How often programs were refused and logins failed on the day of `now` (UTC), by code, most frequent first. With a
+/// `product`, only its programs are counted, and all logins.
+pub fn counted_today(
+    counter: &RefusalCounter,
+    product: Option<ProductId>,
+    now: UnixMs,
+) -> Vec<(String, u32)> {
+    let by_code = counter.on(metrics::day(now), product).into_iter();
+    let mut by_code: Vec<(String, u32)> = by_code.collect();
     by_code.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
     by_code
 }
@@ -261,7 +265,7 @@ pub async fn flush(
     queue: &Arc<Queue>,
     now: UnixMs,
 ) -> Result<()> {
-    flush_counts(db, counter, now).await?;
+    flush_counts(db, counter).await?;
     // No more than the queue holds, so that this ends while calls are refused.
     for _ in 0..queue::QUEUE_MAX.div_ceil(BATCH as usize) {
         let calls = Arc::new(queue.take(BATCH as usize));
@@ -278,8 +282,8 @@ pub async fn flush(
     Ok(())
 }
 
-/// Stores the counts since the last call of this, and deletes old ones.
-async fn flush_counts(db: &Db, counter: &RefusalCounter, now: UnixMs) -> Result<()> {
+/// Stores the counts since the last call of this.
+async fn flush_counts(db: &Db, counter: &RefusalCounter) -> Result<()> {
     let taken = counter.take();
     if taken.is_empty() {
         return Ok(());
@@ -287,7 +291,6 @@ async fn flush_counts(db: &Db, counter: &RefusalCounter, now: UnixMs) -> Result<
     let unsaved = taken.clone();
     let written = db
         .write("refusals.flush_counts", move |tx| {
-            store::delete_counts(tx, metrics::day(now) - COUNTS_DAYS)?;
             taken
                 .iter()
                 .try_for_each(|refusals| store::add_count(tx, refusals))
@@ -359,8 +362,14 @@ pub fn record_handshake(tx: &Tx<'_>, outcome: &str, failed: &FailedHandshake<'_>
     let mut changed = Changed::default();
     insert(tx, &row, &mut changed)?;
     changed.trim(tx)?;
-    let (day, count) = (metrics::day(at), 1);
-    store::add_count(tx, &metrics::Refusals { day, code, count })
+    let (at, product, count) = (metrics::quarter(at), row.call.product, 1);
+    let refusals = metrics::Refusals {
+        at,
+        product,
+        code,
+        count,
+    };
+    store::add_count(tx, &refusals)
 }
 
 fn insert(tx: &Tx<'_>, row: &Resolved, changed: &mut Changed) -> Result<RecentRow> {

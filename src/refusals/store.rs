@@ -1,4 +1,4 @@
-//! The SQL calls for refused calls, and for the daily counts of refusals.
+//! The SQL calls for refused calls, and for the counts of refusals.
 
 use rusqlite::{Row, named_params};
 
@@ -9,26 +9,32 @@ use crate::db::{Reader, Tx, unknown_value};
 use crate::error::Result;
 use crate::id::{LicenseId, ProductId, SessionToken};
 use crate::license_key::{LicenseKey, key_part};
-use crate::metrics::Refusals;
+use crate::metrics::{CountedAs, Refusals};
 use crate::paging::Direction;
 use crate::sql;
 
+/// Stands for the product of a refusal whose product is not known.
+const NO_PRODUCT: ProductId = ProductId(0);
+
 pub(super) fn add_count(tx: &Tx<'_>, refusals: &Refusals) -> Result<()> {
-    let Refusals { day, code, count } = refusals;
-    let params = named_params! { ":day": day, ":code": code, ":refused": count };
+    let Refusals {
+        at,
+        product,
+        code,
+        count,
+    } = refusals;
+    let params = named_params! {
+        ":product_id": product.unwrap_or(NO_PRODUCT), ":at_ms": at, ":code": code, ":count": count,
+    };
     tx.run(sql!("refusals/add_count"), params).map(drop)
 }
 
-pub(super) fn counts_on(reader: &Reader<'_>, day: i64) -> Result<Vec<(String, u32)>> {
-    let params = named_params! { ":day": day };
-    reader.list(sql!("refusals/counts_on"), params, |row| {
-        Ok((row.get("code")?, row.get("refused")?))
+pub(super) fn counts_since(reader: &Reader<'_>, since: UnixMs) -> Result<Vec<(CountedAs, u32)>> {
+    let params = named_params! { ":since_ms": since };
+    reader.list(sql!("refusals/counts_since"), params, |row| {
+        let product = Some(row.get("product_id")?).filter(|product| *product != NO_PRODUCT);
+        Ok(((product, row.get("code")?), row.get("count")?))
     })
-}
-
-pub(super) fn delete_counts(tx: &Tx<'_>, before: i64) -> Result<()> {
-    let params = named_params! { ":before": before };
-    tx.run(sql!("refusals/delete_counts"), params).map(drop)
 }
 
 /// Adds a row, and returns its id.

@@ -228,48 +228,6 @@ impl EndedSession {
     }
 }
 
-/// A row that stands for several sessions of one license, which ran one after the other.
-#[derive(Clone, Copy, Debug)]
-pub struct FoldedRow {
-    /// The start of the first one.
-    pub started_at: UnixMs,
-    /// The end of the last one.
-    pub ended_at: UnixMs,
-    /// How long they ran in total.
-    pub ran_ms: i64,
-}
-
-/// The folded rows whose last session ended after `after`, of one product or (`None`) of all products.
-pub fn folded_since(
-    reader: &Reader<'_>,
-    product: Option<ProductId>,
-    after: UnixMs,
-) -> Result<Vec<FoldedRow>> {
-    store::folded_since(reader, product, after)
-}
-
-/// How many of the ended sessions started after `after`, up to and including `until`, of one product or (`None`) of all
-/// products; without the folded ones.
-pub fn started_between(
-    reader: &Reader<'_>,
-    product: Option<ProductId>,
-    after: UnixMs,
-    until: UnixMs,
-) -> Result<u32> {
-    store::started_between(reader, product, after, until)
-}
-
-/// How many sessions ended after `after`, up to and including `until`, of one product or (`None`) of all products;
-/// without the folded ones.
-pub fn ended_between(
-    reader: &Reader<'_>,
-    product: Option<ProductId>,
-    after: UnixMs,
-    until: UnixMs,
-) -> Result<u32> {
-    store::ended_between(reader, product, after, until)
-}
-
 /// Removes sessions that ended more than `retention` ago from the history, and stored responses that have expired.
 /// Returns how many rows were removed.
 ///

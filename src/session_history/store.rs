@@ -4,13 +4,12 @@ use rusqlite::{Row, named_params};
 
 use super::rules::{BusyDay, Foldable, UnfoldedSession};
 use super::{
-    EndReason, EndedSession, FoldedRow, HistoryEntry, HistoryFilter, HistoryQuery, Position,
-    SessionDetails,
+    EndReason, EndedSession, HistoryEntry, HistoryFilter, HistoryQuery, Position, SessionDetails,
 };
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, unknown_value};
 use crate::error::Result;
-use crate::id::{LicenseId, ProductId, SessionId, SessionToken};
+use crate::id::{LicenseId, SessionId, SessionToken};
 use crate::licenses::{LicenseKey, key_part};
 use crate::sql;
 
@@ -241,49 +240,6 @@ pub(super) fn count_matching(
         ":reason": reason, ":from_ms": filter.since, ":until_ms": filter.until, ":limit": limit,
     };
     reader.one(sql!("session_history/count_search"), params, |row| {
-        row.get(0)
-    })
-}
-
-pub(super) fn started_between(
-    reader: &Reader<'_>,
-    product: Option<ProductId>,
-    after: UnixMs,
-    until: UnixMs,
-) -> Result<u32> {
-    let params = named_params! {
-        ":product_id": product, ":after_ms": after, ":until_ms": until,
-    };
-    reader.one(sql!("session_history/started_between"), params, |row| {
-        row.get(0)
-    })
-}
-
-pub(super) fn folded_since(
-    reader: &Reader<'_>,
-    product: Option<ProductId>,
-    after: UnixMs,
-) -> Result<Vec<FoldedRow>> {
-    let params = named_params! { ":product_id": product, ":after_ms": after };
-    reader.list(sql!("session_history/folded_since"), params, |row| {
-        Ok(FoldedRow {
-            started_at: row.get("started_at_ms")?,
-            ended_at: row.get("ended_at_ms")?,
-            ran_ms: row.get("ran_ms")?,
-        })
-    })
-}
-
-pub(super) fn ended_between(
-    reader: &Reader<'_>,
-    product: Option<ProductId>,
-    after: UnixMs,
-    until: UnixMs,
-) -> Result<u32> {
-    let params = named_params! {
-        ":product_id": product, ":after_ms": after, ":until_ms": until,
-    };
-    reader.one(sql!("session_history/ended_between"), params, |row| {
         row.get(0)
     })
 }

@@ -5,7 +5,7 @@ use crate::clock::{Now, UnixMs};
 use crate::db::Reader;
 use crate::error::Result;
 use crate::id::{LicenseId, ProductId, SessionId};
-use crate::live_sessions::{LastHeartbeat, LiveSessions, StoredHeartbeat};
+use crate::live_sessions::{LastHeartbeat, LiveSessions};
 use crate::paging::{Cursor, Page, PageRequest, Total};
 use crate::session_history::{Position, SessionDetails};
 
@@ -232,34 +232,4 @@ pub fn count_matching(
 /// The session with this id, unless it has ended; also if it has timed out and awaits the sweep.
 pub fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<SessionDetails>> {
     store::running_by_id(reader, id)
-}
-
-/// The time during which a session runs, as far as it is known.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionSpan {
-    /// When it started.
-    pub started_at: UnixMs,
-    /// When it timed out, if it has and awaits the sweep; `None` if it still runs.
-    pub timed_out_at: Option<UnixMs>,
-}
-
-/// The spans of the sessions that are not in the history yet, of one product or (`None`) of all products; judged by the
-/// heartbeats in memory.
-pub fn spans(
-    reader: &Reader<'_>,
-    product: Option<ProductId>,
-    live: &LiveSessions,
-    now: Now,
-) -> Result<Vec<SessionSpan>> {
-    let stored = store::heartbeats(reader, product)?;
-    let span = |stored: &StoredHeartbeat| {
-        let last_heartbeat = live.last_heartbeat(stored);
-        SessionSpan {
-            started_at: stored.started_at,
-            timed_out_at: last_heartbeat
-                .timed_out(now.tick)
-                .then(|| last_heartbeat.times_out_at()),
-        }
-    };
-    Ok(stored.iter().map(span).collect())
 }

@@ -1,13 +1,11 @@
-//! Notes on a request that it is refused, for what records refusals. Every refusal of a program or website passes here, so
-//! that no handler can forget it.
+//! Notes on a request that it is refused, for what counts and records refusals. Every refusal of a program or website passes
+//! here, so that no handler can forget it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use rocket::Request;
 
-use super::guards::RequestTime;
 use crate::error::{RefusalKind, Refused};
-use crate::metrics::RefusalCounter;
 
 /// Members of refusals that tell more than the code.
 const DETAILS: [&str; 2] = ["field", "end_reason"];
@@ -25,13 +23,10 @@ pub struct NotedRefusal {
 #[derive(Default)]
 struct Note(OnceLock<NotedRefusal>);
 
-/// Counts the refusal of `request`, and notes it for [`noted`]. Internal errors are not refusals; they are in the log.
+/// Notes the refusal of `request` for [`noted`]. Internal errors are not refusals; they are in the log.
 pub fn note(request: &Request<'_>, refused: &Refused) {
     if refused.kind == RefusalKind::Internal {
         return;
-    }
-    if let Some(counter) = request.rocket().state::<Arc<RefusalCounter>>() {
-        counter.count(refused.code, RequestTime::of(request).0.wall);
     }
     let mut details = DETAILS.iter().filter_map(|name| refused.members.get(*name));
     let why = refused.why.filter(|why| *why != refused.code);

@@ -392,7 +392,11 @@ pub fn add_earlier_sessions(server: &Server) {
         server,
         "insert into session_history select session_id + 10, randomblob(16), license_id, 'h', 'm',
          client_version, address, started_at_ms - 28800000, started_at_ms - 25200000,
-         started_at_ms - 25200000, 'normal', null, null from active_sessions",
+         started_at_ms - 25200000, 'normal', null, null from active_sessions;
+         insert into session_counts
+         select p.product_id, (max(s.started_at_ms) - 28800000) / 900000 * 900000, count(*), 0, count(*)
+         from active_sessions s, (select 0 as product_id union all select 1) p group by p.product_id
+         on conflict do update set started = started + excluded.started, peak = excluded.peak",
     );
 }
 

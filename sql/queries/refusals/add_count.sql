@@ -1,4 +1,4 @@
--- Adds to the count of refusals with one code on one day.
--- :day integer (days since 1970-01-01, UTC), :code text, :refused integer (above 0)
-insert into daily_refusals (day, code, refused) values (:day, :code, :refused)
-on conflict (day, code) do update set refused = refused + excluded.refused;
+-- Adds to the count of refusals of one product with one code in a quarter of an hour.
+-- :product_id integer (0: not known), :at_ms integer (Unix ms, the start of the quarter), :code text, :count integer (above 0)
+insert into activity_counts (kind, product_id, at_ms, code, count) values ('refusal', :product_id, :at_ms, :code, :count)
+on conflict do update set count = count + excluded.count;

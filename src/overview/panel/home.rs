@@ -12,9 +12,8 @@ use crate::clock::UnixMs;
 use crate::config::{Config, TlsMode};
 use crate::db::Db;
 use crate::error::{Doing, Error, Result};
-use crate::overview::{
-    self, Dashboard, HostFacts, InMemory, Notice, Period, RunningServer, Sample, UsageQuery,
-};
+use crate::figures::{FiguresQuery, Period, Sample};
+use crate::overview::{self, Dashboard, HostFacts, InMemory, Notice, RunningServer};
 use crate::panel::{PanelRequest, Support};
 use crate::refusals::panel::path_of_today;
 use crate::tls::Certificates;
@@ -43,7 +42,6 @@ fn failing_days(certificates: Option<&Certificates>, now: UnixMs) -> i64 {
 fn in_memory(app: &App) -> InMemory {
     InMemory {
         live: app.live_sessions.clone(),
-        usage: app.usage.clone(),
         refusals: app.refusals.clone(),
     }
 }
@@ -52,9 +50,9 @@ fn in_memory(app: &App) -> InMemory {
 #[get("/?<days>")]
 async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
     let now = request.now;
-    let usage = UsageQuery {
+    let query = FiguresQuery {
         product: request.chosen(),
-        period: period_of(days),
+        period: Period::of_days(days),
     };
     let (backup_overdue, backup_folder_away) = if request.may(Role::Owner) {
         backup_status(&app.backup_dir, &app.db, now.wall).await?
@@ -75,12 +73,12 @@ async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
     };
     let mut dashboard = app
         .db
-        .read(move |reader| overview::dashboard(reader, &server, usage, now))
+        .read(move |reader| overview::dashboard(reader, &server, query, now))
         .await?;
     if !request.may(Role::Owner) {
         dashboard.notices.retain(|notice| !notice.for_owners);
     }
-    let mut values = object_members(home_values(&dashboard, usage.period, now.wall));
+    let mut values = object_members(home_values(&dashboard, query.period, now.wall));
     values.insert("trials".to_owned(), json!(trials(&request, &app.db).await?));
     let values = Value::Object(values);
     request.page("overview/home.html.tera", values).await
@@ -91,14 +89,6 @@ async fn trials(request: &PanelRequest<'_>, db: &Db) -> Result<Option<Value>> {
     let (product, now) = (request.chosen(), request.now.wall);
     db.read(move |reader| trials::panel::summary(reader, product, now))
         .await
-}
-
-/// The period that the query names; a day by default.
-fn period_of(days: Option<u32>) -> Period {
-    let period = Period::ALL
-        .into_iter()
-        .find(|period| Some(period.days()) == days);
-    period.unwrap_or(Period::Day)
 }
 
 /// Whether a backup is overdue, and whether the backup folder is missing.
@@ -129,7 +119,7 @@ fn home_values(dashboard: &Dashboard, period: Period, now: UnixMs) -> Value {
     let total: u32 = dashboard.refused.iter().map(|(_, count)| *count).sum();
     let named = dashboard.refused.iter().take(CODES);
     let rest: u32 = dashboard.refused.iter().skip(CODES).map(|(_, n)| *n).sum();
-    let points: Vec<Point> = dashboard.levels.iter().map(point).collect();
+    let points: Vec<Point> = dashboard.concurrency.steps.iter().map(point).collect();
     json!({
         "live": dashboard.live,
         "licenses": dashboard.licenses,
@@ -194,7 +184,7 @@ fn row_ms(period: Period) -> i64 {
     let span = match period {
         Period::Day => HOUR,
         Period::Week => HOUR * 6,
-        Period::Month => HOUR * 24,
+        Period::Month | Period::Quarter => HOUR * 24,
     };
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }

@@ -16,6 +16,8 @@ const RENAMED: &[(&str, &str, &str)] = &[
 ];
 /// Tables to which a later migration adds rows, after the earlier ones.
 const LONGER: &[&str] = &["rate_limits"];
+/// Tables that a later migration replaced by counts in another one.
+const REPLACED: &[&str] = &["daily_refusals"];
 /// Columns that a later migration computes anew: the hashes of the audit log.
 const COMPUTED: &[(&str, &str)] = &[("audit_log", "hash"), ("audit_head", "hash")];
 /// Lines of `check` that depend on the machine or on the age of the fixture.
@@ -87,6 +89,9 @@ fn expect_migrated(mut server: Server, known: &Known) {
     server.json(&["customer", "list"]);
     let after = database::rows(&server.database());
     for (table, old_rows) in &before {
+        if REPLACED.contains(&table.as_str()) {
+            continue;
+        }
         let new_rows = &after[table];
         assert!(!old_rows.is_empty(), "the fixture has no row in {table}");
         if !LONGER.contains(&table.as_str()) {

@@ -29,7 +29,7 @@ const TESTED_IN_ACCOUNTS: &[&str] = &[
 /// Public routes that set a cookie only and change nothing in the database.
 const COOKIE_ONLY: &[&str] = &["POST /appearance"];
 /// Tables and columns that change without a request.
-const VOLATILE: &[&str] = &["server_state", "daily_refusals", "refusals", "seen_at_ms"];
+const VOLATILE: &[&str] = &["server_state", "activity_counts", "refusals", "seen_at_ms"];
 
 /// What a request may not change in the contents of the database, as text.
 fn stable(contents: &Rows) -> String {

@@ -1,0 +1,3 @@
+-- How many sessions run or have timed out and await the sweep.
+-- :product_id integer (0: all products together)
+select coalesce((select running from running_counts where product_id = :product_id), 0);

@@ -1,0 +1,350 @@
+//! Rules: the periods of figures, the hours or days that they consist of, and how many sessions ran at once. No database, no
+//! clock, no HTTP.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::{Sample, Series};
+use crate::clock::UnixMs;
+use crate::error::Result;
+use crate::metrics::{QUARTER_MS, quarter};
+
+const DAY: Duration = Duration::from_hours(24);
+const HOUR: Duration = Duration::from_hours(1);
+/// More than a day that daylight saving time makes longer lacks to two days, and less than the shortest day.
+const HALF_DAY: Duration = Duration::from_hours(12);
+
+/// `count` times 24 hours.
+pub(super) fn days(count: u32) -> Duration {
+    DAY * count
+}
+
+/// The period of a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Period {
+    /// 24 hours.
+    Day,
+    /// 7 days.
+    Week,
+    /// 30 days.
+    Month,
+    /// 90 days.
+    Quarter,
+}
+
+impl Period {
+    /// Every period; the first is the default.
+    pub const ALL: [Self; 4] = [Self::Day, Self::Week, Self::Month, Self::Quarter];
+
+    /// Its length in days.
+    pub const fn days(self) -> u32 {
+        match self {
+            Self::Day => 1,
+            Self::Week => 7,
+            Self::Month => 30,
+            Self::Quarter => 90,
+        }
+    }
+
+    /// The period of so many days; 24 hours by default.
+    pub fn of_days(days: Option<u32>) -> Self {
+        let mut all = Self::ALL.into_iter();
+        all.find(|period| Some(period.days()) == days)
+            .unwrap_or(Self::Day)
+    }
+
+    /// Whether its bins are hours, and not days.
+    pub const fn is_by_hour(self) -> bool {
+        matches!(self, Self::Day)
+    }
+
+    /// The time from one point of the chart of concurrent sessions to the next.
+    pub(super) const fn step(self) -> Duration {
+        match self {
+            Self::Day => Duration::from_mins(15),
+            Self::Week => HOUR,
+            Self::Month => Duration::from_hours(4),
+            Self::Quarter => Duration::from_hours(12),
+        }
+    }
+}
+
+/// The hours or days of a period: the present one, and those before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bins {
+    starts: Vec<UnixMs>,
+    end: UnixMs,
+}
+
+impl Bins {
+    /// The bins of the period until `now`.
+    pub fn of(period: Period, now: UnixMs) -> Self {
+        let (mut starts, end) = if period.is_by_hour() {
+            hours_until(now)
+        } else {
+            days_until(period.days(), now)
+        };
+        starts.reverse();
+        Self { starts, end }
+    }
+
+    /// The first moment of the first bin.
+    pub fn start(&self) -> UnixMs {
+        self.starts.first().copied().unwrap_or(self.end)
+    }
+
+    /// The first moment of each bin, in order of time.
+    pub fn starts(&self) -> &[UnixMs] {
+        &self.starts
+    }
+
+    /// The end of the last bin, which is not over yet.
+    pub const fn end(&self) -> UnixMs {
+        self.end
+    }
+
+    /// The bin of a moment.
+    fn index(&self, at: UnixMs) -> Option<usize> {
+        let next = self.starts.partition_point(|start| *start <= at);
+        next.checked_sub(1).filter(|_| at < self.end)
+    }
+
+    /// The most sessions at once in each bin.
+    pub(super) fn most(&self, quarters: &[Sample]) -> Vec<u32> {
+        let mut most = vec![0; self.starts.len()];
+        for quarter in quarters {
+            if let Some(value) = self.index(quarter.at).and_then(|bin| most.get_mut(bin)) {
+                *value = quarter.running.max(*value);
+            }
+        }
+        most
+    }
+
+    /// The sums of the counts in each bin.
+    pub(super) fn sums(&self, counts: impl Iterator<Item = (UnixMs, u32)>) -> Series {
+        let mut sums = vec![0_u32; self.starts.len()];
+        for (at, count) in counts {
+            if let Some(sum) = self.index(at).and_then(|bin| sums.get_mut(bin)) {
+                *sum = sum.saturating_add(count);
+            }
+        }
+        Series {
+            word: String::new(),
+            counts: sums,
+        }
+    }
+
+    /// A series for each word that `read` finds in the span of a bin.
+    pub(super) fn series(
+        &self,
+        mut read: impl FnMut(Range<UnixMs>) -> Result<Vec<(String, u32)>>,
+    ) -> Result<Vec<Series>> {
+        let mut all: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        let ends = self.starts.iter().skip(1).chain([&self.end]);
+        for (bin, (from, until)) in self.starts.iter().zip(ends).enumerate() {
+            for (word, count) in read(*from..*until)? {
+                let counts = all.entry(word);
+                let counts = counts.or_insert_with(|| vec![0; self.starts.len()]);
+                if let Some(value) = counts.get_mut(bin) {
+                    *value = count;
+                }
+            }
+        }
+        let series = all.into_iter();
+        Ok(series
+            .map(|(word, counts)| Series { word, counts })
+            .collect())
+    }
+
+    /// The series with this word; of zeros if there is none.
+    pub(super) fn named(&self, all: &[Series], word: &str) -> Series {
+        let found = all.iter().find(|series| series.word == word);
+        found.cloned().unwrap_or_else(|| Series {
+            word: word.to_owned(),
+            counts: vec![0; self.starts.len()],
+        })
+    }
+}
+
+/// The starts of the last 24 hours of the clock, the latest first, and the end of the latest.
+fn hours_until(now: UnixMs) -> (Vec<UnixMs>, UnixMs) {
+    let hour_ms = QUARTER_MS * 4;
+    let latest = UnixMs(now.0.saturating_sub(now.0.rem_euclid(hour_ms)));
+    let starts = (0..24).map(|hours| latest.minus(HOUR * hours));
+    (starts.collect(), latest.plus(HOUR))
+}
+
+/// The starts of the last days, the latest first, and the end of the latest. The only place that says which days figures
+/// have.
+fn days_until(count: u32, now: UnixMs) -> (Vec<UnixMs>, UnixMs) {
+    let mut starts = vec![now.start_of_day()];
+    let mut day = now.start_of_day();
+    let end = day.plus(DAY + HALF_DAY).start_of_day();
+    for _ in 1..count {
+        day = day.minus(HALF_DAY).start_of_day();
+        starts.push(day);
+    }
+    (starts, end)
+}
+
+/// What the database counts of the sessions in a quarter of an hour.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QuarterCounts {
+    pub(super) at: UnixMs,
+    pub(super) started: u32,
+    pub(super) ended: u32,
+    /// The most sessions at once after a start in it.
+    pub(super) peak: u32,
+}
+
+/// The most sessions at once in every quarter of an hour from `since` until `now`: counted backwards from `running`, the
+/// number after the last of `counts`. Quarters without a count had no start and no end.
+pub(super) fn quarters(
+    counts: &[QuarterCounts],
+    running: u32,
+    since: UnixMs,
+    now: UnixMs,
+) -> Vec<Sample> {
+    let mut counts = counts.iter().rev().peekable();
+    let mut after = running;
+    // What was counted while the clock was ahead.
+    while let Some(ahead) = counts.next_if(|counts| counts.at > now) {
+        after = before(after, ahead);
+    }
+    let mut quarters = Vec::new();
+    let mut at = quarter(now);
+    while at >= since {
+        let here = counts.next_if(|counts| counts.at >= at);
+        let earlier = here.map_or(after, |here| before(after, here));
+        let peak = here.map_or(0, |here| here.peak);
+        quarters.push(Sample {
+            at,
+            running: earlier.max(after).max(peak),
+        });
+        after = earlier;
+        at = UnixMs(at.0.saturating_sub(QUARTER_MS));
+    }
+    quarters.reverse();
+    quarters
+}
+
+/// How many sessions ran before a quarter, by the number after it.
+const fn before(after: u32, counts: &QuarterCounts) -> u32 {
+    // Would be negative only if sessions are missing in the counts.
+    after
+        .saturating_add(counts.ended)
+        .saturating_sub(counts.started)
+}
+
+/// The most of each step, which begins at a whole multiple of `step`.
+pub(super) fn merged(quarters: &[Sample], step: Duration) -> Vec<Sample> {
+    let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
+    let mut steps: Vec<Sample> = Vec::new();
+    for quarter in quarters {
+        let at = UnixMs(quarter.at.0.div_euclid(step) * step);
+        match steps.last_mut() {
+            Some(last) if last.at == at => last.running = last.running.max(quarter.running),
+            _ => steps.push(Sample {
+                at,
+                running: quarter.running,
+            }),
+        }
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: UnixMs = UnixMs(1_795_348_800_000); // 2026-11-22T12:00:00Z
+
+    fn at(quarters: i64) -> UnixMs {
+        UnixMs(NOON.0 + quarters * QUARTER_MS)
+    }
+
+    #[test]
+    fn a_day_has_24_hours_and_the_others_have_days_with_the_present_one_at_the_end() {
+        for period in Period::ALL {
+            let bins = Bins::of(period, at(2));
+            let (count, end) = match period {
+                Period::Day => (24, at(4)),
+                _ => (period.days() as usize, at(48)),
+            };
+            assert_eq!((bins.starts().len(), bins.end()), (count, end));
+            assert_eq!(bins.index(at(2)), Some(count - 1), "{period:?}");
+            assert_eq!(bins.index(bins.start()), Some(0));
+            assert_eq!(bins.index(UnixMs(bins.start().0 - 1)), None);
+            assert_eq!(bins.index(bins.end()), None);
+            assert_eq!(Period::of_days(Some(period.days())), period);
+        }
+        assert_eq!(Period::of_days(Some(2)), Period::Day);
+    }
+
+    #[test]
+    fn sessions_are_counted_back_from_now_and_peaks_are_kept() {
+        let counts = |quarter, started, ended, peak| QuarterCounts {
+            at: at(quarter),
+            started,
+            ended,
+            peak,
+        };
+        let running = |counts: &[QuarterCounts], running| -> Vec<u32> {
+            let quarters = quarters(counts, running, at(-4), at(0));
+            assert_eq!(quarters.first().unwrap().at, at(-4));
+            quarters.iter().map(|sample| sample.running).collect()
+        };
+        assert_eq!(running(&[], 3), [3, 3, 3, 3, 3]);
+        // Two that start and end within a quarter.
+        assert_eq!(running(&[counts(-2, 2, 2, 5)], 3), [3, 3, 5, 3, 3]);
+        let three = [counts(-3, 4, 0, 4), counts(-1, 0, 4, 0)];
+        assert_eq!(running(&three, 0), [0, 4, 4, 4, 0]);
+        // A start whose end is missing, and one of a clock that was ahead.
+        assert_eq!(running(&[counts(-1, 4, 0, 4)], 1), [0, 0, 0, 4, 1]);
+        assert_eq!(running(&[counts(1, 1, 0, 2)], 2), [1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn merged_steps_keep_the_peak() {
+        let samples = |values: &[(i64, u32)]| -> Vec<Sample> {
+            let samples = values.iter();
+            samples
+                .map(|(quarter, running)| Sample {
+                    at: at(*quarter),
+                    running: *running,
+                })
+                .collect()
+        };
+        let quarters = samples(&[(-2, 1), (-1, 7), (0, 2), (1, 9), (3, 3), (4, 1)]);
+        assert_eq!(merged(&quarters, HOUR), samples(&[(-4, 7), (0, 9), (4, 1)]));
+        let bins = Bins::of(Period::Day, at(4));
+        assert_eq!(bins.most(&quarters)[21..], [7, 9, 1]);
+    }
+
+    #[test]
+    fn a_series_has_a_number_for_every_bin() {
+        let bins = Bins::of(Period::Week, NOON);
+        let today = NOON.start_of_day();
+        let read = |span: Range<UnixMs>| {
+            assert_eq!(span.end, span.start.plus(DAY));
+            Ok(if span.start == today {
+                vec![("b".to_owned(), 2)]
+            } else if span.end == today {
+                vec![("a".to_owned(), 5)]
+            } else {
+                vec![]
+            })
+        };
+        let all = bins.series(read).unwrap();
+        let words: Vec<_> = all
+            .iter()
+            .map(|one| (&*one.word, &one.counts[4..]))
+            .collect();
+        assert_eq!(words, [("a", &[0, 5, 0][..]), ("b", &[0, 0, 2][..])]);
+        assert_eq!(bins.named(&all, "b").total(), 2);
+        assert_eq!(bins.named(&all, "c").counts, [0; 7]);
+        let sums = bins.sums([(NOON, 1), (at(-1), 2), (at(200), 9)].into_iter());
+        assert_eq!(sums.counts, [0, 0, 0, 0, 0, 0, 3]);
+    }
+}
