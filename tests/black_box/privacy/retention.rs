@@ -13,16 +13,19 @@ use crate::support::{Server, eventually, heartbeat_body, identity};
 /// An hour of the server in four seconds.
 const FAST: &str = "+0 x900";
 
-/// Starts the server, which trusts the date. Ten seconds later its clocks run that fast, the one of its timers too.
+/// Starts the server, which trusts the date. Once it has started its clocks run that fast, the one of its timers too.
 fn run_fast(server: &mut Server, library: &Path) {
     let path = write_word_of_kernel(server, "yes");
     let preload = format!("LD_PRELOAD={}", library.display());
-    let clock = format!("FAKETIME={FAST}");
     // Not during the start, whose time limits would be a few milliseconds.
-    let later = "FAKETIME_START_AFTER_SECONDS=10";
-    server.set_launcher(&["env", &path, &preload, &clock, later, "NO_FAKE_STAT=1"]);
+    let clock = server.path("clock");
+    std::fs::write(&clock, "+0").unwrap();
+    let file = format!("FAKETIME_TIMESTAMP_FILE={}", clock.display());
+    let read_again = "FAKETIME_CACHE_DURATION=1"; // after a second
+    server.set_launcher(&["env", &path, &preload, &file, read_again, "NO_FAKE_STAT=1"]);
     server.run();
     server.set_launcher(&[]);
+    std::fs::write(&clock, FAST).unwrap();
 }
 
 /// A server with a license whose device was last seen three days ago, with an ended session, before these settings applied.
