@@ -138,7 +138,8 @@ fn check_page(
         .map(|rule| ((*rule).to_owned(), json!({ "enabled": false })));
     let others = json!([everything[0], false, off.collect::<serde_json::Map<_, _>>()]);
     let open = "document.querySelectorAll('details').forEach((d) => { d.open = true; }); return typeof axe;";
-    if chrome.script(open, &json!([])) == "undefined" {
+    let loaded = chrome.script(open, &json!([]));
+    if thoroughness != Thoroughness::Texts && loaded == "undefined" {
         chrome.script(axe, &json!([]));
     }
     for &width in WIDTHS {
@@ -216,9 +217,12 @@ fn add_problems(problems: &mut String, what: &str, found: &Value) {
 /// result lists the problems.
 fn check_pages(chrome: &Chrome, axe: &str, english: Thoroughness, paths: &[String]) -> String {
     let mut problems = String::new();
-    chrome.on_every_page(axe);
+    let script = chrome.on_every_page(axe);
     for (language, thoroughness) in [("en", english), ("de", Thoroughness::Texts)] {
         let thoroughness = at_least(thoroughness);
+        if thoroughness == Thoroughness::Texts {
+            chrome.on_no_page(&script);
+        }
         for path in paths {
             chrome.cookie("lang", language);
             chrome.open_page(path);

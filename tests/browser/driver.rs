@@ -146,10 +146,15 @@ impl Chrome {
         )
     }
 
-    /// Runs a script in each page from the next one on, before the page's own.
-    pub fn on_every_page(&self, script: &str) {
+    /// Runs a script in each page from the next one on, before the page's own; returns its identifier.
+    pub fn on_every_page(&self, script: &str) -> Value {
         let source = json!({ "source": script });
-        self.devtools("Page.addScriptToEvaluateOnNewDocument", &source);
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", &source)
+    }
+
+    /// Ends what `on_every_page` began.
+    pub fn on_no_page(&self, script: &Value) {
+        self.devtools("Page.removeScriptToEvaluateOnNewDocument", script);
     }
 
     /// Sets the page's width in CSS pixels.
