@@ -33,6 +33,7 @@ use crate::logging;
 use crate::monitor;
 use crate::panel;
 use crate::security::run_as;
+use crate::web::flash::Flashes;
 use crate::web::form::AllowedOrigins;
 use crate::web::page::{self, Pages};
 use crate::{
@@ -60,6 +61,7 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         // The parts that `web` uses, which lies below `App` and cannot name it.
         .manage(app.clock.clone())
         .manage(AllowedOrigins::new(settings.public_url().as_deref()))
+        .manage(Flashes::default())
         .manage(Catalog::load(settings.panel.default_language)?)
         .manage(Pages::default());
     Ok(rocket

@@ -56,7 +56,7 @@ async fn release(request: Support<'_>, id: i64, device: i64, _form: Form) -> Htm
             super::release(&act, live.at(now), id, device)
         })
         .await?;
-    Html::redirect(format!("{LICENSES}/{id}?done=released"))
+    Html::done(format!("{LICENSES}/{id}"), "released")
 }
 
 /// The routes of this module in the panel.

@@ -80,7 +80,7 @@ async fn add(request: Owner<'_>, authenticator: Authenticator<'_>, form: Form) -
             .await
     };
     match added.await {
-        Ok(admin) => Html::redirect(format!("{LIST}/{}?done=saved", admin.id)),
+        Ok(admin) => Html::done(format!("{LIST}/{}", admin.id), "saved"),
         Err(error) => {
             request
                 .render_with_errors(NEW, form.rejected("admins", error), json!({}))
@@ -154,7 +154,7 @@ async fn set_role(request: Owner<'_>, id: i64, form: Form, app: &App) -> HtmlRep
             .await
     };
     match changed.await {
-        Ok(_) => Html::redirect(format!("{LIST}/{id}?done=saved")),
+        Ok(_) => Html::done(format!("{LIST}/{id}"), "saved"),
         Err(error) => {
             let admin = account(&app.db, id).await?;
             let values = role_values(&admin);
@@ -199,7 +199,7 @@ async fn set_password(
             .await
     };
     match changed.await {
-        Ok(_) => Html::redirect(format!("{LIST}/{id}?done=password")),
+        Ok(_) => Html::done(format!("{LIST}/{id}"), "password"),
         Err(error) => {
             let values = json!({ "admin": admin });
             request
@@ -251,7 +251,7 @@ async fn reset_totp(request: Owner<'_>, id: i64, form: Form, app: &App) -> HtmlR
             .await
     };
     match outcome.await {
-        Ok(_) => Html::redirect(format!("{LIST}/{id}?done=saved")),
+        Ok(_) => Html::done(format!("{LIST}/{id}"), "saved"),
         Err(error) => {
             let values = question("reset_totp", &admin);
             request
@@ -284,7 +284,7 @@ async fn remove(request: Owner<'_>, id: i64, form: Form, app: &App) -> HtmlReply
             .await
     };
     match outcome.await {
-        Ok(_) => Html::redirect(format!("{LIST}?done=removed")),
+        Ok(_) => Html::done(LIST, "removed"),
         Err(error) => {
             let values = question("remove", &admin);
             request

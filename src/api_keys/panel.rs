@@ -60,7 +60,7 @@ async fn rotate(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         Err(error) => Err(error),
     };
     let Err(error) = rotated else {
-        return Html::redirect(KEY);
+        return Html::done(KEY, "part_saved");
     };
     let current = app
         .db

@@ -92,7 +92,7 @@ async fn list(request: Owner<'_>, order: Option<&str>, app: &App) -> HtmlReply {
 async fn make(request: Owner<'_>, _form: Form, app: &App) -> HtmlReply {
     let made = super::make(&app.db, &app.backup_dir, request.actor(), request.now.wall).await?;
     made.noted?;
-    Html::redirect("/lizenzserver/backups?done=backup_made")
+    Html::done("/lizenzserver/backups", "backup_made")
 }
 
 /// The backup `name`, if it is in the list.

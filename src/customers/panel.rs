@@ -163,7 +163,7 @@ async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         })
         .await;
     match added {
-        Ok(added) => Html::redirect(format!("{LIST}/{}?done=saved", added.id)),
+        Ok(added) => Html::done(format!("{LIST}/{}", added.id), "saved"),
         Err(error) => {
             let values = json!({ "title": "add", "back": LIST, "seen": "" });
             request
@@ -205,7 +205,7 @@ async fn edit(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
         })
         .await;
     let Err(error) = changed else {
-        return Html::redirect(format!("{LIST}/{id}?done=saved"));
+        return Html::done(format!("{LIST}/{id}"), "saved");
     };
     // After an edit conflict the form shows the saved data, too, and saving again overwrites it.
     let conflict = revision::is_conflict(&error);
@@ -257,7 +257,7 @@ async fn remove(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlRepl
         })
         .await?;
     privacy::panel::save_list(app).await;
-    Html::redirect(format!("{LIST}?done=removed"))
+    Html::done(LIST, "removed")
 }
 
 /// The panel's routes for customers.

@@ -137,8 +137,11 @@ impl DomainForm {
             Err(error) => Err(error),
         };
         let Err(error) = saved else {
-            let name = self.as_str();
-            return Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_{name}"));
+            let done = match self {
+                Self::Bind => "domain_bind",
+                Self::Transfer => "domain_transfer",
+            };
+            return Html::done(format!("{LICENSES_PATH}/{id}"), done);
         };
         let values = self.values(request, id, app).await?;
         request
@@ -209,7 +212,7 @@ async fn unbind(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply
             super::change(&act, LicenseId(id), &BindingChange::Unbind, Some(&base))
         })
         .await?;
-    Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_free"))
+    Html::done(format!("{LICENSES_PATH}/{id}"), "domain_free")
 }
 
 /// Cancels a transfer. It can be started again, so there is no confirmation page.
@@ -222,7 +225,7 @@ async fn cancel_transfer(request: Admin<'_>, id: i64, _form: Form, app: &App) ->
             super::change(&act, LicenseId(id), &BindingChange::CancelTransfer, None)
         })
         .await?;
-    Html::redirect(format!("{LICENSES_PATH}/{id}?done=domain_stays"))
+    Html::done(format!("{LICENSES_PATH}/{id}"), "domain_stays")
 }
 
 /// The routes of this module's pages.

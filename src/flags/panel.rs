@@ -35,7 +35,7 @@ async fn remove(request: Admin<'_>, name: &str, _form: Form, app: &App) -> HtmlR
             super::remove(&Act::new(tx, &actor, now), product, &name)
         })
         .await?;
-    Html::redirect(FLAGS)
+    Html::done(FLAGS, "part_saved")
 }
 
 /// The routes of the pages about flags.

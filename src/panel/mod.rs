@@ -35,6 +35,7 @@ use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::RATE_LIMITED;
 use crate::security::secret;
 use crate::web::cookies;
+use crate::web::flash::{self, Flashes};
 use crate::web::form::{self, RejectedForm};
 use crate::web::guards::{self, RequestTime, ResponseLanguage};
 use crate::web::html::{self, Html, HtmlReply};
@@ -155,6 +156,7 @@ async fn panel_request<'r>(
         mark_seen(&app.db, &session, now).await;
     }
     form::expect_csrf_token(request, &csrf_token);
+    flash::set_sender(request, admin.id);
     let ResponseLanguage(language) = ResponseLanguage::of(request);
     let choice = ProductChoice::of(request, products)?;
     Ok(PanelRequest {
@@ -322,6 +324,7 @@ impl PanelRequest<'_> {
             })
             .await?;
         all.insert("counts".to_owned(), json!(counts));
+        all.insert("done".to_owned(), json!(self.take_done()));
         all.insert("filters_of_list".to_owned(), self.filters_json(&saved));
         all.extend(html::object_members(values));
         let text = self.render(name, &all)?;
@@ -353,18 +356,21 @@ impl PanelRequest<'_> {
         })
     }
 
-    /// The name of what was done, which a redirect gives to the page that follows.
-    fn done(&self) -> Option<String> {
-        let mut pairs = form_urlencoded::parse(self.query.as_bytes());
-        let done = pairs.find(|(name, _)| name == "done");
-        done.map(|(_, value)| value.into_owned())
+    /// What was just done, to be reported on this page: see [`Html::done`]. The next call gets nothing.
+    fn take_done(&self) -> Option<&'static str> {
+        if self.fragment {
+            return None;
+        }
+        let flashes = self.rocket.state::<Flashes>()?;
+        let address = format!("{}?{}", self.path, self.query);
+        flashes.take(self.admin.id, &address, self.now.tick)
     }
 
-    /// The address of the page, without what was done before, and without the product: every response adds the chosen
+    /// The address of the page, without the product: every response adds the chosen
     /// one to its links and redirects.
     fn here(&self) -> String {
         let pairs = form_urlencoded::parse(self.query.as_bytes());
-        let pairs = pairs.filter(|(name, _)| !["done", "part", PRODUCT].contains(&name.as_ref()));
+        let pairs = pairs.filter(|(name, _)| !["part", PRODUCT].contains(&name.as_ref()));
         let query = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(pairs)
             .finish();
@@ -424,7 +430,7 @@ impl PanelRequest<'_> {
             "here": here,
             "here_encoded": form_urlencoded::byte_serialize(here.as_bytes()).collect::<String>(),
             "section": section,
-            "done": self.done(),
+            "done": null,
             "products": self.choice.switcher(&self.path),
             "csrf_token": self.csrf_token,
             "ends_s": self.ends_s,

@@ -93,7 +93,7 @@ async fn erase(request: Owner<'_>, id: i64, form: Form) -> HtmlReply {
     match erased {
         Ok(_) => {
             save_list(app).await;
-            Html::redirect(format!("{CUSTOMERS}/{id}?done=erased"))
+            Html::done(format!("{CUSTOMERS}/{id}"), "erased")
         }
         Err(error) => {
             let values = confirmation(&request, &load(app, id).await?)?;

@@ -8,9 +8,9 @@ use crate::panel::Support;
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
 
-/// The address of a list with a filter, after something was done.
-fn list_with(list: &str, query: &str, done: &str) -> String {
-    format!("/lizenzserver/{list}?{query}&done={done}")
+/// The address of a list with a filter.
+fn list_with(list: &str, query: &str) -> String {
+    format!("/lizenzserver/{list}?{query}")
 }
 
 /// Saves the filter of a list under a name.
@@ -22,11 +22,11 @@ async fn save(request: Support<'_>, form: Form, app: &App) -> HtmlReply {
         name: form.text("name").to_owned(),
         query: form.text("query").to_owned(),
     };
-    let path = list_with(&new.list, &super::filter_of(&new.query), "filter_saved");
+    let path = list_with(&new.list, &super::filter_of(&new.query));
     app.db
         .write("saved_filters.save", move |tx| super::save(tx, admin, &new))
         .await?;
-    Html::redirect(path)
+    Html::done(path, "filter_saved")
 }
 
 /// Removes a saved filter.
@@ -39,8 +39,8 @@ async fn remove(request: Support<'_>, id: i64, _form: Form, app: &App) -> HtmlRe
             super::remove(tx, admin, id)
         })
         .await?;
-    let path = list_with(&removed.list, &removed.query, "filter_removed");
-    Html::redirect(path)
+    let path = list_with(&removed.list, &removed.query);
+    Html::done(path, "filter_removed")
 }
 
 /// The routes of this module.

@@ -13,7 +13,7 @@ use crate::panel::{Admin, PanelRequest, Support, is_path_of_panel};
 use crate::session_history::panel::{ended_json, parse_position, position_text, session_json};
 use crate::session_history::{self, EndReason, Position};
 use crate::web::form::Form;
-use crate::web::html::{self, Html, HtmlReply, path_with_done, path_with_query};
+use crate::web::html::{self, Html, HtmlReply, path_with_query};
 use crate::web::pager::{Extent, Pager, Shown};
 use crate::web::query;
 
@@ -218,7 +218,7 @@ async fn terminate(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlRe
                 EndReason::Forced => "session_ended",
                 _ => "session_had_timed_out",
             };
-            Html::redirect(path_with_done(page_before(form.text("back")), done))
+            Html::done(page_before(form.text("back")), done)
         }
         // It ended while the confirmation page was open. Loaded again, that page shows how it ended.
         Err(Error::NotFound { .. }) => Html::redirect(format!("{LIST}/{id}/terminate")),

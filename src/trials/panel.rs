@@ -67,7 +67,7 @@ async fn sell(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
         })
         .await;
     let Err(error) = sold else {
-        return Html::redirect(format!("{LICENSES}/{id}?done=sold"));
+        return Html::done(format!("{LICENSES}/{id}"), "sold");
     };
     let error = licenses::panel::as_field(error).with_field_names(&[("name", "customer")]);
     let values = page_values(&app.db, LicenseId(id), now).await?;

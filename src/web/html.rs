@@ -7,6 +7,7 @@ use rocket::{Catcher, catch, catchers};
 use serde_json::{Map, json};
 
 use super::cookies;
+use super::flash;
 use super::guards::ResponseLanguage;
 use super::not_served::NotServed;
 use super::page::Pages;
@@ -49,6 +50,13 @@ pub enum Html {
     Fragment(String),
     /// A redirect (303) to this path.
     Redirect(String),
+    /// A redirect (303) to a page that reports what was done, once.
+    Done {
+        /// The path of the page.
+        path: String,
+        /// The name of the report, in the section `done` of the texts.
+        done: &'static str,
+    },
     /// A download.
     File {
         /// The file name that the browser suggests.
@@ -67,6 +75,15 @@ impl Html {
     /// Never: it returns a `Result` so that it can be the last expression of a handler.
     pub fn redirect(path: impl Into<String>) -> HtmlReply {
         Ok(Self::Redirect(path.into()))
+    }
+
+    /// Redirects to `path`, a path below `/lizenzserver`, where the page reports once that `done` was done.
+    ///
+    /// # Errors
+    /// Never, as [`Html::redirect`].
+    pub fn done(path: impl Into<String>, done: &'static str) -> HtmlReply {
+        let path = path.into();
+        Ok(Self::Done { path, done })
     }
 }
 
@@ -95,6 +112,10 @@ impl<'r> Responder<'r, 'static> for Html {
                 "Location",
                 product_param::add_to_path(request, path),
             )),
+            Self::Done { path, done } => {
+                flash::keep(request, &path, done);
+                return Self::Redirect(path).respond_to(request);
+            }
             Self::File { name, kind, bytes } => response
                 .header(*kind)
                 .header(Header::new(
@@ -277,12 +298,6 @@ pub fn path_with_query(path: &str, pairs: &[(&str, &str)]) -> String {
     } else {
         format!("{path}?{query}")
     }
-}
-
-/// `path`, with or without a query, with the name of what was done, which the page shows.
-pub fn path_with_done(path: &str, done: &str) -> String {
-    let separator = if path.contains('?') { '&' } else { '?' };
-    format!("{path}{separator}done={done}")
 }
 
 /// The members of a JSON object; empty for any other value.

@@ -6,6 +6,7 @@ pub mod chart;
 pub mod connection;
 pub mod cookies;
 pub mod csv;
+pub mod flash;
 pub mod form;
 pub mod formatting;
 pub mod guards;

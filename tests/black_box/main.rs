@@ -123,6 +123,7 @@ mod overview {
 mod panel {
     mod headers;
     mod permissions;
+    mod reports;
     mod routes;
 }
 mod plans {

@@ -162,9 +162,14 @@ fn a_session_appears_and_is_ended_in_the_panel_and_its_next_heartbeat_is_refused
     };
     let key = server.issue_license(1);
     let program = server.client();
-    for (language, ask, end) in [
-        ("en", "End session of Ada", "End session"),
-        ("de", "Sitzung von Ada", "Sitzung beenden"),
+    for (language, ask, end, done) in [
+        ("en", "End session of Ada", "End session", "Session ended."),
+        (
+            "de",
+            "Sitzung von Ada",
+            "Sitzung beenden",
+            "Die Sitzung ist beendet.",
+        ),
     ] {
         chrome.cookie("lang", language);
         chrome.open_page("/sessions");
@@ -175,7 +180,7 @@ fn a_session_appears_and_is_ended_in_the_panel_and_its_next_heartbeat_is_refused
         chrome.press(ask);
         chrome.until("document.querySelector('dialog[open]')");
         chrome.press(end);
-        chrome.until_at("/lizenzserver/sessions?done=");
+        chrome.until_text(done);
         let response = program.call("session/heartbeat", &heartbeat_body(&key, &token));
         assert_eq!(response.status_and_code(), (410, "session_ended"));
         assert_eq!(response.body["end_reason"], "forced", "{response:?}");
@@ -195,7 +200,7 @@ fn a_session_is_ended_without_script_too() {
     chrome.open_page("/sessions");
     chrome.press("End session of Ada");
     chrome.press("End session");
-    chrome.until_at("/lizenzserver/sessions?done=");
+    chrome.until_text("Session ended.");
     let response = program.call("session/heartbeat", &heartbeat_body(&key, &token));
     assert_eq!(response.body["end_reason"], "forced", "{response:?}");
 }

@@ -110,6 +110,13 @@ impl Browser {
         self.keep(response.and_then(read_response).unwrap())
     }
 
+    /// The page that a redirect leads to.
+    pub fn follow(&mut self, redirect: &Response) -> Response {
+        let location = redirect.header("location").unwrap();
+        let path = location.split('#').next().unwrap();
+        self.get(path.strip_prefix(HOME).unwrap())
+    }
+
     /// `POST` of a form to a path below the panel's, with the CSRF token of this login.
     pub fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Response {
         let csrf_token = self.csrf_token();

@@ -131,7 +131,7 @@ async fn edit(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
         Err(error) => Err(error),
     };
     let Err(error) = changed else {
-        return Html::redirect(format!("{LIST}/{id}?done=saved"));
+        return Html::done(format!("{LIST}/{id}"), "saved");
     };
     let error = as_field(error).with_field_names(&[DEVICES_FIELD]);
     // After a conflict, the form also shows the current values and may be sent again to overwrite them.
@@ -191,7 +191,7 @@ async fn extend(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply
         Err(error) => Err(error),
     };
     let Err(error) = extended else {
-        return Html::redirect(format!("{LIST}/{id}?done=extended"));
+        return Html::done(format!("{LIST}/{id}"), "extended");
     };
     let row = load(&app.db, id, now).await?;
     let seen = form.revision().after(&error, row.license.revision());

@@ -16,7 +16,7 @@ use crate::id::LicenseId;
 use crate::licenses::{self, LicenseRow};
 use crate::panel::{Admin, PanelRequest, Support};
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply, path_with_done};
+use crate::web::html::{Html, HtmlReply};
 use crate::web::query;
 
 const PAGE: &str = "licenses/selected.html.tera";
@@ -149,7 +149,7 @@ async fn confirm(request: Admin<'_>, params: SelectedParams<'_>, app: &App) -> H
     let ids = parse_ids(params.ids.iter().copied())?;
     let back = list_page(params.back.unwrap_or_default());
     let (Some(action), false) = (action, ids.is_empty()) else {
-        return Html::redirect(path_with_done(back, "none_selected"));
+        return Html::done(back, "none_selected");
     };
     let mut values = question(&request, (action, ids), app).await?;
     values.insert("back".to_owned(), back.into());
@@ -165,7 +165,7 @@ async fn change(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let ids = parse_ids(ids.map(|(_, value)| value))?;
     let back = list_page(form.text("back")).to_owned();
     let (Some(action), false) = (action, ids.is_empty()) else {
-        return Html::redirect(path_with_done(&back, "none_selected"));
+        return Html::done(&back, "none_selected");
     };
     let (actor, now, live) = (request.actor(), request.now, app.live_sessions.clone());
     let selected = ids.clone();
@@ -181,7 +181,7 @@ async fn change(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         Err(error) => Err(error),
     };
     let Err(error) = changed else {
-        return Html::redirect(path_with_done(&back, "selected_changed"));
+        return Html::done(&back, "selected_changed");
     };
     let mut values = question(&request, (action, ids), app).await?;
     values.insert("back".to_owned(), back.into());
@@ -210,7 +210,7 @@ async fn export(request: Support<'_>, params: SelectedParams<'_>, app: &App) -> 
     let ids = parse_ids(params.ids.iter().copied())?;
     if ids.is_empty() {
         let back = list_page(params.back.unwrap_or_default());
-        return Html::redirect(path_with_done(back, "none_selected"));
+        return Html::done(back, "none_selected");
     }
     let (now, language) = (request.now.wall, request.language);
     let csv = app
@@ -257,7 +257,5 @@ mod tests {
         ] {
             assert_eq!(list_page(back), page);
         }
-        assert_eq!(path_with_done("/a", "x"), "/a?done=x");
-        assert_eq!(path_with_done("/a?q=b", "x"), "/a?q=b&done=x");
     }
 }

@@ -56,7 +56,7 @@ async fn suspend(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlRep
             licenses::suspend(&Act::new(tx, &actor, now), LicenseId(id))
         })
         .await?;
-    Html::redirect(format!("{LIST}/{id}?done=suspended"))
+    Html::done(format!("{LIST}/{id}"), "suspended")
 }
 
 /// Reinstates a license, without a confirmation because it can be undone.
@@ -68,7 +68,7 @@ async fn reinstate(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlR
             licenses::reinstate(&Act::new(tx, &actor, now), LicenseId(id))
         })
         .await?;
-    Html::redirect(format!("{LIST}/{id}?done=reinstated"))
+    Html::done(format!("{LIST}/{id}"), "reinstated")
 }
 
 /// The confirmation before a revocation.
@@ -96,7 +96,7 @@ async fn revoke(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply
         })
         .await;
     let Err(error) = revoked else {
-        return Html::redirect(format!("{LIST}/{id}?done=revoked"));
+        return Html::done(format!("{LIST}/{id}"), "revoked");
     };
     let row = load(&app.db, id, now).await?;
     let values = confirmation(&request, &row, "revoke")?;

@@ -78,7 +78,7 @@ async fn preferences(
             set_preferences(&Act::new(tx, &actor, now), id, &preferences)
         })
         .await?;
-    Html::redirect(format!("{HERE}?done=saved"))
+    Html::done(HERE, "saved")
 }
 
 /// The form for a new password.
@@ -97,7 +97,7 @@ async fn password(
     cookies: &CookieJar<'_>,
 ) -> HtmlReply {
     match change_password(&request, &authenticator, &form, cookies).await {
-        Ok(()) => Html::redirect(format!("{HERE}?done=password")),
+        Ok(()) => Html::done(HERE, "password"),
         Err(error) => {
             request
                 .render_with_errors(PASSWORD, form.rejected("admins", error), json!({}))
@@ -142,7 +142,7 @@ async fn end_login(request: Support<'_>, id: i64, _form: Form, app: &App) -> Htm
             logins::end_one(&Act::new(tx, &actor, now), own_id, AdminSessionId(id))
         })
         .await?;
-    Html::redirect(format!("{HERE}?done=login_ended"))
+    Html::done(HERE, "login_ended")
 }
 
 /// Ends all of the administrator's own logins except this one.
@@ -154,7 +154,7 @@ async fn end_other_logins(request: Support<'_>, _form: Form, app: &App) -> HtmlR
             logins::end_others(&Act::new(tx, &actor, now), login)
         })
         .await?;
-    Html::redirect(format!("{HERE}?done=logins_ended"))
+    Html::done(HERE, "logins_ended")
 }
 
 /// The routes of this file.

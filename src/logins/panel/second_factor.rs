@@ -174,7 +174,7 @@ async fn switch_off(
             .await
     };
     match outcome.await {
-        Ok(()) => Html::redirect(format!("{HERE}?done=totp_off")),
+        Ok(()) => Html::done(HERE, "totp_off"),
         Err(error) => {
             let values = json!({ "action": "off" });
             request

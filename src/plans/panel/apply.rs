@@ -58,13 +58,11 @@ fn skipped_json(skipped: &SkippedLicense) -> Value {
 async fn apply(request: Admin<'_>, code: &str, form: Form, app: &App) -> HtmlReply {
     let first = ApplyStep::first(form.revision());
     match apply_to_all(&request, code, first, &app.db).await {
-        Ok(applied) if applied.skipped.is_empty() => {
-            Html::redirect(format!("{LIST}?done=plan_applied"))
-        }
+        Ok(applied) if applied.skipped.is_empty() => Html::done(LIST, "plan_applied"),
         // The page of the question names the licenses that stay as they are.
-        Ok(_) => Html::redirect(format!("{LIST}/{code}/apply?done=plan_applied_in_part")),
+        Ok(_) => Html::done(format!("{LIST}/{code}/apply"), "plan_applied_in_part"),
         Err(error) if revision::is_conflict(&error) => {
-            Html::redirect(format!("{LIST}/{code}/apply?done=plan_changed_meanwhile"))
+            Html::done(format!("{LIST}/{code}/apply"), "plan_changed_meanwhile")
         }
         Err(error) => Err(error.into()),
     }

@@ -37,7 +37,7 @@ async fn archive(request: Admin<'_>, code: &str, _form: Form, app: &App) -> Html
             plans::archive(&Act::new(tx, &actor, now), product, &code)
         })
         .await?;
-    Html::redirect(format!("{LIST}?done=plan_archived"))
+    Html::done(LIST, "plan_archived")
 }
 
 /// The routes of this file.

@@ -57,7 +57,7 @@ async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         Err(error) => Err(error),
     };
     match added {
-        Ok(_) => Html::redirect(format!("{LIST}?done=plan_added")),
+        Ok(_) => Html::done(LIST, "plan_added"),
         Err(error) => {
             request
                 .render_with_errors(FORM, form.rejected("plans", error), json!({ "seen": "" }))
@@ -95,7 +95,7 @@ async fn edit(request: Admin<'_>, code: &str, form: Form, app: &App) -> HtmlRepl
         Err(error) => Err(error),
     };
     let Err(error) = changed else {
-        return Html::redirect(format!("{}?done=plan_saved", page_of(code)));
+        return Html::done(page_of(code), "plan_saved");
     };
     let plan = load(&app.db, product, code).await?;
     // After an edit conflict the form also shows the saved values, and saving again overwrites them.

@@ -99,8 +99,9 @@ async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         .await;
     match added {
         Ok(added) => {
-            let settings = [(PRODUCT, &*added.slug), ("done", "product_added")];
-            Html::redirect(path_with_query("/lizenzserver/config", &settings))
+            let settings = [(PRODUCT, &*added.slug)];
+            let path = path_with_query("/lizenzserver/config", &settings);
+            Html::done(path, "product_added")
         }
         Err(error) => {
             request
@@ -141,7 +142,7 @@ async fn rename(request: Admin<'_>, slug: &str, form: Form, app: &App) -> HtmlRe
         })
         .await;
     match renamed {
-        Ok(_) => Html::redirect(format!("{LIST}?done=saved")),
+        Ok(_) => Html::done(LIST, "saved"),
         Err(error) => {
             let values = json!({ "product": product_json(&product) });
             request
@@ -192,7 +193,7 @@ async fn archive(request: Admin<'_>, slug: &str, form: Form, app: &App) -> HtmlR
         })
         .await;
     match archived {
-        Ok(_) => Html::redirect(format!("{LIST}?done=product_archived")),
+        Ok(_) => Html::done(LIST, "product_archived"),
         Err(error @ Error::Invalid { .. }) => {
             let values = confirmation(&request, &product)?;
             request

@@ -171,7 +171,7 @@ fn running(monitor: &Monitor) -> Value {
     json!({ "count": monitor.count, "newest": newest.collect::<Vec<_>>() })
 }
 
-/// The page. `at` names the part that was just saved; with `part=monitor`, only the active sessions, for a script that
+/// The page. `at` names the part that is open at first; with `part=monitor`, only the active sessions, for a script that
 /// polls them.
 #[get("/config?<at>&<part>")]
 async fn page(request: Support<'_>, at: Option<&str>, part: Option<&str>, app: &App) -> HtmlReply {
@@ -267,7 +267,7 @@ async fn update(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     };
     match (saved, at) {
         (Ok(()), "first") => Html::redirect(NEXT_STEP),
-        (Ok(()), at) => Html::redirect(format!("{PAGE}?at={at}#{at}")),
+        (Ok(()), at) => Html::done(format!("{PAGE}?at={at}#{at}"), "part_saved"),
         (Err(error), "first") => render_first_with_errors(&request, &form, error, &app.db).await,
         (Err(error), _) => render_with_errors(&request, &form, error, &app.db).await,
     }

@@ -56,7 +56,7 @@ async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         Err(error) => Err(error),
     };
     match added {
-        Ok(version) => Html::redirect(format!("{}?done=saved", page_of(version))),
+        Ok(version) => Html::done(page_of(version), "saved"),
         Err(error) => {
             let values = json!({ "title": "add", "back": LIST, "seen": "" });
             request
@@ -110,7 +110,7 @@ async fn edit(request: Admin<'_>, version: &str, form: Form, app: &App) -> HtmlR
         })
         .await;
     let Err(error) = changed else {
-        return Html::redirect(format!("{}?done=saved", page_of(version)));
+        return Html::done(page_of(version), "saved");
     };
     let present = app
         .db

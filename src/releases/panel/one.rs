@@ -55,7 +55,7 @@ async fn make_current(request: Admin<'_>, version: &str, _form: Form, app: &App)
             products::make_current(&Act::new(tx, &actor, now), product, version)
         })
         .await?;
-    Html::redirect(format!("{}?done=release_current", page_of(version)))
+    Html::done(page_of(version), "release_current")
 }
 
 /// A confirmation page with the number of devices that run older versions.
@@ -94,7 +94,7 @@ async fn make_minimum(request: Admin<'_>, version: &str, _form: Form, app: &App)
             products::make_minimum(&Act::new(tx, &actor, now), product, version)
         })
         .await?;
-    Html::redirect(format!("{}?done=release_minimum", page_of(version)))
+    Html::done(page_of(version), "release_minimum")
 }
 
 /// Asks for confirmation before a release is withdrawn.
@@ -113,7 +113,7 @@ async fn withdraw(request: Admin<'_>, version: &str, _form: Form, app: &App) -> 
             releases::yank(&Act::new(tx, &actor, now), product, version)
         })
         .await?;
-    Html::redirect(format!("{}?done=release_withdrawn", page_of(version)))
+    Html::done(page_of(version), "release_withdrawn")
 }
 
 /// The routes of this file.

@@ -49,7 +49,7 @@ fn selected_licenses_are_suspended_together_after_a_question_with_their_count() 
     let done = panel.post("/licenses/selected", &fields);
     assert_eq!(done.status, 303, "{}", done.text);
     let to = done.header("location").unwrap();
-    assert_eq!(to, format!("{back}&done=selected_changed"));
+    assert_eq!(to, back);
     assert_eq!(
         states(&server),
         ["suspended", "active", "suspended", "suspended", "active"]
@@ -116,10 +116,7 @@ fn a_license_that_is_refused_is_named_and_none_is_changed() {
     assert_eq!(wrong.status, 422);
     assert!(wrong.text.contains("e-days"), "{}", wrong.text);
     let none = panel.post("/licenses/selected", &selected("suspend", &[]));
-    assert_eq!(
-        none.header("location"),
-        Some("/lizenzserver/licenses?done=none_selected")
-    );
+    assert_eq!(none.header("location"), Some("/lizenzserver/licenses"));
     let many: Vec<String> = (1..=201).map(|id| id.to_string()).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let too_many = panel.post("/licenses/selected", &selected("suspend", &many));

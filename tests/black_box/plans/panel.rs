@@ -161,10 +161,7 @@ fn plans_are_added_and_edited_and_invalid_ones_shown_again() {
     let mut panel = server.logged_in_browser("admin");
     let add = plan(&[("code", "team"), ("term_days", "30"), ("features", "b, a")]);
     let added = panel.post("/plans/new", &add);
-    assert_eq!(
-        added.header("location"),
-        Some("/lizenzserver/plans?done=plan_added")
-    );
+    assert_eq!(added.header("location"), Some("/lizenzserver/plans"));
     let shown = server.json(&["plan", "show", "team"]);
     assert_eq!(shown["features"], json!(["a", "b"]));
     assert_eq!(
@@ -237,10 +234,7 @@ fn an_archived_plan_is_offered_no_more_and_its_licenses_stay() {
     assert!(asked.contains("Archive the plan Pro?"), "{asked}");
     assert!(server.json(&["plan", "show", "pro"])["archived_at"].is_null());
     let done = panel.post("/plans/pro/archive", &[]);
-    assert_eq!(
-        done.header("location"),
-        Some("/lizenzserver/plans?done=plan_archived")
-    );
+    assert_eq!(done.header("location"), Some("/lizenzserver/plans"));
     assert!(!panel.get("/licenses/new").text.contains("name=\"plan\""));
     let refused = panel.post("/licenses/new", &order("pro", &[]));
     assert!(refused.status == 422 && refused.text.contains("is archived"));
@@ -273,7 +267,7 @@ fn applying_a_plan_asks_with_the_number_of_its_licenses() {
     let early = field(&panel.get("/plans/pro/apply").text, "seen");
     server.json(&["plan", "edit", "pro", "--devices", "1"]);
     let conflict = panel.post("/plans/pro/apply", &[("seen", &early)]);
-    let again = "/lizenzserver/plans/pro/apply?done=plan_changed_meanwhile";
+    let again = "/lizenzserver/plans/pro/apply";
     assert_eq!(conflict.header("location"), Some(again));
     let asked = panel.get("/plans/pro/apply").text;
     assert!(
@@ -296,20 +290,17 @@ fn applying_a_plan_asks_with_the_number_of_its_licenses() {
     assert_eq!(limits(), json!([3, 3, 3]));
     let seen = field(&asked, "seen");
     let done = panel.post("/plans/pro/apply", &[("seen", &seen)]);
-    let in_part = "/lizenzserver/plans/pro/apply?done=plan_applied_in_part";
+    let in_part = "/lizenzserver/plans/pro/apply";
     assert_eq!(done.header("location"), Some(in_part));
     assert_eq!(limits(), json!([1, 1, 3]));
-    let reported = panel.get("/plans/pro/apply?done=plan_applied_in_part").text;
+    let reported = panel.follow(&done).text;
     assert!(
         reported.contains("except to the licenses below"),
         "{reported}"
     );
     server.json(&["license", "release-device", key_of(&first), "desktop"]);
     let done = panel.post("/plans/pro/apply", &[("seen", &seen)]);
-    assert_eq!(
-        done.header("location"),
-        Some("/lizenzserver/plans?done=plan_applied")
-    );
+    assert_eq!(done.header("location"), Some("/lizenzserver/plans"));
     assert_eq!(limits(), json!([1, 1, 1]));
     assert_eq!(database::audited(&server, "plans.apply").len(), 2);
     // The audit log has a section for plans.

@@ -54,7 +54,7 @@ fn an_owner_erases_a_customer_by_typing_the_name() {
     assert!(database::audited(&server, "customers.erase").is_empty());
     let erased = panel.post("/customers/1/erase", &[("typed", NAME)]);
     assert_eq!(erased.status, 303, "{erased:?}");
-    let page = panel.get("/customers/1?done=erased").text;
+    let page = panel.follow(&erased).text;
     for part in [
         "erased customer 1",
         "Customer data erased.",

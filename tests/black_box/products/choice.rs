@@ -384,7 +384,7 @@ fn two_tabs_with_different_products_stay_apart() {
         let address = form_address(&form, "name=\"version\"");
         let fields = [("version", version), ("channel", "stable"), ("notes", "")];
         let added = panel.post(&address, &fields);
-        let page = format!("{HOME}/releases/{version}?done=saved&product={slug}");
+        let page = format!("{HOME}/releases/{version}?product={slug}");
         assert_eq!(added.header("location"), Some(page.as_str()), "{added:?}");
         let ask = panel.get(&format!("/releases/{version}/withdraw?product={slug}"));
         let address = form_address(&ask.text, "type=\"submit\">Withdraw");

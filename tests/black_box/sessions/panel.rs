@@ -138,14 +138,11 @@ fn a_session_is_ended_after_a_confirmation_and_its_program_learns_that_it_was_fo
     let heartbeat = json!({ "session_token": token, "license_key": key });
     assert_eq!(client.call("session/heartbeat", &heartbeat).status, 200);
     let ended = panel.post("/sessions/1/terminate", &[]);
-    assert_eq!(
-        ended.header("location"),
-        Some("/lizenzserver/sessions?done=session_ended")
-    );
+    assert_eq!(ended.header("location"), Some("/lizenzserver/sessions"));
     let heartbeat = client.call("session/heartbeat", &heartbeat);
     assert_eq!(heartbeat.status_and_code(), (410, "session_ended"));
     assert_eq!(heartbeat.body["end_reason"], "forced");
-    let after = panel.get("/sessions?done=session_ended");
+    let after = panel.follow(&ended);
     assert!(after.text.contains("Session ended.") && !after.text.contains("Kasse 1"));
     let history = server.json(&["session", "history"]);
     assert_eq!(history["sessions"][0]["end_reason"], "forced");

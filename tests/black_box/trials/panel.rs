@@ -337,7 +337,7 @@ fn a_sold_trial_keeps_its_key_and_is_what_its_plan_sells() {
         ],
     );
     assert_eq!(sold.status, 303, "{}", sold.text);
-    let page = panel.get(&format!("/licenses/{id}?done=sold")).text;
+    let page = panel.follow(&sold).text;
     assert!(
         page.contains("License sold.") && page.contains("License for Ada Lovelace"),
         "{page}"
