@@ -143,10 +143,11 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     // What programs are told comes from these modules.
     (
         "products",
-        // The plan of trials must be one of the kind trial.
+        // The plan of trials must be one of the kind trial; a higher minimum version concerns devices.
         &[
             "api_keys",
             "audit",
+            "devices",
             "flags",
             "licenses",
             "limits",

@@ -90,8 +90,11 @@ pub struct EntryFilter {
 /// How many entries are read at once when the log is verified.
 const PAGE: u32 = 1000;
 
-/// Writes an entry about `change`.
+/// Writes an entry about `change`, unless it replaced values by equal ones: a form that was saved unchanged did nothing.
 pub fn note(tx: &Tx<'_>, now: UnixMs, actor: &Actor, change: &Change<'_>) -> Result<()> {
+    if change.before == change.after && !change.before.is_null() {
+        return Ok(());
+    }
     let (last, previous) = store::head(tx)?;
     let entry = Entry {
         id: last + 1,

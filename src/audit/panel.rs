@@ -1,5 +1,7 @@
 //! The panel's page of the audit log, and its CSV export.
 
+mod subject;
+
 use rocket::http::Status;
 use rocket::{FromForm, Route, get, routes};
 use serde_json::{Map, Value, json};
@@ -139,7 +141,7 @@ impl View<'_> {
 #[get("/audit?<view..>")]
 async fn list(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
     let from = view.cursor()?;
-    let filter = match view.filter() {
+    let mut filter = match view.filter() {
         Ok(filter) => filter,
         // Some browsers have no date picker, so the date may be mistyped: the other filters stay.
         Err(Error::Invalid { field: "since", .. }) => {
@@ -149,19 +151,22 @@ async fn list(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
     };
     let extent = Extent::parse(view.rows, view.row)?;
     let page_request = extent.request(from);
-    let (page, total, modules) = app
+    let (page, subjects, total, modules) = app
         .db
         .read(move |reader| {
+            filter.subject = subject::stored(reader, filter.subject)?;
             let page = super::page(reader, &filter, &page_request)?;
             let total = super::count_matching(reader, &filter)?;
-            Ok((page, total, modules_offered(reader)?))
+            let subjects = page.rows.iter().map(|entry| subject::of(reader, entry));
+            let subjects = subjects.collect::<Result<Vec<_>>>()?;
+            Ok((page, subjects, total, modules_offered(reader)?))
         })
         .await?;
     let filter = view.pairs();
     let shown = Shown::new(&filter, extent, &page, total);
     let links = PAGER.links(&shown, |entry: &Entry| [entry.id.to_string()]);
     let values = json!({
-        "rows": page.rows.iter().map(row).collect::<Vec<_>>(),
+        "rows": page.rows.iter().zip(subjects).map(row).collect::<Vec<_>>(),
         "modules": modules,
         "filter": view.values(),
         "order": view.order.unwrap_or_default().trim(),
@@ -188,8 +193,8 @@ async fn mistyped_date(request: &PanelRequest<'_>, view: &View<'_>, app: &App) -
         .await
 }
 
-/// An entry for the template.
-fn row(entry: &Entry) -> Value {
+/// An entry with its subject for the template.
+fn row((entry, subject): (&Entry, Value)) -> Value {
     json!({
         "id": entry.id,
         "at": entry.at,
@@ -197,7 +202,7 @@ fn row(entry: &Entry) -> Value {
         "source": super::escape_invisible(&entry.source),
         "action": entry.action,
         "word": entry.action.replace('.', "_"),
-        "subject": super::escape_invisible(&entry.subject),
+        "subject": subject,
         "erased_at": entry.erased_at,
         "changes": super::changed_fields(&entry.before, &entry.after),
     })
@@ -206,7 +211,12 @@ fn row(entry: &Entry) -> Value {
 /// The entries that match the filter, as a CSV file.
 #[get("/audit.csv?<view..>")]
 async fn table(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
-    let filter = view.filter()?;
+    let mut filter = view.filter()?;
+    let typed = filter.subject.take();
+    filter.subject = app
+        .db
+        .read(move |reader| subject::stored(reader, typed))
+        .await?;
     let head = [
         "id", "at", "who", "from", "what", "subject", "before", "after", "erased",
     ];

@@ -131,5 +131,6 @@ pub(super) fn set_intervals(
         &Act::new(tx, &Actor::server(), now.wall),
         ProductId::FIRST,
         &pairs,
+        None,
     )
 }

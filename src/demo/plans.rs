@@ -51,7 +51,7 @@ pub(super) fn add(act: &Act<'_>) -> Result<()> {
         plans::add(act, ProductId::FIRST, code, &terms)?;
     }
     let offer = [("trial_plan".to_owned(), TRIAL.to_owned())];
-    products::set(act, ProductId::FIRST, &offer).map(drop)
+    products::set(act, ProductId::FIRST, &offer, None).map(drop)
 }
 
 /// Starts trials on the last days, of which one was bought; returns how many they are.

@@ -162,7 +162,7 @@ fn add_product(act: &Act<'_>, owner: &Owner, now: Now) -> Result<ProductSettings
         ("minimum_version", "1.0.0"),
     ];
     let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    products::set(act, ProductId::FIRST, &pairs)?;
+    products::set(act, ProductId::FIRST, &pairs, None)?;
     let config = set_intervals(tx, HEARTBEAT_S, TIMEOUT_S, now)?;
     add_releases(tx, actor, now_wall)?;
     add_flags(tx, actor, now_wall)?;

@@ -213,6 +213,13 @@ pub fn list(reader: &Reader<'_>, license_id: LicenseId) -> Result<Vec<Device>> {
     store::list(reader, license_id)
 }
 
+/// How many devices last ran a version of a product older than `version`, whenever that was.
+pub fn count_older_than(reader: &Reader<'_>, product: ProductId, version: Version) -> Result<u32> {
+    let versions = versions(reader, product, UnixMs(0))?;
+    let older = versions.iter().filter(|(last_run, _)| *last_run < version);
+    Ok(older.map(|(_, count)| count).sum())
+}
+
 /// Each version that devices of a product last ran, and how many devices. Only of those seen on the day (UTC) of `since` or
 /// later.
 pub fn versions(

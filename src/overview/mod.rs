@@ -27,7 +27,6 @@ use crate::products;
 use crate::refusals::{self, RecordedRefusal};
 use crate::session_history::{self, EndedSession, HistoryQuery, SessionDetails};
 use crate::sessions::{self, LivenessCutoff};
-use crate::version::Version;
 use crate::{admins, customers};
 
 /// How many ended sessions the command line shows with a license.
@@ -163,17 +162,6 @@ pub fn monitor(
         count: sessions::count(reader, cutoff, product)?,
         newest: sessions::running(reader, cutoff, product, limit)?,
     })
-}
-
-/// The number of devices that last ran a version of a product that is older than `version`.
-pub fn devices_older_than(
-    reader: &Reader<'_>,
-    product: ProductId,
-    version: Version,
-) -> Result<u32> {
-    let versions = devices::versions(reader, product, UnixMs(0))?;
-    let older = versions.iter().filter(|(last_run, _)| *last_run < version);
-    Ok(older.map(|(_, count)| count).sum())
 }
 
 /// The license with the typed `key`, with everything that the command line shows about it.

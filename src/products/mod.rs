@@ -16,7 +16,7 @@ pub use program_settings::{
     LicensedVersionInfo, ProductsInUse, ProgramSettings, ProgramSettingsCache, SharedSettings,
     VersionInfo, snapshot,
 };
-pub use rules::{Refusal, SessionPolicy, VersionsFile};
+pub use rules::{Refusal, SessionPolicy, UnconfirmedMinimum, VersionsFile};
 pub use settings::{ProductSettings, TrialPlan, product_settings, set};
 
 use std::collections::BTreeMap;
@@ -272,8 +272,8 @@ pub fn reviewed(reader: &Reader<'_>, product: ProductId) -> Result<bool> {
 /// A change that the settings page makes in one step.
 #[derive(Clone, Debug)]
 pub enum SettingsChange {
-    /// Pairs for [`set`].
-    Client(Vec<(String, String)>),
+    /// Pairs and the confirmed minimum version for [`set`].
+    Client(Vec<(String, String)>, Option<Version>),
     /// A new flag.
     NewFlag(Flag),
     /// New values of an existing flag.
@@ -293,9 +293,9 @@ pub fn update(
     seen: &Revision,
 ) -> Result<()> {
     match change {
-        SettingsChange::Client(pairs) => {
+        SettingsChange::Client(pairs, confirmed) => {
             seen.check(&product_settings(act.tx, product)?.revision())?;
-            set(act, product, pairs).map(drop)
+            set(act, product, pairs, *confirmed).map(drop)
         }
         SettingsChange::NewFlag(flag) => flags::add(act, product, flag),
         SettingsChange::Flag(flag) => flags::edit(act, product, flag, seen),
@@ -311,18 +311,21 @@ pub fn make_current(act: &Act<'_>, product: ProductId, version: Version) -> Resu
     set_version(act, product, "current_version", version)
 }
 
-/// Makes a release the minimum version: programs of older versions are refused.
+/// Makes a release the minimum version: programs of older versions are refused, which the caller has confirmed. Returns
+/// the minimum version until then.
 ///
 /// # Errors
 /// As [`make_current`].
-pub fn make_minimum(act: &Act<'_>, product: ProductId, version: Version) -> Result<()> {
-    set_version(act, product, "minimum_version", version)
+pub fn make_minimum(act: &Act<'_>, product: ProductId, version: Version) -> Result<Version> {
+    let before = product_settings(act.tx, product)?.minimum_version;
+    set_version(act, product, "minimum_version", version)?;
+    Ok(before)
 }
 
 fn set_version(act: &Act<'_>, product: ProductId, column: &str, version: Version) -> Result<()> {
     releases::get(act.tx, product, version)?.check_available()?;
     let change = [(column.to_owned(), version.to_string())];
-    set(act, product, &change).map(drop)
+    set(act, product, &change, Some(version)).map(drop)
 }
 
 /// Whether the current version has no published release although other releases exist. Then programs learn that there

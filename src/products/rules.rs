@@ -9,6 +9,8 @@ use crate::text;
 use crate::version::Version;
 
 const NAME_MAX: usize = 100;
+/// The code of [`Refusal::MinimumUnconfirmed`].
+const MINIMUM_UNCONFIRMED: &str = "minimum_unconfirmed";
 /// Most days for which a program may run without reaching the server.
 const OFFLINE_DAYS_MAX: u32 = 90;
 
@@ -71,6 +73,13 @@ pub enum Refusal {
         /// The newest version.
         current_version: Version,
     },
+    /// For administrators: programs on so many devices would be refused, which the caller has not confirmed.
+    MinimumUnconfirmed {
+        /// The minimum version of the change.
+        minimum_version: Version,
+        /// How many devices last ran an older version.
+        devices: u32,
+    },
     /// For administrators: a product has, or had, the slug.
     SlugTaken(String),
     /// For administrators: another product in use has the name.
@@ -88,6 +97,7 @@ impl Refusal {
             Self::VersionTooOld { .. } => "version_too_old",
             Self::VersionNotCovered { .. } => "version_not_covered",
             Self::MinimumAboveCurrent { .. } => "minimum_above_current",
+            Self::MinimumUnconfirmed { .. } => MINIMUM_UNCONFIRMED,
             Self::SlugTaken(_) => "slug_taken",
             Self::NameTaken(_) => "product_name_taken",
             Self::SessionsRunning(_) => "sessions_running",
@@ -100,6 +110,7 @@ impl Refusal {
         match self {
             Self::VersionTooOld { .. } | Self::VersionNotCovered { .. } => RefusalKind::Forbidden,
             Self::MinimumAboveCurrent { .. }
+            | Self::MinimumUnconfirmed { .. }
             | Self::SlugTaken(_)
             | Self::NameTaken(_)
             | Self::SessionsRunning(_)
@@ -125,14 +136,8 @@ impl From<Refusal> for Refused {
                 covered_version,
                 download_url,
             } => {
-                let refused = plain
-                    .with("updates_until", updates_until.rfc3339())
-                    .with("covered_version", covered_version.map(|it| it.to_string()))
-                    .with("download_url", download_url);
-                match covered_version {
-                    Some(_) => refused.with_text_key("version_not_covered"),
-                    None => refused,
-                }
+                let plain = plain.with("updates_until", updates_until.rfc3339());
+                with_covered_version(plain, covered_version).with("download_url", download_url)
             }
             Refusal::MinimumAboveCurrent {
                 minimum_version,
@@ -140,6 +145,12 @@ impl From<Refusal> for Refused {
             } => plain
                 .with("minimum_version", minimum_version.to_string())
                 .with("current_version", current_version.to_string()),
+            Refusal::MinimumUnconfirmed {
+                minimum_version,
+                devices,
+            } => plain
+                .with("minimum_version", minimum_version.to_string())
+                .with("n", devices),
             Refusal::SlugTaken(slug) => plain.with("slug", slug),
             Refusal::NameTaken(name) => plain.with("name", name),
             Refusal::SessionsRunning(running) => plain.with("n", running),
@@ -194,6 +205,42 @@ impl VersionsFile {
         // Weak comparison, RFC 9110, 13.1.2.
         let mut tags = if_none_match.split(',').map(str::trim);
         tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.etag)
+    }
+}
+
+/// The refusal of a version that is not covered, with the version that is.
+fn with_covered_version(refused: Refused, covered: Option<Version>) -> Refused {
+    let refused = refused.with(
+        "covered_version",
+        covered.map(|version| version.to_string()),
+    );
+    match covered {
+        Some(_) => refused.with_text_key("version_not_covered"),
+        None => refused,
+    }
+}
+
+/// A higher minimum version that must be confirmed, because devices last ran an older one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnconfirmedMinimum {
+    /// The minimum version.
+    pub version: Version,
+    /// How many devices last ran an older version.
+    pub devices: u64,
+}
+
+impl UnconfirmedMinimum {
+    /// What `error` asks the caller to confirm; `None` if it is another error.
+    pub fn of(error: &Error) -> Option<Self> {
+        let Error::Refused(refused) = error else {
+            return None;
+        };
+        let version = refused.members.get("minimum_version")?.as_str()?;
+        let devices = refused.members.get("n")?.as_u64()?;
+        (refused.code == MINIMUM_UNCONFIRMED).then_some(Self {
+            version: version.parse().ok()?,
+            devices,
+        })
     }
 }
 

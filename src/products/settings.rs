@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::SessionPolicy;
-use super::rules;
+use super::rules::{self, Refusal};
 use super::store;
 use crate::api_keys;
 use crate::audit::{Act, Change};
 use crate::db::Reader;
+use crate::devices;
 use crate::error::{Error, Result};
 use crate::id::{PlanId, ProductId};
 use crate::licenses::Kind;
@@ -86,14 +87,16 @@ pub fn product_settings(reader: &Reader<'_>, product: ProductId) -> Result<Produ
 }
 
 /// Sets the columns of a product's settings that `changes` names: pairs of a column's name and its new value, unparsed.
+/// `confirmed` is the minimum version for which the caller accepts that older programs are refused.
 ///
 /// # Errors
 /// [`Error::Invalid`] or [`Error::Usage`] for the first invalid pair, [`Refusal::MinimumAboveCurrent`],
-/// [`Refusal::NameTaken`] and `product_archived`; nothing is changed then.
+/// [`Refusal::MinimumUnconfirmed`], [`Refusal::NameTaken`] and `product_archived`; nothing is changed then.
 pub fn set(
     act: &Act<'_>,
     product: ProductId,
     changes: &[(String, String)],
+    confirmed: Option<Version>,
 ) -> Result<ProductSettings> {
     product_state::check_in_use(act.tx, product)?;
     let old = product_settings(act.tx, product)?;
@@ -109,6 +112,9 @@ pub fn set(
     super::check_name_unused(act.tx, &new.client_name, Some(product))?;
     api_keys::check_usable_for(act.tx, product, &new.api_key)?;
     rules::check_versions(&old, &new)?;
+    if new.minimum_version > old.minimum_version && confirmed != Some(new.minimum_version) {
+        check_no_device_refused(act.tx, &new)?;
+    }
     store::update(act.tx, &new, act.now)?;
     review(act, &new)?;
     act.changed(&Change {
@@ -118,6 +124,22 @@ pub fn set(
         after: new.facts(),
     })?;
     Ok(new)
+}
+
+/// Checks that no device last ran a version older than the new minimum.
+///
+/// # Errors
+/// [`Refusal::MinimumUnconfirmed`].
+fn check_no_device_refused(reader: &Reader<'_>, new: &ProductSettings) -> Result<()> {
+    let minimum_version = new.minimum_version;
+    match devices::count_older_than(reader, new.product, minimum_version)? {
+        0 => Ok(()),
+        devices => Err(Refusal::MinimumUnconfirmed {
+            minimum_version,
+            devices,
+        }
+        .into()),
+    }
 }
 
 /// The trial plan with the code `code`; `None` if it is empty. The one that is set already may be named again, whatever

@@ -54,13 +54,19 @@ fn a_new_minimum_version_refuses_an_older_program() {
     let key = server.issue_license(2);
     let program = server.client();
     program.session(&key, "desk");
-    for (language, current, minimum, save, version) in [
-        ("en", "Current version", "Minimum version", "Save", "1.5.0"),
+    for (language, current, minimum, [save, refuse], version) in [
+        (
+            "en",
+            "Current version",
+            "Minimum version",
+            ["Save", "Save and refuse older programs"],
+            "1.5.0",
+        ),
         (
             "de",
             "Aktuelle Version",
             "Mindestversion",
-            "Speichern",
+            ["Speichern", "Speichern und ältere Programme abweisen"],
             "1.6.0",
         ),
     ] {
@@ -69,6 +75,8 @@ fn a_new_minimum_version_refuses_an_older_program() {
         chrome.fill(current, "2.0.0");
         chrome.fill(minimum, version);
         chrome.press(save);
+        chrome.until_text(refuse);
+        chrome.press(refuse);
         chrome.until_at("/lizenzserver/config?at=client");
         let refused = program.call("session/start", &identity(&key, "desk"));
         assert_eq!(refused.code(), "version_too_old");

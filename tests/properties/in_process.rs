@@ -303,7 +303,12 @@ impl InProcess {
     pub(crate) fn configure(&self, key: &str, value: &str) {
         let (changes, now) = ([(key.to_owned(), value.to_owned())], self.now().wall);
         self.write(move |tx| {
-            products::set(&Act::new(tx, &actor(), now), ProductId::FIRST, &changes)
+            products::set(
+                &Act::new(tx, &actor(), now),
+                ProductId::FIRST,
+                &changes,
+                None,
+            )
         })
         .unwrap();
     }

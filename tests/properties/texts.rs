@@ -183,7 +183,12 @@ fn settings(server: &InProcess, text: &str) -> Result<(), TestCaseError> {
     let conn = server.connect();
     let changes = [("client_name".to_owned(), text.to_owned())];
     let refused_by = refused(server, move |tx| {
-        products::set(&Act::new(tx, &actor(), NOON), ProductId::FIRST, &changes)
+        products::set(
+            &Act::new(tx, &actor(), NOON),
+            ProductId::FIRST,
+            &changes,
+            None,
+        )
     });
     prop_assert!(
         refused_by

@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use super::ProductArg;
 use crate::api_keys;
 use crate::audit::{Act, Actor};
-use crate::console::{Console, OutputFormat, Table, message};
+use crate::console::{self, Console, OutputFormat, Table, message};
 use crate::db::Reader;
 use crate::error::{Error, Result};
-use crate::products::{self, Product, ProductSettings};
+use crate::products::{self, Product, ProductSettings, UnconfirmedMinimum};
 use crate::signing_keys::{self, LostKeys, PresentAuthority, Published};
 
 /// `config`, with the product that it is about.
@@ -30,11 +30,7 @@ pub enum ConfigCommand {
     /// Show the client configuration
     Show,
     /// Change settings, such as `heartbeat_interval=30` `minimum_version=1.0.0`
-    Set {
-        /// One or more KEY=VALUE
-        #[arg(required = true, value_name = "KEY=VALUE")]
-        pairs: Vec<String>,
-    },
+    Set(Set),
     /// Create a new API key; the old one keeps working for an overlap period
     RotateApiKey {
         /// Days that the old key keeps working; 0 stops it immediately
@@ -56,11 +52,22 @@ pub enum ConfigCommand {
     },
 }
 
+/// `config set`
+#[derive(Debug, Args)]
+pub struct Set {
+    /// One or more KEY=VALUE
+    #[arg(required = true, value_name = "KEY=VALUE")]
+    pairs: Vec<String>,
+    /// Refuse programs older than a new minimum version without asking
+    #[arg(long)]
+    yes: bool,
+}
+
 /// Runs the command.
 pub fn run(console: &Console, Config { product, command }: Config) -> Result<()> {
     match command {
         ConfigCommand::Show => {}
-        ConfigCommand::Set { pairs } => set(console, &product, &pairs)?,
+        ConfigCommand::Set(change) => set(console, &product, &change)?,
         ConfigCommand::RotateApiKey { overlap_days } => {
             api_keys::cli::rotate(console, &product, overlap_days)?;
         }
@@ -92,15 +99,49 @@ pub fn run(console: &Console, Config { product, command }: Config) -> Result<()>
     show(console, &product)
 }
 
-fn set(console: &Console, product: &ProductArg, pairs: &[String]) -> Result<()> {
-    let pairs = pairs.iter().map(|pair| pair_of(pair));
+fn set(console: &Console, product: &ProductArg, change: &Set) -> Result<()> {
+    let pairs = change.pairs.iter().map(|pair| pair_of(pair));
     let pairs = pairs.collect::<Result<Vec<_>>>()?;
-    let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
-    let product = product.clone();
-    console.db.write_blocking("products.set", move |tx| {
-        let product = product.resolve(tx)?.id;
-        products::set(&Act::new(tx, &actor, now), product, &pairs).map(drop)
-    })
+    let set_once = |confirmed| {
+        let (actor, now) = (Actor::command_line(&console.user), console.now().wall);
+        let (product, pairs) = (product.clone(), pairs.clone());
+        console.db.write_blocking("products.set", move |tx| {
+            let product = product.resolve(tx)?.id;
+            products::set(&Act::new(tx, &actor, now), product, &pairs, confirmed).map(drop)
+        })
+    };
+    let Err(error) = set_once(None) else {
+        return Ok(());
+    };
+    let Some(minimum) = UnconfirmedMinimum::of(&error) else {
+        return Err(error);
+    };
+    if !change.yes {
+        ask_minimum(minimum)?;
+    }
+    set_once(Some(minimum.version))
+}
+
+/// Asks for the minimum version before older programs are refused.
+fn ask_minimum(minimum: UnconfirmedMinimum) -> Result<()> {
+    let UnconfirmedMinimum { version, devices } = minimum;
+    let devices = if devices == 1 {
+        "1 device".to_owned()
+    } else {
+        format!("{devices} devices")
+    };
+    message(&format!(
+        "{devices} last ran a version older than {version}: these programs will be refused. Type {version} to confirm, or \
+         use --yes:"
+    ));
+    if console::first_line_of_input()?.trim() == version.to_string() {
+        Ok(())
+    } else {
+        Err(Error::invalid(
+            "minimum_version",
+            "was not confirmed; nothing was changed",
+        ))
+    }
 }
 
 /// Prints the settings of a product, and the signing keys of the server.

@@ -23,13 +23,16 @@ use crate::limits::{self, Limit, Rate};
 use crate::overview::{self, Monitor};
 use crate::panel::{Admin, PanelRequest, Support};
 use crate::plans::{self, Plan};
-use crate::products::{self, ProductSettings, SessionPolicy, SettingsChange};
+use crate::products::{self, ProductSettings, SessionPolicy, SettingsChange, UnconfirmedMinimum};
 use crate::revision::Revision;
+use crate::version::Version;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, object_members};
 
 /// Sessions that the monitor lists.
 const NEWEST: u32 = 5;
+/// The field with the confirmed minimum version.
+const CONFIRMED: &str = "confirmed_minimum";
 /// Columns in the form of the settings page.
 const COLUMNS: [&str; 7] = [
     "client_name",
@@ -210,9 +213,9 @@ fn change(form: &Fields) -> Result<SettingsChange> {
             if form.has("trial_plan") {
                 columns.extend(typed(form, &["trial_plan"]));
             }
-            SettingsChange::Client(columns)
+            SettingsChange::Client(columns, confirmed_minimum(form))
         }
-        "first" => SettingsChange::Client(typed(form, &FIRST_COLUMNS)),
+        "first" => SettingsChange::Client(typed(form, &FIRST_COLUMNS), confirmed_minimum(form)),
         "new_flag" => SettingsChange::NewFlag(flag_of(form)?),
         "flag" => SettingsChange::Flag(flag_of(form)?),
         _ => SettingsChange::Limit(Limit {
@@ -220,6 +223,11 @@ fn change(form: &Fields) -> Result<SettingsChange> {
             rate: rate_of(form)?,
         }),
     })
+}
+
+/// The minimum version that the administrator has confirmed on the page of the question.
+fn confirmed_minimum(form: &Fields) -> Option<Version> {
+    form.text(CONFIRMED).parse().ok()
 }
 
 fn rate_of(form: &Fields) -> Result<Rate> {
@@ -265,12 +273,38 @@ async fn update(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         }
         Err(error) => Err(error),
     };
+    if let Err(error) = &saved
+        && let Some(minimum) = UnconfirmedMinimum::of(error)
+    {
+        return ask_minimum(&request, &form, minimum).await;
+    }
     match (saved, at) {
         (Ok(()), "first") => Html::redirect(NEXT_STEP),
         (Ok(()), at) => Html::done(format!("{PAGE}?at={at}#{at}"), "part_saved"),
         (Err(error), "first") => render_first_with_errors(&request, &form, error, &app.db).await,
         (Err(error), _) => render_with_errors(&request, &form, error, &app.db).await,
     }
+}
+
+/// Asks before programs older than a new minimum version are refused. The question carries the whole form.
+async fn ask_minimum(
+    request: &PanelRequest<'_>,
+    form: &Fields,
+    minimum: UnconfirmedMinimum,
+) -> HtmlReply {
+    let fields = form.iter().filter(|(name, _)| *name != CONFIRMED);
+    let back = match form.text("part") {
+        "first" => "/lizenzserver/config/client/new",
+        _ => PAGE,
+    };
+    let values = json!({
+        "version": minimum.version,
+        "devices": minimum.devices,
+        "current": form.text("current_version"),
+        "fields": fields.collect::<Vec<_>>(),
+        "back": back,
+    });
+    request.page("products/minimum.html.tera", values).await
 }
 
 /// Redirects to the page. After a form with an error, this is the address in the browser, which may be reloaded.

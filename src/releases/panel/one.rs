@@ -7,9 +7,9 @@ use super::{page_of, template_json, version_in_path};
 use crate::app::App;
 use crate::audit::Act;
 use crate::db::{Db, Reader};
+use crate::devices;
 use crate::error::Result;
 use crate::id::ProductId;
-use crate::overview;
 use crate::panel::{Admin, PanelRequest, Support};
 use crate::products::{self, ProductSettings};
 use crate::releases::{self, Release};
@@ -41,6 +41,7 @@ async fn one(request: Support<'_>, version: &str, app: &App) -> HtmlReply {
         "release": template_json(&release, &config),
         "current": config.current_version,
         "minimum": config.minimum_version,
+        "ahead": version > config.current_version,
     });
     request.page("releases/one.html.tera", values).await
 }
@@ -67,12 +68,13 @@ async fn confirm(request: &PanelRequest<'_>, page: &str, version: &str, db: &Db)
         Ok((
             release,
             config,
-            overview::devices_older_than(reader, product, version)?,
+            devices::count_older_than(reader, product, version)?,
         ))
     });
     let (release, config, older) = read.await?;
     let values = json!({
         "release": template_json(&release, &config), "current": config.current_version, "older": older,
+        "minimum": config.minimum_version,
         "ahead": version > config.current_version,
     });
     request.page(page, values).await
@@ -89,12 +91,18 @@ async fn confirm_minimum(request: Admin<'_>, version: &str, app: &App) -> HtmlRe
 async fn make_minimum(request: Admin<'_>, version: &str, _form: Form, app: &App) -> HtmlReply {
     let version = version_in_path(version)?;
     let (actor, now, product) = (request.actor(), request.now.wall, request.product);
-    app.db
+    let before = app
+        .db
         .write("products.make_minimum", move |tx| {
             products::make_minimum(&Act::new(tx, &actor, now), product, version)
         })
         .await?;
-    Html::done(page_of(version), "release_minimum")
+    let done = if before > version {
+        "release_minimum_lowered"
+    } else {
+        "release_minimum"
+    };
+    Html::done(page_of(version), done)
 }
 
 /// Asks for confirmation before a release is withdrawn.

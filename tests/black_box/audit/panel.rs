@@ -1,5 +1,7 @@
 //! The panel's page of the audit log: actor, values before and after, filters, paging.
 
+use crate::browser::{Browser, field};
+use crate::database;
 use crate::support::Server;
 
 #[test]
@@ -39,6 +41,78 @@ fn every_entry_shows_its_actor_and_the_old_and_new_values() {
             .get("/audit?since=2999-01-01")
             .text
             .contains("Nothing matches")
+    );
+}
+
+#[test]
+fn entries_name_what_they_are_about_and_lead_there() {
+    let server = Server::start();
+    let key = server.issue_license(1);
+    let mut panel = server.logged_in_browser("owner");
+    panel.post("/customers/new", &[("name", "Grace Hopper")]);
+    panel.post("/licenses/1/suspend", &[]);
+    server.json(&["flag", "set", "beta", "--on"]);
+    server.json(&["limit", "set", "login", "--per-minute", "50"]);
+    server.json(&["config", "set", "heartbeat_interval=20"]);
+    server.json(&["release", "add", "1.2.0", "--notes", ""]);
+    let page = panel.get("/audit").text;
+    for (link, name) in [
+        ("/licenses/1", key.as_str()),
+        ("/customers/2", "Grace Hopper"),
+        ("/config?at=flags#flags", "beta"),
+        ("/config?at=limits#limits", "Logins to this panel"),
+        ("/config?at=client#client", "Client configuration"),
+        ("/releases/1.2.0", "1.2.0"),
+    ] {
+        let link = format!("<a href=\"/lizenzserver{link}\"><bdi>{name}</bdi></a>");
+        assert!(page.contains(&link), "{link}: {page}");
+    }
+    panel.set_cookie("lang", "de");
+    let german = panel.get("/audit").text;
+    assert!(
+        german.contains("<bdi>Anmeldungen an dieser Oberfläche</bdi>"),
+        "{german}"
+    );
+    // The subject can be typed as it is shown.
+    let found = panel.get(&format!("/audit?subject={key}")).text;
+    assert!(
+        found.contains(&key) && !found.contains("Grace Hopper"),
+        "{found}"
+    );
+    // Only an owner can open the page of an administrator.
+    server.add_admin("eve", "support");
+    server.json(&["admin", "set-role", "eve", "admin"]);
+    let owner = panel.get("/audit?room=admins").text;
+    assert!(owner.contains("href=\"/lizenzserver/admins/"), "{owner}");
+    let support = server
+        .logged_in_browser("support")
+        .get("/audit?room=admins");
+    assert!(!support.text.contains("href=\"/lizenzserver/admins/"));
+}
+
+#[test]
+fn what_changed_nothing_leaves_no_entry() {
+    let server = Server::start();
+    let mut panel = server.logged_in_browser("admin");
+    panel.post("/customers/new", &[("name", "Ada")]);
+    let edit = |panel: &mut Browser, note: &str| {
+        let seen = field(&panel.get("/customers/1/edit").text, "seen");
+        let fields = [("seen", &*seen), ("name", "Ada"), ("note", note)];
+        assert_eq!(panel.post("/customers/1/edit", &fields).status, 303);
+    };
+    edit(&mut panel, "");
+    assert_eq!(database::audited(&server, "customers.edit").len(), 0);
+    edit(&mut panel, "pays late");
+    edit(&mut panel, "pays late");
+    assert_eq!(database::audited(&server, "customers.edit").len(), 1);
+    for _ in 0..2 {
+        server.json(&["config", "set", "heartbeat_interval=20"]);
+        server.json(&["limit", "set", "login", "--per-minute", "50"]);
+    }
+    assert_eq!(database::audited(&server, "client_config.set").len(), 1);
+    assert_eq!(
+        database::audited(&server, "client_config.set_limit").len(),
+        1
     );
 }
 

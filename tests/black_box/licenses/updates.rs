@@ -190,7 +190,7 @@ fn programs_are_told_of_the_newest_version_that_the_license_covers() {
 fn no_version_is_offered_that_would_be_refused_as_too_old() {
     let (server, key) = start_server(&[]);
     let client = server.client();
-    server.json(&["config", "set", "minimum_version=2.0.0"]);
+    server.json(&["config", "set", "--yes", "minimum_version=2.0.0"]);
     eventually("the minimum", || {
         start(&client, &key, "1.1.0").code() == "version_too_old"
     });
@@ -317,7 +317,7 @@ fn other_refusals_keep_their_place_before_and_after_the_version() {
     assert_eq!(start(&client, &key, "1.1.0").code(), "session_active");
     end(&client, &running);
     // The minimum version comes first, and names the current version as before.
-    server.json(&["config", "set", "minimum_version=1.1.0"]);
+    server.json(&["config", "set", "--yes", "minimum_version=1.1.0"]);
     eventually("the minimum", || {
         start(&client, &key, "1.0.0").code() == "version_too_old"
     });
@@ -326,7 +326,7 @@ fn other_refusals_keep_their_place_before_and_after_the_version() {
     assert_eq!(too_old["download_url"], url("2.0.0"));
     assert_eq!(too_old.get("covered_version"), None);
     // A version that would be refused as too old is not recommended.
-    server.json(&["config", "set", "minimum_version=2.0.0"]);
+    server.json(&["config", "set", "--yes", "minimum_version=2.0.0"]);
     eventually("the minimum", || {
         start(&client, &key, "1.1.0").code() == "version_too_old"
     });

@@ -1,11 +1,14 @@
 //! The commands `product …`, and the option `--product` of the others.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use crate::database;
 use crate::inspect::error_of;
 use crate::setup::{FIRST, SECOND, issue_of, two_products};
-use crate::support::Server;
+use crate::support::{Server, identity};
 
 /// What a command prints for people.
 fn text_of(server: &Server, arguments: &[&str]) -> String {
@@ -48,6 +51,56 @@ fn slugs(server: &Server) -> Vec<String> {
     products
         .map(|product| product["slug"].as_str().unwrap().to_owned())
         .collect()
+}
+
+#[test]
+fn a_command_asks_before_programs_on_devices_are_refused() {
+    let server = Server::start();
+    let key = server.issue_license(2);
+    server.json(&[
+        "config",
+        "set",
+        "current_version=3.0.0",
+        "minimum_version=0.1.0",
+    ]);
+    for device in ["laptop", "desktop"] {
+        server.client().call("activate", &identity(&key, device));
+    }
+    let raise = ["config", "set", "minimum_version=2.0.0"];
+    let answered = |answer: &str| {
+        let mut command = server.command(&raise);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(answer.as_bytes())
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), said)
+    };
+    let minimum = || server.json(&["config", "show"])["minimum_version"].clone();
+    for answer in ["", "yes\n", "1.9.0\n"] {
+        let (saved, said) = answered(answer);
+        assert!(!saved, "{answer}: {said}");
+        assert!(
+            said.contains("2 devices last ran a version older than 2.0.0"),
+            "{said}"
+        );
+    }
+    assert_eq!(minimum(), "0.1.0");
+    assert!(answered("2.0.0\n").0);
+    assert_eq!(minimum(), "2.0.0");
+    server.json(&["config", "set", "--yes", "minimum_version=2.1.0"]);
+    assert_eq!(minimum(), "2.1.0");
+    // A lower one refuses nothing.
+    server.json(&["config", "set", "minimum_version=1.0.0"]);
+    assert_eq!(minimum(), "1.0.0");
 }
 
 #[test]

@@ -77,7 +77,26 @@ fn a_new_minimum_version_refuses_older_programs_within_a_second() {
     let mut panel = server.logged_in_browser("admin");
     let token = client_seen(&mut panel);
     let changed = [("current_version", "2.0.0"), ("minimum_version", "1.5.0")];
-    let saved = panel.post("/config/update", &client(&token, &changed));
+    // First a question that counts the devices and carries what was typed.
+    let asked = panel.post("/config/update", &client(&token, &changed));
+    assert_eq!(asked.status, 200, "{asked:?}");
+    for text in [
+        "Refuse every version older than 1.5.0?",
+        "1 device last ran an older version.",
+        "name=\"current_version\" value=\"2.0.0\"",
+        "name=\"confirmed_minimum\" value=\"1.5.0\"",
+        "href=\"/lizenzserver/config\"",
+    ] {
+        assert!(asked.text.contains(text), "{text}: {}", asked.text);
+    }
+    assert_eq!(server.json(&["config", "show"])["minimum_version"], "0.0.0");
+    // The answer counts for the version that the question named.
+    let mut fields = client(&token, &changed);
+    fields.push(("confirmed_minimum", "1.4.0"));
+    assert_eq!(panel.post("/config/update", &fields).status, 200);
+    let mut fields = client(&token, &changed);
+    fields.push(("confirmed_minimum", "1.5.0"));
+    let saved = panel.post("/config/update", &fields);
     let begun = Instant::now();
     assert_eq!(saved.status, 303, "{saved:?}");
     assert_eq!(
@@ -96,7 +115,7 @@ fn a_new_minimum_version_refuses_older_programs_within_a_second() {
         "{:?}",
         begun.elapsed()
     );
-    let page = panel.get("/config?at=client").text;
+    let page = panel.follow(&saved).text;
     assert!(
         page.contains("value=\"1.5.0\"") && page.contains("Saved."),
         "{page}"

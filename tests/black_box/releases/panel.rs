@@ -116,6 +116,60 @@ fn older_programs_are_refused_after_a_confirmation_that_counts_their_devices() {
 }
 
 #[test]
+fn the_page_of_a_release_speaks_only_of_what_would_happen() {
+    let server = Server::start();
+    let mut panel = server.logged_in_browser("admin");
+    for version in ["1.0.0", "1.1.0", "1.2.0"] {
+        add(&mut panel, version, "");
+    }
+    panel.post("/releases/1.1.0/current", &[]);
+    panel.post("/releases/1.1.0/minimum", &[]);
+    for (version, [current, minimum]) in [
+        (
+            "1.0.0",
+            [
+                "only programs older than 1.0.0 will be told about an update",
+                "programs from 1.0.0 on will be accepted again. At present programs older than 1.1.0 are refused.",
+            ],
+        ),
+        (
+            "1.1.0",
+            [
+                "Programs with older versions are told about this release.",
+                "Programs older than this one are refused.",
+            ],
+        ),
+        (
+            "1.2.0",
+            [
+                "older programs will be told about 1.2.0.",
+                "It cannot become the minimum version yet: it is newer than the current version, 1.1.0.",
+            ],
+        ),
+    ] {
+        let page = panel.get(&format!("/releases/{version}")).text;
+        assert!(page.contains(current), "{version}: {page}");
+        assert!(page.contains(minimum), "{version}: {page}");
+    }
+    let question = panel.get("/releases/1.0.0/minimum").text;
+    assert!(question.contains("Accept programs from 1.0.0 on again?"));
+    assert!(
+        !question.contains("last ran an older version"),
+        "{question}"
+    );
+    let lowered = panel.post("/releases/1.0.0/minimum", &[]);
+    let reported = panel.follow(&lowered).text;
+    assert!(reported.contains("Programs from this version on are accepted again."));
+    // Somebody who cannot change anything reads what is, and not what could be.
+    let mut support = server.logged_in_browser("support");
+    let page = support.get("/releases/1.2.0").text;
+    assert!(!page.contains("Effect on programs"), "{page}");
+    let page = support.get("/releases/1.0.0").text;
+    assert!(page.contains("Programs older than this one are refused."));
+    assert!(!page.contains("If you"), "{page}");
+}
+
+#[test]
 fn a_withdrawn_release_is_not_offered_and_stays_withdrawn() {
     let server = Server::start();
     let program = server.client();

@@ -268,7 +268,7 @@ fn a_call_is_judged_as_an_activation_is() {
         503,
         "only POST is served"
     );
-    server.json(&["config", "set", "minimum_version=2.0.0"]);
+    server.json(&["config", "set", "--yes", "minimum_version=2.0.0"]);
     eventually("the minimum", || {
         trial(&client, "laptop").status_and_code() == (403, "version_too_old")
     });

@@ -193,7 +193,7 @@ impl Shop {
 
     pub(super) fn offer_trials(&self, product: ProductId, code: String) -> Outcome<()> {
         let changes = [("trial_plan".to_owned(), code)];
-        self.act(move |act| products::set(act, product, &changes).map(drop))
+        self.act(move |act| products::set(act, product, &changes, None).map(drop))
     }
 
     pub(super) fn sell_by_plan(
