@@ -177,7 +177,8 @@ fn drop_factor(act: &Act<'_>, account: &Account) -> Result<()> {
     act.note(&Change {
         action: "admins.reset_totp",
         subject: &account.name,
-        before: json!({ "second_factor": had_one }),
+        // Noted even if there was none: logins may have ended with it.
+        before: json!(had_one.then(|| json!({ "second_factor": true }))),
         after: json!({ "second_factor": false }),
     })
 }
