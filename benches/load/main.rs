@@ -4,7 +4,7 @@
 //! per request are meaningful. No number makes the benchmark fail; compare the results with the printed goals after a
 //! change. `LICENSE_BENCH_SECONDS` lengthens each cell;
 //! `cargo bench -- heartbeat` measures only the rows with that word, and the baseline;
-//! `cargo bench -- panel` only the pages of the panel, `cargo bench -- sites` only handshakes with websites,
+//! `cargo bench -- panel` only the pages of the panel, then with a million licenses too, `cargo bench -- sites` only handshakes with websites,
 //! `cargo bench -- products` only a thousand products against one.
 
 #![expect(
@@ -38,6 +38,7 @@ use tempfile::TempDir;
 use drive::{Measured, Target, Until, Work, drive};
 use echo::Listener;
 use fill::{Shop, WITH_SESSION, fill};
+use panel::Size;
 use process::{Installation, Process, executable_mib};
 use report::{Goal, Row};
 
@@ -76,7 +77,10 @@ fn main() {
         runtime.block_on(sites::measure());
     }
     if words.is_empty() || words.contains(&"panel".to_owned()) {
-        panel::measure(&runtime);
+        panel::measure(&runtime, Size::USUAL);
+    }
+    if alone("panel") {
+        panel::measure(&runtime, Size::LARGE);
     }
 }
 

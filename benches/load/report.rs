@@ -48,8 +48,8 @@ pub fn heading(what: &str) {
         );
     } else if what == "panel" {
         println!(
-            "\n{:64} {:>6} {:>7} {:>6} {:>6}",
-            "", "ms", "wanted", "kB", "wanted"
+            "\n{:56} {:>8} {:>8} {:>7} {:>6} {:>6}",
+            "", "p50, ms", "p95, ms", "wanted", "kB", "wanted"
         );
     } else if what == "sites" {
         println!(
@@ -61,9 +61,12 @@ pub fn heading(what: &str) {
     }
 }
 
-pub fn page(path: &str, ms: f64, below_ms: f64, kb: f64, below_kb: f64) {
+/// `ms`: the median and the 95th percentile.
+pub fn page(path: &str, ms: (f64, f64), below_ms: f64, kb: f64, below_kb: f64) {
     println!(
-        "{path:64} {ms:6.1} {:>7} {kb:6.1} {:>6}",
+        "{path:56} {:8.1} {:8.1} {:>7} {kb:6.1} {:>6}",
+        ms.0,
+        ms.1,
         format!("< {below_ms:.0}"),
         format!("< {below_kb:.0}")
     );

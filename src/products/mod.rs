@@ -31,7 +31,7 @@ use crate::id::ProductId;
 use crate::limits::{self, Limit};
 use crate::paging::{Direction, Page, PageRequest, SortPosition, Total};
 use crate::product_state;
-use crate::releases;
+use crate::releases::{self, Release};
 use crate::revision::Revision;
 use crate::text;
 use crate::version::Version;
@@ -300,6 +300,32 @@ pub fn update(
         SettingsChange::NewFlag(flag) => flags::add(act, product, flag),
         SettingsChange::Flag(flag) => flags::edit(act, product, flag, seen),
         SettingsChange::Limit(limit) => limits::edit(act, limit, seen),
+    }
+}
+
+/// Who hears of a new release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publication {
+    /// Programs that ask for it.
+    Available,
+    /// Programs of older versions, too: it is the current version.
+    Current,
+}
+
+/// Adds a release of a product.
+///
+/// # Errors
+/// The errors of [`releases::add`].
+pub fn add_release(
+    act: &Act<'_>,
+    product: ProductId,
+    release: &Release,
+    publication: Publication,
+) -> Result<()> {
+    let added = releases::add(act, product, release)?;
+    match publication {
+        Publication::Available => Ok(()),
+        Publication::Current => make_current(act, product, added.version),
     }
 }
 

@@ -28,6 +28,7 @@ mod setup;
 mod accounts;
 mod axe;
 mod budgets;
+mod daily;
 mod keyboard;
 mod markup;
 mod picture;

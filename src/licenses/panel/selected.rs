@@ -20,6 +20,8 @@ use crate::web::html::{Html, HtmlReply};
 use crate::web::query;
 
 const PAGE: &str = "licenses/selected.html.tera";
+/// The address of a customer's page, before the id.
+const CUSTOMER: &str = "/lizenzserver/customers/";
 
 /// What an administrator can do with the selected licenses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,13 +89,18 @@ fn parse_ids<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<LicenseId>>
     Ok(ids)
 }
 
-/// The page of the list from which the licenses were selected.
+/// The page on which the licenses were selected: the list, or the page of a customer.
 fn list_page(back: &str) -> &str {
-    let is_list = back
-        .strip_prefix(LIST)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('?'));
+    let (path, _) = back.split_once('?').unwrap_or((back, ""));
+    let is_customer = path
+        .strip_prefix(CUSTOMER)
+        .is_some_and(|id| id.parse::<u32>().is_ok());
     let is_clean = back.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_list && is_clean { back } else { LIST }
+    if (path == LIST || is_customer) && is_clean {
+        back
+    } else {
+        LIST
+    }
 }
 
 fn rows_of(reader: &Reader<'_>, ids: &[LicenseId], now: UnixMs) -> Result<Vec<LicenseRow>> {
@@ -253,6 +260,9 @@ mod tests {
             ("/lizenzserver/licenses?q=a", "/lizenzserver/licenses?q=a"),
             ("/lizenzserver/licenses?q=a\nb", LIST),
             ("/lizenzserver/licensesx", LIST),
+            ("/lizenzserver/customers/7", "/lizenzserver/customers/7"),
+            ("/lizenzserver/customers/7/erase", LIST),
+            ("/lizenzserver/customers/", LIST),
             ("https://example.org", LIST),
         ] {
             assert_eq!(list_page(back), page);

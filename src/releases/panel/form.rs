@@ -9,6 +9,7 @@ use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::error::Error;
 use crate::panel::Admin;
+use crate::products::{self, Publication};
 use crate::releases::json::members;
 use crate::releases::{self, Release, ReleaseState};
 use crate::revision::{self, Revision};
@@ -40,7 +41,7 @@ async fn new_form(request: Admin<'_>) -> HtmlReply {
     request.page("releases/form.html.tera", values).await
 }
 
-/// Adds a release.
+/// Adds a release, and makes it the current version if the form says so.
 #[post("/releases/new", data = "<form>")]
 async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let (actor, now, product) = (request.actor(), request.now.wall, request.product);
@@ -48,10 +49,16 @@ async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let added = match version.map_err(|problem| Error::invalid("version", problem)) {
         Ok(version) => {
             let release = from_form(&form, version, now);
-            let write = app.db.write("releases.add", move |tx| {
-                releases::add(&Act::new(tx, &actor, now), product, &release)
+            let publication = if form.has("make_current") {
+                Publication::Current
+            } else {
+                Publication::Available
+            };
+            let write = app.db.write("products.add_release", move |tx| {
+                let act = Act::new(tx, &actor, now);
+                products::add_release(&act, product, &release, publication)
             });
-            write.await.map(|added| added.version)
+            write.await.map(|()| version)
         }
         Err(error) => Err(error),
     };
