@@ -54,7 +54,7 @@ document.addEventListener("input", (event) => {
 for (const region of $("[data-live]")) {
   const button = document.getElementById(region.dataset.button);
   const every = Number(region.dataset.every) * 1000;
-  let on = true, tag = "", wait = every;
+  let on = true, tag = "", wait = every, lost = null, at = new Date();
   const busy = () => document.hidden || !on || region.contains(document.activeElement) || document.querySelector("dialog[open]");
   const show = (state) => { if (button) button.dataset.state = state; };
   const tick = async () => {
@@ -64,8 +64,20 @@ for (const region of $("[data-live]")) {
         if (answer.status === 200) { tag = answer.headers.get("ETag") ?? ""; region.innerHTML = await answer.text(); times(region); }
         if (answer.status === 401) location.reload();
         wait = every;
+        at = new Date();
+        lost?.remove();
+        lost = null;
         show("on");
-      } catch { wait = Math.min(wait * 2, 60000); show("lost"); }
+      } catch {
+        wait = Math.min(wait * 2, 60000);
+        show("lost");
+        if (!lost && region.dataset.lost) {
+          const time = new Intl.DateTimeFormat(document.documentElement.lang, { timeStyle: "short" }).format(at);
+          lost = Object.assign(document.createElement("p"), { className: "note warn", textContent: region.dataset.lost.replace("{at}", time) });
+          lost.setAttribute("role", "status");
+          region.before(lost);
+        }
+      }
     }
     setTimeout(tick, wait);
   };
@@ -185,15 +197,26 @@ for (const field of $(".bar [type=search]")) {
 
 // End of the login: two minutes before it, the page shows a warning. <body data-ends="3600" data-ending="Stay"> (in seconds)
 const { ends, ending } = document.body.dataset;
-if (ends) setTimeout(() => {
+const warn = (left) => setTimeout(() => {
   const note = Object.assign(document.createElement("p"), { className: "note warn" });
   note.setAttribute("role", "alert");
-  note.append(Object.assign(document.createElement("a"), { href: location.href, textContent: ending }));
+  const stay = Object.assign(document.createElement("a"), { href: location.href, textContent: ending });
+  stay.addEventListener("click", async (event) => { // a request keeps the login alive, and what is typed stays
+    event.preventDefault();
+    const answer = await fetch(location.href).catch(() => null);
+    const left = new DOMParser().parseFromString((await answer?.text()) ?? "", "text/html").body.dataset.ends;
+    if (!left || left <= 120) return location.assign(stay.href);
+    note.remove();
+    warn(left);
+  });
+  note.append(stay);
   document.getElementById("main").prepend(note);
-}, Math.max(Number(ends) - 120, 0) * 1000);
+}, Math.max(Number(left) - 120, 0) * 1000);
+if (ends) warn(ends);
 
 // Forms: prevent submitting twice, and warn before typed text is lost.
 document.addEventListener("submit", (event) => {
+  if (event.defaultPrevented) return; // sent by script
   if (event.target.hasAttribute("data-stays")) return; // a download: the page stays open, so the form can be sent again
   event.target.dataset.sent = "1";
   for (const button of $("[type=submit]", event.target)) button.disabled = true;

@@ -29,10 +29,23 @@ pub struct Asset {
     bytes: Cow<'static, [u8]>,
 }
 
+/// The script that is sent as the end of [`SCRIPT`], of which it uses the helpers.
+const FORMS: &str = "forms.js";
+const SCRIPT: &str = "panel.js";
+
+/// The contents of a file, as they are sent.
+fn contents(name: &str) -> Option<Cow<'static, [u8]>> {
+    let bytes = Static::get(name)?.data;
+    if name != SCRIPT {
+        return Some(bytes);
+    }
+    Some([&*bytes, &*Static::get(FORMS)?.data].concat().into())
+}
+
 /// Every file compressed, by its name: once, when the first one is asked for.
 static COMPRESSED: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
     let compressed = Static::iter().filter_map(|name| {
-        let bytes = gzip(&Static::get(&name)?.data)?;
+        let bytes = gzip(&contents(&name)?)?;
         Some((name.into_owned(), bytes))
     });
     compressed.collect()
@@ -106,7 +119,7 @@ fn style() -> Option<Asset> {
 /// The script of the panel.
 #[get("/panel.js")]
 fn script() -> Option<Asset> {
-    asset("panel.js", ContentType::JavaScript)
+    asset(SCRIPT, ContentType::JavaScript)
 }
 
 /// The icon for the browser's tab.
@@ -116,7 +129,7 @@ fn mark() -> Option<Asset> {
 }
 
 fn asset(name: &'static str, kind: ContentType) -> Option<Asset> {
-    let bytes = Static::get(name)?.data;
+    let bytes = contents(name)?;
     Some(Asset { name, kind, bytes })
 }
 
@@ -137,7 +150,7 @@ mod tests {
             let mut bytes = Vec::new();
             let mut decoder = flate2::read::GzDecoder::new(&*COMPRESSED[name.as_ref()]);
             decoder.read_to_end(&mut bytes).unwrap();
-            assert_eq!(bytes, *Static::get(&name).unwrap().data, "{name}");
+            assert_eq!(bytes, *contents(&name).unwrap(), "{name}");
         }
     }
 

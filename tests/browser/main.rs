@@ -29,6 +29,7 @@ mod accounts;
 mod axe;
 mod budgets;
 mod daily;
+mod forms;
 mod keyboard;
 mod markup;
 mod picture;

@@ -54,19 +54,23 @@ fn a_new_minimum_version_refuses_an_older_program() {
     let key = server.issue_license(2);
     let program = server.client();
     program.session(&key, "desk");
-    for (language, current, minimum, [save, refuse], version) in [
+    for (language, current, minimum, [save, refuse, saved], version) in [
         (
             "en",
             "Current version",
             "Minimum version",
-            ["Save", "Save and refuse older programs"],
+            ["Save", "Save and refuse older programs", "Saved."],
             "1.5.0",
         ),
         (
             "de",
             "Aktuelle Version",
             "Mindestversion",
-            ["Speichern", "Speichern und ältere Programme abweisen"],
+            [
+                "Speichern",
+                "Speichern und ältere Programme abweisen",
+                "Gespeichert.",
+            ],
             "1.6.0",
         ),
     ] {
@@ -77,7 +81,7 @@ fn a_new_minimum_version_refuses_an_older_program() {
         chrome.press(save);
         chrome.until_text(refuse);
         chrome.press(refuse);
-        chrome.until_at("/lizenzserver/config?at=client");
+        chrome.until_text(saved);
         let refused = program.call("session/start", &identity(&key, "desk"));
         assert_eq!(refused.code(), "version_too_old");
         assert_eq!(refused.body["minimum_version"], version, "{refused:?}");

@@ -1,8 +1,8 @@
 //! The settings page.
 //!
-//! Every change is a plain form that redirects back to its part of the page: `?at=client#client`. Scripts of the panel
-//! never send changes, so the CSRF token, the check of `Sec-Fetch-Site`, and the browser's handling of network errors
-//! work the same everywhere.
+//! Every change is a plain form that redirects back to its part of the page: `?at=client#client`. The panel's script sends
+//! the same forms and reads the same pages, so there is one way to change something, with one token and one check of
+//! `Sec-Fetch-Site`.
 
 use rocket::{Route, get, post, routes};
 use serde_json::{Value, json};
