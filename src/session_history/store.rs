@@ -154,18 +154,7 @@ pub(super) fn older(
     let Position { at, id } = position.min(filter.upper_bound());
     let (product, customer, from) = (filter.product, &filter.customer, filter.since);
     match filter.reason {
-        Some(reason) => {
-            let params = named_params! {
-                ":product_id": product, ":key_part": key_part, ":customer": customer,
-                ":reason": reason.as_str(),
-                ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
-            };
-            reader.list(
-                sql!("session_history/by_reason_older"),
-                params,
-                ended_session,
-            )
-        }
+        Some(reason) => older_of_reason(reader, (filter, reason), Position { at, id }, limit),
         None if product.is_none() && key_part.is_empty() && customer.is_empty() => {
             let params = named_params! {
                 ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
@@ -182,6 +171,36 @@ pub(super) fn older(
     }
 }
 
+fn older_of_reason(
+    reader: &Reader<'_>,
+    (filter, reason): (&HistoryFilter, EndReason),
+    Position { at, id }: Position,
+    limit: u32,
+) -> Result<Vec<EndedSession>> {
+    let (reason, key_part) = (reason.as_str(), key_part(&filter.key));
+    let (product, customer, from) = (filter.product, &filter.customer, filter.since);
+    if key_part.is_empty() && customer.is_empty() {
+        let params = named_params! {
+            ":product_id": product, ":reason": reason,
+            ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
+        };
+        return reader.list(
+            sql!("session_history/of_reason_older"),
+            params,
+            ended_session,
+        );
+    }
+    let params = named_params! {
+        ":product_id": product, ":key_part": key_part, ":customer": customer, ":reason": reason,
+        ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
+    };
+    reader.list(
+        sql!("session_history/by_reason_older"),
+        params,
+        ended_session,
+    )
+}
+
 /// Ended sessions that ended after a position, the earliest end first.
 pub(super) fn newer(
     reader: &Reader<'_>,
@@ -193,18 +212,7 @@ pub(super) fn newer(
     let Position { at, id } = position.max(filter.lower_bound());
     let (product, customer, until) = (filter.product, &filter.customer, filter.until);
     match filter.reason {
-        Some(reason) => {
-            let params = named_params! {
-                ":product_id": product, ":key_part": key_part, ":customer": customer,
-                ":reason": reason.as_str(),
-                ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
-            };
-            reader.list(
-                sql!("session_history/by_reason_newer"),
-                params,
-                ended_session,
-            )
-        }
+        Some(reason) => newer_of_reason(reader, (filter, reason), Position { at, id }, limit),
         None if product.is_none() && key_part.is_empty() && customer.is_empty() => {
             let params = named_params! {
                 ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
@@ -221,6 +229,36 @@ pub(super) fn newer(
     }
 }
 
+fn newer_of_reason(
+    reader: &Reader<'_>,
+    (filter, reason): (&HistoryFilter, EndReason),
+    Position { at, id }: Position,
+    limit: u32,
+) -> Result<Vec<EndedSession>> {
+    let (reason, key_part) = (reason.as_str(), key_part(&filter.key));
+    let (product, customer, until) = (filter.product, &filter.customer, filter.until);
+    if key_part.is_empty() && customer.is_empty() {
+        let params = named_params! {
+            ":product_id": product, ":reason": reason,
+            ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
+        };
+        return reader.list(
+            sql!("session_history/of_reason_newer"),
+            params,
+            ended_session,
+        );
+    }
+    let params = named_params! {
+        ":product_id": product, ":key_part": key_part, ":customer": customer, ":reason": reason,
+        ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
+    };
+    reader.list(
+        sql!("session_history/by_reason_newer"),
+        params,
+        ended_session,
+    )
+}
+
 /// How many ended sessions match a filter; `limit` are counted at most.
 pub(super) fn count_matching(
     reader: &Reader<'_>,
@@ -229,11 +267,23 @@ pub(super) fn count_matching(
 ) -> Result<u32> {
     let key_part = key_part(&filter.key);
     let reason = filter.reason.map(EndReason::as_str);
-    if filter.product.is_none() && key_part.is_empty() && filter.customer.is_empty() {
-        let params = named_params! {
-            ":reason": reason, ":from_ms": filter.since, ":until_ms": filter.until, ":limit": limit,
-        };
-        return reader.one(sql!("session_history/count"), params, |row| row.get(0));
+    let is_of_all = filter.product.is_none() && key_part.is_empty() && filter.customer.is_empty();
+    match reason {
+        None if is_of_all => {
+            let params = named_params! {
+                ":from_ms": filter.since, ":until_ms": filter.until, ":limit": limit,
+            };
+            return reader.one(sql!("session_history/count"), params, |row| row.get(0));
+        }
+        Some(reason) if is_of_all => {
+            let params = named_params! {
+                ":reason": reason, ":from_ms": filter.since, ":until_ms": filter.until, ":limit": limit,
+            };
+            return reader.one(sql!("session_history/count_of_reason"), params, |row| {
+                row.get(0)
+            });
+        }
+        _ => {}
     }
     let params = named_params! {
         ":product_id": filter.product, ":key_part": key_part, ":customer": filter.customer,

@@ -1,5 +1,5 @@
 -- Like session_history/search_newer, but only sessions with one end reason. Each lookup is served by
--- session_history_reason.
+-- session_history_license.
 -- :product_id integer (null: any), :key_part text (upper case, no hyphens; empty: any), :customer text (empty: any),
 -- :reason text, :until_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at the position), :limit integer
 -- scan ok: of the licenses and customers, for a search for part of a text; never of the history
