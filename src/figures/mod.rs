@@ -111,9 +111,12 @@ pub fn activity(reader: &Reader<'_>, query: FiguresQuery, now: UnixMs) -> Result
     refusals.sort_by(|a, b| b.total().cmp(&a.total()).then_with(|| a.word.cmp(&b.word)));
     let activations = of_kind("activation")?;
     let issued = of_kind("license")?;
+    // Licenses that expired, by kind, and those that were revoked.
     let ended = bins.series(|span| {
         let span = span.start..span.end.min(now);
-        let mut ended = store::expired(reader, query.product, &span)?;
+        let expired = store::expired(reader, query.product, &span)?.into_iter();
+        let expired = expired.map(|(kind, count)| (format!("expired_{kind}"), count));
+        let mut ended: Vec<_> = expired.collect();
         ended.push((
             "revoked".to_owned(),
             store::revoked(reader, query.product, &span)?,
@@ -125,7 +128,7 @@ pub fn activity(reader: &Reader<'_>, query: FiguresQuery, now: UnixMs) -> Result
         activations: bins.named(&activations, ""),
         refusals,
         issued: ["full", "trial"].map(|kind| bins.named(&issued, kind)),
-        ended: ["full", "trial", "revoked"].map(|kind| bins.named(&ended, kind)),
+        ended: ["expired_full", "expired_trial", "revoked"].map(|word| bins.named(&ended, word)),
     })
 }
 

@@ -15,7 +15,7 @@ use crate::db::Reader;
 use crate::devices::{self, Device};
 use crate::domains::{self, DomainBinding};
 use crate::error::Result;
-use crate::figures::{self, Concurrency, FiguresQuery};
+use crate::figures::{self, Activity, Concurrency, FiguresQuery};
 use crate::flags::{self, Flag};
 use crate::handshake;
 use crate::id::{CustomerId, LicenseId, ProductId};
@@ -161,6 +161,61 @@ pub fn monitor(
     Ok(Monitor {
         count: sessions::count(reader, cutoff, product)?,
         newest: sessions::running(reader, cutoff, product, limit)?,
+    })
+}
+
+/// The contents of the page of figures.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// How many sessions ran at once.
+    pub concurrency: Concurrency,
+    /// What happened.
+    pub activity: Activity,
+    /// Which versions run, of each product with active devices.
+    pub versions: Vec<ProductVersions>,
+}
+
+/// Which versions of a product run.
+#[derive(Clone, Debug)]
+pub struct ProductVersions {
+    /// The product.
+    pub product: ProductId,
+    /// The version that programs are offered.
+    pub current: Version,
+    /// The oldest version that is not refused.
+    pub minimum: Version,
+    /// How many active devices last ran each version, the newest first.
+    pub versions: Vec<(Version, u32)>,
+}
+
+/// Reads the contents of the page of figures.
+pub fn figures(
+    reader: &Reader<'_>,
+    live: &LiveSessions,
+    query: FiguresQuery,
+    now: Now,
+) -> Result<Figures> {
+    let running = sessions::live_count(reader, query.product, live, now)?;
+    let products = products::list(reader)?.into_iter();
+    let products = products.filter(|one| query.product.is_none_or(|chosen| chosen == one.id));
+    let mut versions = Vec::new();
+    for product in products {
+        let active = figures::active_versions(reader, product.id, now.wall)?;
+        if active.is_empty() {
+            continue;
+        }
+        let settings = products::product_settings(reader, product.id)?;
+        versions.push(ProductVersions {
+            product: product.id,
+            current: settings.current_version,
+            minimum: settings.minimum_version,
+            versions: active,
+        });
+    }
+    Ok(Figures {
+        concurrency: figures::concurrency(reader, query, running, now.wall)?,
+        activity: figures::activity(reader, query, now.wall)?,
+        versions,
     })
 }
 

@@ -66,6 +66,14 @@ pub fn path_of_today(code: &str, now: UnixMs) -> String {
     path_with_query(REFUSALS, &[("code", code), ("from", &day), ("to", &day)])
 }
 
+/// The list of the calls that were refused with this code within so many days, or of all if the list has no such span;
+/// with any code if it is empty.
+pub fn path_of_days(code: &str, days: u32) -> String {
+    let span = SPANS.iter().find(|(_, known)| *known == Some(days));
+    let span = span.map_or("all", |(word, _)| word);
+    path_with_query(REFUSALS, &[("code", code), ("span", span)])
+}
+
 /// The list of all refused calls of the license with this part of its key.
 pub fn path_of_license(key_part: &str) -> String {
     path_with_query(REFUSALS, &[("license", key_part), ("span", "all")])

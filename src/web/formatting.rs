@@ -15,12 +15,14 @@ const DAY_S: i64 = 24 * HOUR_S;
 /// From this distance on, `ago` prints a date instead of a number of days.
 const LONG_AGO_S: i64 = 45 * DAY_S;
 
-/// Registers the filters `date`, `moment`, `ago` (with `now=`), `number` and `bytes`. Times are Unix milliseconds.
+/// Registers the filters `date`, `moment`, `ago` (with `now=`), `hour` and `short_date` (for charts), `number` and `bytes`. Times are Unix milliseconds.
 pub(super) fn register(tera: &mut Tera, language: Language) {
     for (name, style) in [
         ("date", TimeStyle::Date),
         ("moment", TimeStyle::DateAndTime),
         ("ago", TimeStyle::Ago),
+        ("hour", TimeStyle::Hour),
+        ("short_date", TimeStyle::ShortDate),
     ] {
         tera.register_filter(name, TimeFilter { language, style });
     }
@@ -47,6 +49,10 @@ enum TimeStyle {
     DateAndTime,
     /// Relative to the argument `now`.
     Ago,
+    /// The time of day alone, as plain text.
+    Hour,
+    /// Day and month, as plain text.
+    ShortDate,
 }
 
 /// A filter that writes a time as a `<time>` element, whose `datetime` lets the panel's script show it in the time
@@ -71,6 +77,8 @@ impl tera::Filter for TimeFilter {
                 let now = now.ok_or_else(|| tera::Error::msg("`ago` needs now="))?;
                 ago(at, now, self.language)
             }
+            TimeStyle::Hour => return Ok(hour(at, self.language).into()),
+            TimeStyle::ShortDate => return Ok(short_date(at, self.language).into()),
         };
         Ok(format!("<time datetime=\"{}\">{text}</time>", at.rfc3339()).into())
     }
@@ -78,6 +86,21 @@ impl tera::Filter for TimeFilter {
     fn is_safe(&self) -> bool {
         true
     }
+}
+
+/// The time of day, of [`moment`]: `14:05`.
+fn hour(at: UnixMs, language: Language) -> String {
+    let moment = moment(at, language);
+    let time = moment.split(", ").nth(1).unwrap_or_default();
+    time.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Day and month, of [`day`]: `25.11.`, `25 Nov`.
+fn short_date(at: UnixMs, language: Language) -> String {
+    let day = day(at, language);
+    day.trim_end_matches(|c: char| c.is_ascii_digit())
+        .trim_end()
+        .to_owned()
 }
 
 /// The distance from `now`: `vor 3 Min.`, `in 6 Tagen`; the date if that is 45 days or more.
@@ -152,6 +175,14 @@ mod tests {
             let at = UnixMs(NOW.0 - seconds * 1000);
             assert_eq!(ago(at, NOW, Language::De), german);
             assert_eq!(ago(at, NOW, Language::En), english);
+        }
+    }
+
+    #[test]
+    fn labels_of_charts_are_short() {
+        for (language, expected) in [(Language::De, "22.11."), (Language::En, "22 Nov")] {
+            assert_eq!(short_date(NOW, language), expected);
+            assert_eq!(hour(NOW, language), "14:05");
         }
     }
 

@@ -124,12 +124,21 @@ pub fn integrity(path: &Path) -> String {
     )
 }
 
-/// The number of references to rows that do not exist, and of sessions that both run and have ended.
+/// The number of references to rows that do not exist, of sessions that both run and have ended, and of counts that differ
+/// from what they count.
 pub fn contradictions(path: &Path) -> u32 {
     value(
         path,
         "select (select count(*) from pragma_foreign_key_check)
-              + (select count(*) from active_sessions join session_history using (session_token))",
+              + (select count(*) from active_sessions join session_history using (session_token))
+              + (select count(*) from running_counts r
+                 where running <> (select count(*) from active_sessions join licenses l using (license_id)
+                                   where r.product_id in (0, l.product_id)))
+              + (select count(*) from (
+                     select product_id, last_seen_at_ms / 86400000, client_version, count(*)
+                     from devices join licenses using (license_id) group by 1, 2, 3
+                     except select product_id, day, client_version, devices from version_counts))
+              + (select abs(coalesce(sum(devices), 0) - (select count(*) from devices)) from version_counts)",
     )
 }
 
@@ -397,6 +406,15 @@ pub fn add_earlier_sessions(server: &Server) {
          select p.product_id, (max(s.started_at_ms) - 28800000) / 900000 * 900000, count(*), 0, count(*)
          from active_sessions s, (select 0 as product_id union all select 1) p group by p.product_id
          on conflict do update set started = started + excluded.started, peak = excluded.peak",
+    );
+}
+
+/// Lets a device have been last seen earlier.
+pub fn age_device(server: &Server, name: &str, by_ms: i64) {
+    let sql = "update devices set last_seen_at_ms = last_seen_at_ms -";
+    change(
+        server,
+        &format!("{sql} {by_ms} where machine_id = '{name}'"),
     );
 }
 

@@ -79,6 +79,9 @@ mod domains {
     mod commands;
     mod panel;
 }
+mod figures {
+    mod panel;
+}
 mod front {
     mod crowds;
     mod libraries;

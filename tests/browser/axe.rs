@@ -309,6 +309,7 @@ fn every_list_with_several_products_is_accessible_and_its_texts_fit() {
     server.json(&["product", "archive", "program-0"]);
     let paths = [
         "",
+        "/figures",
         "/licenses",
         "/licenses/new",
         "/licenses/1",

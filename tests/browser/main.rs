@@ -32,6 +32,7 @@ mod daily;
 mod forms;
 mod keyboard;
 mod markup;
+mod overview;
 mod picture;
 mod tables;
 mod walks;

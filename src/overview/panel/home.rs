@@ -1,7 +1,5 @@
 //! The start page of the panel.
 
-use std::time::Duration;
-
 use rocket::{Route, get, routes};
 use serde_json::{Value, json};
 
@@ -12,19 +10,18 @@ use crate::clock::UnixMs;
 use crate::config::{Config, TlsMode};
 use crate::db::Db;
 use crate::error::{Doing, Error, Result};
-use crate::figures::{FiguresQuery, Period, Sample};
+use crate::figures::{Bins, FiguresQuery, Period};
 use crate::overview::{self, Dashboard, HostFacts, InMemory, Notice, RunningServer};
-use crate::panel::{PanelRequest, Support};
+use crate::panel::Support;
 use crate::refusals::panel::path_of_today;
 use crate::tls::Certificates;
-use crate::trials;
-use crate::web::chart::{self, Point};
-use crate::web::html::{HtmlReply, object_members, path_with_query};
+use crate::web::html::{HtmlReply, path_with_query};
 
 const DAY_MS: i64 = 86_400_000;
-const HOUR: Duration = Duration::from_hours(1);
 /// How many codes of refusals are listed; the others are added up.
-const CODES: usize = 8;
+const CODES: usize = 4;
+/// How many notices are shown at once; the others open below them.
+const NOTICES: usize = 4;
 
 /// Whether the settings serve only this machine: a certificate that others do not trust, and no public address.
 fn serves_only_this_machine(settings: &Config) -> bool {
@@ -78,17 +75,8 @@ async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
     if !request.may(Role::Owner) {
         dashboard.notices.retain(|notice| !notice.for_owners);
     }
-    let mut values = object_members(home_values(&dashboard, query.period, now.wall));
-    values.insert("trials".to_owned(), json!(trials(&request, &app.db).await?));
-    let values = Value::Object(values);
+    let values = home_values(&dashboard, query.period, now.wall);
     request.page("overview/home.html.tera", values).await
-}
-
-/// The trials by day of the chosen product, or of all; `None` if none were ever offered.
-async fn trials(request: &PanelRequest<'_>, db: &Db) -> Result<Option<Value>> {
-    let (product, now) = (request.chosen(), request.now.wall);
-    db.read(move |reader| trials::panel::summary(reader, product, now))
-        .await
 }
 
 /// Whether a backup is overdue, and whether the backup folder is missing.
@@ -119,7 +107,7 @@ fn home_values(dashboard: &Dashboard, period: Period, now: UnixMs) -> Value {
     let total: u32 = dashboard.refused.iter().map(|(_, count)| *count).sum();
     let named = dashboard.refused.iter().take(CODES);
     let rest: u32 = dashboard.refused.iter().skip(CODES).map(|(_, n)| *n).sum();
-    let points: Vec<Point> = dashboard.concurrency.steps.iter().map(point).collect();
+    let chart = super::figures::concurrency(&Bins::of(period, now), period, &dashboard.concurrency);
     json!({
         "live": dashboard.live,
         "licenses": dashboard.licenses,
@@ -128,9 +116,10 @@ fn home_values(dashboard: &Dashboard, period: Period, now: UnixMs) -> Value {
         "rest": rest,
         "all_refusals": path_of_today("", now),
         "notices": notices,
+        "notices_first": NOTICES,
         "days": period.days(),
         "reaches": Period::ALL.map(Period::days),
-        "chart": chart::draw(&points, row_ms(period)),
+        "chart": chart,
     })
 }
 
@@ -170,23 +159,6 @@ fn link_of(notice: &Notice, now: UnixMs) -> String {
         || page.to_owned(),
         |product| path_with_query(page, &[("product", &product.slug)]),
     )
-}
-
-fn point(level: &Sample) -> Point {
-    Point {
-        at: level.at,
-        value: level.running,
-    }
-}
-
-/// The time that a row of the chart's table covers, in milliseconds.
-fn row_ms(period: Period) -> i64 {
-    let span = match period {
-        Period::Day => HOUR,
-        Period::Week => HOUR * 6,
-        Period::Month | Period::Quarter => HOUR * 24,
-    };
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The routes of this file.

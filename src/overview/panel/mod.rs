@@ -1,6 +1,7 @@
-//! Panel pages that combine several modules: the overview, and the pages about one license and one customer.
+//! Panel pages that combine several modules: the overview, the figures, and the pages about one license and one customer.
 
 mod customer;
+mod figures;
 mod home;
 mod license;
 
@@ -8,5 +9,11 @@ use rocket::Route;
 
 /// The routes of this module.
 pub fn routes() -> Vec<Route> {
-    [home::routes(), license::routes(), customer::routes()].concat()
+    [
+        home::routes(),
+        figures::routes(),
+        license::routes(),
+        customer::routes(),
+    ]
+    .concat()
 }

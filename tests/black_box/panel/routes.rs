@@ -118,6 +118,7 @@ pub const ROWS: &[Row] = &[
     ("GET /sessions", Support, &[]),
     ("GET /sessions/history", Support, &[]),
     ("GET /sessions/history.csv", Support, &[]),
+    ("GET /figures", Support, &[]),
     ("GET /refusals", Support, &[]),
     ("GET /refusals.csv", Support, &[]),
     ("GET /sessions/<id>/terminate", Admin, &[]),

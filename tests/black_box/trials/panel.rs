@@ -476,19 +476,19 @@ fn numbers_of_trials(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn without_a_choice_the_overview_shows_the_trials_of_all_products() {
+fn without_a_choice_the_figures_show_the_trials_of_all_products() {
     let plan = [PLAN, &["--product", SECOND]].concat();
     let offer = ["config", "--product", SECOND, "set", "trial_plan=try"];
     let (server, [first, second]) = two_products(&[], &[&plan, &offer]);
     let mut panel = english(&server, "support");
-    let nothing = panel.get("").text;
+    let nothing = panel.get("/figures").text;
     assert!(
         nothing.contains("No program has started a trial"),
         "the second product offers them: {nothing}"
     );
-    let of_first = format!("?product={FIRST}");
+    let of_first = format!("/figures?product={FIRST}");
     let first_page = panel.get(&of_first).text;
-    assert!(first_page.contains("id=\"notices\"") && !first_page.contains("id=\"trials\""));
+    assert!(first_page.contains("id=\"versions\"") && !first_page.contains("id=\"trials\""));
     assert_eq!(trial(&second, "laptop").status, 201);
     server.json(&[PLAN, &["--product", FIRST]].concat());
     server.json(&["config", "--product", FIRST, "set", "trial_plan=try"]);
@@ -500,9 +500,9 @@ fn without_a_choice_the_overview_shows_the_trials_of_all_products() {
     let listed = server.json(&["license", "list", "--product", FIRST]);
     start_days_ago(&server, listed["licenses"][1]["id"].as_i64().unwrap(), 3);
     // Today one of each product, an earlier one of the first, and the sum.
-    let of_second = format!("?product={SECOND}");
+    let of_second = format!("/figures?product={SECOND}");
     for (path, numbers) in [
-        ("", &["2", "0", "1", "0", "3", "0"][..]),
+        ("/figures", &["2", "0", "1", "0", "3", "0"][..]),
         (&of_first, &["1", "0", "1", "0", "2", "0"]),
         (&of_second, &["1", "0", "1", "0"]),
     ] {
@@ -511,12 +511,15 @@ fn without_a_choice_the_overview_shows_the_trials_of_all_products() {
 }
 
 #[test]
-fn the_overview_shows_trials_by_day_once_they_were_offered() {
+fn the_figures_show_trials_by_day_once_they_were_offered() {
     let server = started(&[], &[PLAN, &["customer", "add", "Ada"]]);
     let mut panel = english(&server, "support");
-    assert!(!panel.get("/").text.contains("Trials"), "none was offered");
+    assert!(
+        !panel.get("/figures").text.contains("id=\"trials\""),
+        "none was offered"
+    );
     server.json(OFFER);
-    let page = panel.get("/").text;
+    let page = panel.get("/figures").text;
     assert!(
         page.contains("No program has started a trial in the last 30 days."),
         "{page}"
@@ -531,11 +534,11 @@ fn the_overview_shows_trials_by_day_once_they_were_offered() {
     );
     eventually("the counts", || {
         // Today, the day before yesterday, and the sum; the one of 40 days ago is not in the table.
-        numbers_of_trials(&panel.get("/").text) == ["1", "1", "1", "0", "2", "1"]
+        numbers_of_trials(&panel.get("/figures").text) == ["1", "1", "1", "0", "2", "1"]
     });
     server.json(&["config", "set", "trial_plan="]);
     assert!(
-        panel.get("/").text.contains("id=\"trials\""),
+        panel.get("/figures").text.contains("id=\"trials\""),
         "trials were offered once"
     );
 }
