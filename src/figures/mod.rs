@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::id::ProductId;
 use crate::metrics::LOGIN_FAILED;
 use crate::version::Version;
+use rules::Sums;
 
 /// For how many days counts are kept: those of the longest period, and the days that it begins and ends in.
 const RETENTION_DAYS: u32 = 93;
@@ -101,34 +102,30 @@ pub fn concurrency(
 /// What happened during a period.
 pub fn activity(reader: &Reader<'_>, query: FiguresQuery, now: UnixMs) -> Result<Activity> {
     let bins = Bins::of(query.period, now);
-    let started = store::session_counts(reader, query.product, bins.start())?;
-    let started = started.iter().map(|counts| (counts.at, counts.started));
-    let of_kind = |kind: &str| -> Result<Vec<Series>> {
-        bins.series(|span| store::activity(reader, kind, query.product, &span))
-    };
-    let mut refusals = of_kind("refusal")?;
+    let mut all = Sums::new(&bins);
+    for counts in store::session_counts(reader, query.product, bins.start())? {
+        all.add(("session", ""), counts.at, counts.started);
+    }
+    store::activity(reader, query.product, bins.start(), |words, at, count| {
+        all.add(words, at, count);
+    })?;
+    for span in bins.spans() {
+        let (at, span) = (span.start, span.start..span.end.min(now));
+        let [full, trials] = store::expired(reader, query.product, &span)?;
+        all.add(("end", "expired_full"), at, full);
+        all.add(("end", "expired_trial"), at, trials);
+        let revoked = store::revoked(reader, query.product, &span)?;
+        all.add(("end", "revoked"), at, revoked);
+    }
+    let mut refusals = all.of_kind("refusal");
     refusals.retain(|series| series.word != LOGIN_FAILED);
     refusals.sort_by(|a, b| b.total().cmp(&a.total()).then_with(|| a.word.cmp(&b.word)));
-    let activations = of_kind("activation")?;
-    let issued = of_kind("license")?;
-    // Licenses that expired, by kind, and those that were revoked.
-    let ended = bins.series(|span| {
-        let span = span.start..span.end.min(now);
-        let expired = store::expired(reader, query.product, &span)?.into_iter();
-        let expired = expired.map(|(kind, count)| (format!("expired_{kind}"), count));
-        let mut ended: Vec<_> = expired.collect();
-        ended.push((
-            "revoked".to_owned(),
-            store::revoked(reader, query.product, &span)?,
-        ));
-        Ok(ended)
-    })?;
     Ok(Activity {
-        sessions: bins.sums(started),
-        activations: bins.named(&activations, ""),
+        sessions: all.series("session", ""),
+        activations: all.series("activation", ""),
         refusals,
-        issued: ["full", "trial"].map(|kind| bins.named(&issued, kind)),
-        ended: ["expired_full", "expired_trial", "revoked"].map(|word| bins.named(&ended, word)),
+        issued: ["full", "trial"].map(|kind| all.series("license", kind)),
+        ended: ["expired_full", "expired_trial", "revoked"].map(|word| all.series("end", word)),
     })
 }
 

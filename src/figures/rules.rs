@@ -1,13 +1,11 @@
 //! Rules: the periods of figures, the hours or days that they consist of, and how many sessions ran at once. No database, no
 //! clock, no HTTP.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
 use super::{Sample, Series};
 use crate::clock::UnixMs;
-use crate::error::Result;
 use crate::metrics::{QUARTER_MS, quarter};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -121,48 +119,78 @@ impl Bins {
         most
     }
 
-    /// The sums of the counts in each bin.
-    pub(super) fn sums(&self, counts: impl Iterator<Item = (UnixMs, u32)>) -> Series {
-        let mut sums = vec![0_u32; self.starts.len()];
-        for (at, count) in counts {
-            if let Some(sum) = self.index(at).and_then(|bin| sums.get_mut(bin)) {
-                *sum = sum.saturating_add(count);
-            }
-        }
-        Series {
-            word: String::new(),
-            counts: sums,
-        }
-    }
-
-    /// A series for each word that `read` finds in the span of a bin.
-    pub(super) fn series(
-        &self,
-        mut read: impl FnMut(Range<UnixMs>) -> Result<Vec<(String, u32)>>,
-    ) -> Result<Vec<Series>> {
-        let mut all: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    /// The span of each bin.
+    pub(super) fn spans(&self) -> impl Iterator<Item = Range<UnixMs>> {
         let ends = self.starts.iter().skip(1).chain([&self.end]);
-        for (bin, (from, until)) in self.starts.iter().zip(ends).enumerate() {
-            for (word, count) in read(*from..*until)? {
-                let counts = all.entry(word);
-                let counts = counts.or_insert_with(|| vec![0; self.starts.len()]);
-                if let Some(value) = counts.get_mut(bin) {
-                    *value = count;
-                }
-            }
+        self.starts.iter().zip(ends).map(|(from, to)| *from..*to)
+    }
+}
+
+/// The sums of counts in each bin, by kind and code.
+pub(super) struct Sums<'a> {
+    bins: &'a Bins,
+    all: Vec<Sum>,
+    /// Where the last count was added: counts come in groups.
+    last: usize,
+}
+
+struct Sum {
+    kind: String,
+    code: String,
+    counts: Vec<u32>,
+}
+
+impl<'a> Sums<'a> {
+    pub(super) const fn new(bins: &'a Bins) -> Self {
+        Self {
+            bins,
+            all: Vec::new(),
+            last: 0,
         }
-        let series = all.into_iter();
-        Ok(series
-            .map(|(word, counts)| Series { word, counts })
-            .collect())
     }
 
-    /// The series with this word; of zeros if there is none.
-    pub(super) fn named(&self, all: &[Series], word: &str) -> Series {
-        let found = all.iter().find(|series| series.word == word);
-        found.cloned().unwrap_or_else(|| Series {
-            word: word.to_owned(),
-            counts: vec![0; self.starts.len()],
+    /// Adds a count of a kind and code.
+    pub(super) fn add(&mut self, (kind, code): (&str, &str), at: UnixMs, count: u32) {
+        let Some(bin) = self.bins.index(at) else {
+            return;
+        };
+        let is_it = |sum: &Sum| sum.code == code && sum.kind == kind;
+        // The order of the codes is the same in each quarter of an hour.
+        let next = [self.last, self.last + 1].into_iter();
+        let known = next
+            .chain(0..self.all.len())
+            .find(|index| self.all.get(*index).is_some_and(is_it));
+        self.last = known.unwrap_or_else(|| {
+            self.all.push(Sum {
+                kind: kind.to_owned(),
+                code: code.to_owned(),
+                counts: vec![0; self.bins.starts.len()],
+            });
+            self.all.len() - 1
+        });
+        let sum = self.all.get_mut(self.last);
+        if let Some(value) = sum.and_then(|sum| sum.counts.get_mut(bin)) {
+            *value = value.saturating_add(count);
+        }
+    }
+
+    /// A series for each code of a kind.
+    pub(super) fn of_kind(&self, kind: &str) -> Vec<Series> {
+        let sums = self.all.iter().filter(|sum| sum.kind == kind);
+        let series = sums.map(|sum| Series {
+            word: sum.code.clone(),
+            counts: sum.counts.clone(),
+        });
+        series.collect()
+    }
+
+    /// The series of a kind with this code; of zeros if nothing was counted.
+    pub(super) fn series(&self, kind: &str, code: &str) -> Series {
+        let mut all = self.of_kind(kind).into_iter();
+        let found = all.find(|series| series.word == code);
+        found.unwrap_or_else(|| Series {
+            word: code.to_owned(),
+            counts: vec![0; self.bins.starts.len()],
         })
     }
 }
@@ -325,26 +353,28 @@ mod tests {
     #[test]
     fn a_series_has_a_number_for_every_bin() {
         let bins = Bins::of(Period::Week, NOON);
-        let today = NOON.start_of_day();
-        let read = |span: Range<UnixMs>| {
-            assert_eq!(span.end, span.start.plus(DAY));
-            Ok(if span.start == today {
-                vec![("b".to_owned(), 2)]
-            } else if span.end == today {
-                vec![("a".to_owned(), 5)]
-            } else {
-                vec![]
-            })
-        };
-        let all = bins.series(read).unwrap();
+        let spans: Vec<_> = bins.spans().collect();
+        assert_eq!((spans.len(), spans[6].end), (7, bins.end()));
+        assert!(spans.iter().all(|span| span.end == span.start.plus(DAY)));
+        let mut sums = Sums::new(&bins);
+        for (code, quarter, count) in [
+            ("a", -48, 5),
+            ("b", 0, 1),
+            ("a", -49, 2),
+            ("b", -1, 3),
+            ("a", 200, 9),
+        ] {
+            sums.add(("refusal", code), at(quarter), count);
+        }
+        sums.add(("license", "b"), NOON, 7);
+        let all = sums.of_kind("refusal");
         let words: Vec<_> = all
             .iter()
-            .map(|one| (&*one.word, &one.counts[4..]))
+            .map(|one| (&*one.word, &one.counts[5..]))
             .collect();
-        assert_eq!(words, [("a", &[0, 5, 0][..]), ("b", &[0, 0, 2][..])]);
-        assert_eq!(bins.named(&all, "b").total(), 2);
-        assert_eq!(bins.named(&all, "c").counts, [0; 7]);
-        let sums = bins.sums([(NOON, 1), (at(-1), 2), (at(200), 9)].into_iter());
-        assert_eq!(sums.counts, [0, 0, 0, 0, 0, 0, 3]);
+        assert_eq!(words, [("a", &[2, 5][..]), ("b", &[0, 4][..])]);
+        assert_eq!(sums.series("refusal", "b").total(), 4);
+        assert_eq!(sums.series("license", "b").total(), 7);
+        assert_eq!(sums.series("refusal", "c").counts, [0; 7]);
     }
 }

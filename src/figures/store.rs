@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use rusqlite::{Row, named_params};
+use rusqlite::named_params;
 
 use super::rules::QuarterCounts;
 use crate::clock::UnixMs;
@@ -37,30 +37,34 @@ pub(super) fn running(reader: &Reader<'_>, product: Option<ProductId>) -> Result
     reader.one(sql!("figures/running"), params, |row| row.get(0))
 }
 
+/// Calls `add` with each count since a moment: its kind and code, the quarter of an hour, and the number.
 pub(super) fn activity(
     reader: &Reader<'_>,
-    kind: &str,
     product: Option<ProductId>,
-    span: &Range<UnixMs>,
-) -> Result<Vec<(String, u32)>> {
-    let params = named_params! {
-        ":kind": kind, ":product_id": product, ":from_ms": span.start, ":until_ms": span.end,
-    };
-    reader.list(sql!("figures/activity"), params, |row| counted(row, "code"))
+    since: UnixMs,
+    mut add: impl FnMut((&str, &str), UnixMs, u32),
+) -> Result<()> {
+    let params = named_params! { ":product_id": product, ":since_ms": since };
+    let rows = reader.list(sql!("figures/activity"), params, |row| {
+        let (kind, code) = (row.get_ref("kind")?, row.get_ref("code")?);
+        let words = (kind.as_str()?, code.as_str()?);
+        add(words, row.get("at_ms")?, row.get("count")?);
+        Ok(())
+    });
+    rows.map(drop)
 }
 
+/// How many full licenses and trials expired.
 pub(super) fn expired(
     reader: &Reader<'_>,
     product: Option<ProductId>,
     span: &Range<UnixMs>,
-) -> Result<Vec<(String, u32)>> {
+) -> Result<[u32; 2]> {
     let params =
         named_params! { ":product_id": product, ":from_ms": span.start, ":until_ms": span.end };
-    reader.list(sql!("figures/expired"), params, |row| counted(row, "kind"))
-}
-
-fn counted(row: &Row<'_>, word: &str) -> rusqlite::Result<(String, u32)> {
-    Ok((row.get(word)?, row.get("count")?))
+    reader.one(sql!("figures/expired"), params, |row| {
+        Ok([row.get("full")?, row.get("trials")?])
+    })
 }
 
 pub(super) fn revoked(

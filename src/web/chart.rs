@@ -102,15 +102,16 @@ pub fn line(span: &Span<'_>, points: &[Point], most: &[u32]) -> Chart {
     let peak = peak.copied().unwrap_or(zero);
     let step = step(peak.value);
     let y = |value: u32| HEIGHT - f64::from(value) / f64::from(step * GRID_LINES) * HEIGHT;
-    let mut line = String::new();
+    let mut line = Vec::with_capacity(points.len());
     for point in points {
         let (x, y) = (span.x(point.at), y(point.value));
-        line += &if line.is_empty() {
+        line.push(if line.is_empty() {
             format!("M{x:.1} {y:.1}")
         } else {
             format!("H{x:.1}V{y:.1}")
-        };
+        });
     }
+    let line = line.concat();
     let ends = points.first().zip(points.last());
     let area = ends.map(|(first, last)| {
         let (from, to) = (span.x(first.at), span.x(last.at));
@@ -166,7 +167,7 @@ pub fn bars(span: &Span<'_>, kinds: &[Counts<'_>]) -> Chart {
 fn bar_path(rows: &[Row], kind: usize, step: u32) -> String {
     let width = WIDTH / f64::from(u32::try_from(rows.len().max(1)).unwrap_or(u32::MAX));
     let height = |count: u32| f64::from(count) / f64::from(step * GRID_LINES) * HEIGHT;
-    let mut path = String::new();
+    let mut bars = Vec::new();
     for (bin, row) in (0_u32..).zip(rows) {
         let below = sum(row.values.get(..kind).unwrap_or_default());
         let count = row.values.get(kind).copied().unwrap_or_default();
@@ -174,10 +175,10 @@ fn bar_path(rows: &[Row], kind: usize, step: u32) -> String {
             let x = (f64::from(bin) + (1.0 - BAR) / 2.0) * width;
             let (w, h) = (BAR * width, height(count));
             let y = HEIGHT - height(below) - h;
-            path += &format!("M{x:.2} {y:.2}h{w:.2}v{h:.2}h-{w:.2}Z");
+            bars.push(format!("M{x:.2} {y:.2}h{w:.2}v{h:.2}h-{w:.2}Z"));
         }
     }
-    path
+    bars.concat()
 }
 
 impl Chart {

@@ -124,19 +124,17 @@ pub fn integrity(path: &Path) -> String {
     )
 }
 
-/// The number of references to rows that do not exist, of sessions that both run and have ended, and of counts that differ
-/// from what they count.
+/// The number of dangling references, of sessions that both run and have ended, and of wrong counts.
 pub fn contradictions(path: &Path) -> u32 {
     value(
         path,
         "select (select count(*) from pragma_foreign_key_check)
               + (select count(*) from active_sessions join session_history using (session_token))
               + (select count(*) from running_counts r
-                 where running <> (select count(*) from active_sessions join licenses l using (license_id)
-                                   where r.product_id in (0, l.product_id)))
+                 where running <> (select count(*) from active_sessions join licenses l using (license_id) where r.product_id in (0, l.product_id)))
               + (select count(*) from (
-                     select product_id, last_seen_at_ms / 86400000, client_version, count(*)
-                     from devices join licenses using (license_id) group by 1, 2, 3
+                     select product_id, last_seen_at_ms / 86400000, client_version, count(*) from devices
+                     join licenses using (license_id) group by 1, 2, 3
                      except select product_id, day, client_version, devices from version_counts))
               + (select abs(coalesce(sum(devices), 0) - (select count(*) from devices)) from version_counts)",
     )
