@@ -27,6 +27,7 @@ use crate::products;
 use crate::refusals::{self, RecordedRefusal};
 use crate::session_history::{self, EndedSession, HistoryQuery, SessionDetails};
 use crate::sessions::{self, LivenessCutoff};
+use crate::version::Version;
 use crate::{admins, customers};
 
 /// How many ended sessions the command line shows with a license.
