@@ -402,6 +402,19 @@ impl PanelRequest<'_> {
         form: RejectedForm<'_>,
         values: Value,
     ) -> HtmlReply {
+        let (status, form) = self.rejected_form(form)?;
+        let mut values = html::object_members(values);
+        values.insert("form".to_owned(), form);
+        self.page_with(status, name, Value::Object(values)).await
+    }
+
+    /// A rejected form for a template, with its input and an error message, and the status of the page. A page with several
+    /// forms must not call it `form` in its template: macros have a parameter of this name, and Tera looks up what is missing
+    /// in the parameter, such as the error of a field, in the value of the page that has the same name.
+    ///
+    /// # Errors
+    /// As [`PanelRequest::render_with_errors`].
+    pub fn rejected_form(&self, form: RejectedForm<'_>) -> Result<(Status, Value)> {
         let catalog = self.rocket.state::<Catalog>();
         let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
         let RejectedForm {
@@ -411,9 +424,7 @@ impl PanelRequest<'_> {
         } = form;
         let status = status_of(&error);
         let (field, text) = form_error(catalog, self.language, section, error)?;
-        let mut values = html::object_members(values);
-        values.insert("form".to_owned(), form::with_error(fields, &field, &text));
-        self.page_with(status, name, Value::Object(values)).await
+        Ok((status, form::with_error(fields, &field, &text)))
     }
 
     /// The values that every template may use.

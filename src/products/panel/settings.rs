@@ -342,12 +342,10 @@ async fn render_with_errors(
     values.insert("faulty".to_owned(), form_id.into());
     let seen = Revision::parse(form.raw("seen")).after(&error, current);
     values.insert("seen".to_owned(), json!(seen));
+    let (status, rejected) = request.rejected_form(form.rejected("config", error))?;
+    values.insert("rejected".to_owned(), rejected);
     request
-        .render_with_errors(
-            "products/page.html.tera",
-            form.rejected("config", error),
-            Value::Object(values),
-        )
+        .page_with(status, "products/page.html.tera", Value::Object(values))
         .await
 }
 

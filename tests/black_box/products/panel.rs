@@ -136,6 +136,34 @@ fn a_new_minimum_version_refuses_older_programs_within_a_second() {
 }
 
 #[test]
+fn a_fault_of_one_part_stands_in_no_other() {
+    let server = Server::start();
+    let mut panel = server.logged_in_browser("admin");
+    server.json(&["flag", "set", "beta", "--on"]);
+    let limit = [
+        ("part", "limit"),
+        ("name", "login"),
+        ("per_minute", "x"),
+        ("burst", "5"),
+    ];
+    let page = panel.post("/config/update", &limit);
+    assert_eq!(page.status, 422);
+    assert_eq!(page.text.matches("aria-invalid").count(), 1, "{page:?}");
+    assert!(page.text.contains("id=\"e-limit:login-per_minute\""));
+    let flag = [
+        ("part", "flag"),
+        ("name", "beta"),
+        ("description", "typed here"),
+        ("share", "x"),
+    ];
+    let page = panel.post("/config/update", &flag);
+    assert_eq!(page.status, 422);
+    assert_eq!(page.text.matches("aria-invalid").count(), 1, "{page:?}");
+    assert!(page.text.contains("id=\"e-flag:beta-share\""));
+    assert_eq!(page.text.matches("typed here").count(), 1, "{page:?}");
+}
+
+#[test]
 fn the_second_of_two_conflicting_changes_is_refused() {
     let server = Server::start();
     let (mut one, mut other) = (
