@@ -7,7 +7,9 @@ const partOf = (form) => {
 };
 const twinOf = (form, page, part = partOf(form)) => $("form[data-save]", page).find((other) => partOf(other) === part);
 const parse = async (answer) => new DOMParser().parseFromString(await answer.text(), "text/html");
-const isLogin = (answer) => new URL(answer.url).pathname.endsWith("/login");
+const pathOf = (answer) => new URL(answer.url).pathname;
+const here = location.pathname.replace(/\/update$/, ""); // a form with faults that was sent without script is shown there
+const isElsewhere = (answer) => answer.redirected && pathOf(answer) !== here; // without a login, nothing was saved
 
 // Says beside the button what became of the form; `link` is the address for the text, if any.
 function tell(form, text, link) {
@@ -57,7 +59,7 @@ function ask(form, page) {
 async function renewTokens() {
   const answer = await fetch(location.href);
   const token = $("[name=csrf_token]", await parse(answer))[0]?.value;
-  if (isLogin(answer) || !token) return;
+  if (isElsewhere(answer) || !token) return;
   $("[name=csrf_token]").forEach((field) => { field.value = token; });
 }
 
@@ -70,7 +72,7 @@ async function save(form, sent = form) {
     const answer = await fetch(sent.action, { method: "POST", body: new URLSearchParams(new FormData(sent)) });
     const page = await parse(answer);
     delete form.dataset.ended;
-    if (isLogin(answer)) {
+    if (isElsewhere(answer)) {
       form.dataset.ended = "1";
       tell(form, texts.ended, answer.url);
     } else if (answer.ok && answer.redirected) {

@@ -98,6 +98,8 @@ fn a_login_that_ends_loses_nothing_that_is_typed() {
         link.as_str().unwrap().contains("/lizenzserver/login"),
         "{link}"
     );
+    let typed = "document.getElementById('f-heartbeat_interval').value";
+    assert_eq!(chrome.eval(typed), "17");
     // Logged in again in another tab, the same form is saved.
     let log_in = "return fetch('/lizenzserver/login', { method: 'POST', body: new URLSearchParams(arguments[0]) }).then(() => 1);";
     let credentials = json!([{ "name": "ada", "password": crate::browser::PASSWORD }]);
