@@ -87,11 +87,14 @@ impl App {
     pub fn open(settings: Config) -> Result<Self> {
         let opened = Opened::open(&settings)?;
         let (program_settings, limiter) = (Arc::default(), Arc::default());
-        let dependencies = opened.handshake_dependencies(&settings, &program_settings, &limiter)?;
-        let server = &settings.server;
+        let zone = &settings.panel.time_zone;
         let refusals = opened
             .db
-            .read_blocking(|reader| refusals::counter(reader, opened.now))?;
+            .read_blocking(|reader| refusals::counter(reader, zone, opened.now))?;
+        let refusals = Arc::new(refusals);
+        let dependencies =
+            opened.handshake_dependencies(&settings, &program_settings, &limiter, &refusals)?;
+        let server = &settings.server;
         Ok(Self {
             live_sessions: Arc::new(LiveSessions::new(opened.now, opened.clock.pauses())),
             start_quota: start_quota(&settings, &limiter),
@@ -100,7 +103,7 @@ impl App {
             setup: Arc::default(),
             hasher: Hasher::new()?,
             backup_dir: backup_dir(&settings),
-            refusals: Arc::new(refusals),
+            refusals,
             refusal_queue: Arc::default(),
             monitor_networks: MonitorNetworks::new(
                 server.monitor_networks.clone(),
@@ -190,12 +193,14 @@ impl Opened {
         settings: &Config,
         program_settings: &Arc<ProgramSettingsCache>,
         limiter: &Arc<Limiter>,
+        refusals: &Arc<RefusalCounter>,
     ) -> Result<handshake::Dependencies> {
         Ok(handshake::Dependencies {
             db: self.db.clone(),
             trusted_clock: self.clock.clone(),
             program_settings: Arc::clone(program_settings),
             limiter: Arc::clone(limiter),
+            refusals: Arc::clone(refusals),
             egress: egress(settings)?,
             signer: self.signer.clone(),
             callback_path: settings.handshake.callback_path.clone(),

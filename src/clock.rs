@@ -88,7 +88,7 @@ impl UnixMs {
         moment.format(&Rfc3339).unwrap_or_else(|_| END.to_owned())
     }
 
-    /// Its day in UTC, as in date fields: `2026-11-22`.
+    /// Its day in UTC, as in fields for the dates of licenses: `2026-11-22`.
     pub fn day(self) -> String {
         let text = self.rfc3339();
         text.split('T').next().unwrap_or_default().to_owned()

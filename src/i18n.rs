@@ -2,7 +2,7 @@
 
 mod dates;
 
-pub use dates::{day, moment};
+pub use dates::{day, moment, moment_in_utc};
 
 use std::collections::HashMap;
 

@@ -81,3 +81,4 @@ pub mod trials;
 pub mod verification;
 pub mod version;
 pub mod web;
+pub mod zone;

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::UnixMs;
 use crate::id::ProductId;
+use crate::zone::Zone;
 
-const DAY_MS: i64 = 86_400_000;
 /// Counts are stored by quarter of an hour, of which a day has a whole number in every time zone.
 pub const QUARTER_MS: i64 = 900_000;
 
@@ -32,7 +32,10 @@ const DAYS_MAX: usize = 2;
 /// Counts refusals in memory. It stays small: one entry per code since the start, one per product and code on each of two
 /// days, and one per product, code and quarter of an hour that is not stored yet.
 #[derive(Debug, Default)]
-pub struct RefusalCounter(Mutex<Counts>);
+pub struct RefusalCounter {
+    zone: Zone,
+    counts: Mutex<Counts>,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -56,19 +59,27 @@ impl Counts {
     }
 }
 
-/// The day of a moment, in days since 1970-01-01, UTC.
-pub const fn day(at: UnixMs) -> i64 {
-    at.0.div_euclid(DAY_MS)
-}
-
 /// The beginning of the quarter of an hour of a moment.
 pub const fn quarter(at: UnixMs) -> UnixMs {
     UnixMs(at.0.saturating_sub(at.0.rem_euclid(QUARTER_MS)))
 }
 
 impl RefusalCounter {
+    /// Counts nothing yet. Days are those of `zone`, the shop's.
+    pub fn new(zone: Zone) -> Self {
+        Self {
+            zone,
+            counts: Mutex::default(),
+        }
+    }
+
+    /// The day of a moment, counted from 1970-01-01.
+    pub fn day(&self, at: UnixMs) -> i64 {
+        self.zone.day_number(at)
+    }
+
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a refusal for no known product.
@@ -78,14 +89,28 @@ impl RefusalCounter {
 
     /// Counts a refusal.
     pub fn count_of(&self, product: Option<ProductId>, code: &'static str, at: UnixMs) {
+        let day = self.day(at);
         let mut counts = self.counts();
         *counts.since_start.entry(code).or_default() += 1;
-        counts.add_to_day(day(at), (product, code.to_owned()), 1);
+        counts.add_to_day(day, (product, code.to_owned()), 1);
         let unsaved = counts
             .unsaved
             .entry((quarter(at), product, code))
             .or_default();
         *unsaved = unsaved.saturating_add(1);
+    }
+
+    /// Counts refusals that were noted elsewhere.
+    pub fn count_all(&self, refusals: impl IntoIterator<Item = Refusals>) {
+        for Refusals {
+            at,
+            product,
+            code,
+            count,
+        } in refusals
+        {
+            (0..count).for_each(|_| self.count_of(product, code, at));
+        }
     }
 
     /// Takes the counts since the last call, to be stored in the database.
@@ -146,6 +171,8 @@ impl RefusalCounter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DAY_MS: i64 = 86_400_000;
 
     #[test]
     fn counts_are_taken_once_and_can_be_given_back() {
@@ -214,5 +241,18 @@ mod tests {
         counter.count("rate_limited", UnixMs(2 * DAY_MS));
         expect(0, &[]);
         expect(1, &[logins, "rate_limited 2"]);
+    }
+
+    #[test]
+    fn refusals_are_counted_on_the_day_of_the_zone() {
+        let counter = RefusalCounter::new(Zone::shipped());
+        let [before, after] = ["2026-11-22T22:59:59Z", "2026-11-22T23:00:00Z"];
+        for at in [before, after] {
+            counter.count("rate_limited", UnixMs::parse(at).unwrap());
+        }
+        for at in [before, after] {
+            let day = counter.day(UnixMs::parse(at).unwrap());
+            assert_eq!(counter.on(day, None)["rate_limited"], 1, "{at}");
+        }
     }
 }

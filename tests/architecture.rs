@@ -31,8 +31,8 @@ use std::path::{Path, PathBuf};
 /// The layers from the bottom up. A module may import from its own layer and from lower ones.
 const LAYERS: &[&[&str]] = &[
     &[
-        "error", "clock", "id", "version", "domain", "config", "metrics", "memory", "logging",
-        "paging",   // pages of lists
+        "error", "clock", "zone", "id", "version", "domain", "config", "metrics", "memory",
+        "logging", "paging",   // pages of lists
         "revision", // edit conflicts, the same for forms and scripts
         "terms", // what is typed into a search, the same for every list, and the form in which texts are indexed
         "text",  // how text is stored and compared, the same for the database, forms and commands

@@ -92,15 +92,14 @@ $(".rail [aria-current]")[0]?.scrollIntoView({ inline: "center", block: "nearest
 // Focus: the error summary of a form gets the focus, so that screen readers announce it first.
 $("[data-focus]")[0]?.focus();
 
-// Times: <time datetime="…Z"> gets a title in the browser's time zone; inside [data-ago], it shows its age, which is updated.
+// Times: inside [data-ago], <time datetime="…Z"> shows its age, which is updated; its title keeps what it showed before.
 function times(root = document) {
   const lang = document.documentElement.lang;
-  const format = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "short" });
   const age = new Intl.RelativeTimeFormat(lang, { style: "short", numeric: "auto" });
-  for (const time of $("time[datetime]", root)) {
+  for (const time of $("[data-ago] time", root)) {
     const at = new Date(time.dateTime), s = Math.round((at - Date.now()) / 1000);
-    time.title = format.format(at);
-    if (!time.closest("[data-ago]") || s < -86400 * 45) continue;
+    if (s < -86400 * 45) continue;
+    if (!time.title.includes("·")) time.title = `${time.textContent} · ${time.title}`;
     const [n, unit] = s > -60 ? [Math.min(s, 0), "second"] : s > -3600 ? [s / 60, "minute"] : s > -86400 ? [s / 3600, "hour"] : [s / 86400, "day"];
     time.textContent = age.format(Math.trunc(n), unit);
   }

@@ -20,6 +20,7 @@ use crate::id::AdminId;
 use crate::logins::{self, Account, CheckedPassword, NewLogin};
 use crate::revision::Revision;
 use crate::text;
+use crate::zone::Zone;
 
 /// What an administrator may do; each role includes the ones below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -45,6 +46,9 @@ pub struct Admin {
     /// The language of the panel; `None`: the browser's.
     #[serde(skip)]
     pub language: Option<Language>,
+    /// The time zone of the times in the panel; `None`: the shop's.
+    #[serde(skip)]
+    pub time_zone: Option<Zone>,
     /// Whether single-key shortcuts are on.
     pub single_keys: bool,
     /// Whether a login needs a second factor.
@@ -198,7 +202,7 @@ pub fn remove(act: &Act<'_>, id: AdminId) -> Result<Admin> {
 }
 
 /// New preferences of an administrator.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Preferences {
     /// The language alone; the others stay.
     Language(Language),
@@ -206,6 +210,8 @@ pub enum Preferences {
     All {
         /// The language of the panel; `None`: the browser's.
         language: Option<Language>,
+        /// The time zone of the times in the panel; `None`: the shop's.
+        time_zone: Option<Zone>,
         /// Whether single-key shortcuts are on.
         single_keys: bool,
     },
@@ -219,14 +225,16 @@ pub enum Preferences {
 pub fn set_preferences(act: &Act<'_>, id: AdminId, preferences: &Preferences) -> Result<()> {
     let mut admin = get(act.tx, id)?;
     let before = preferences_of(&admin);
-    match *preferences {
-        Preferences::Language(language) => admin.language = Some(language),
+    match preferences {
+        Preferences::Language(language) => admin.language = Some(*language),
         Preferences::All {
             language,
+            time_zone,
             single_keys,
         } => {
-            admin.language = language;
-            admin.single_keys = single_keys;
+            admin.language = *language;
+            admin.time_zone.clone_from(time_zone);
+            admin.single_keys = *single_keys;
         }
     }
     let after = preferences_of(&admin);
@@ -244,7 +252,11 @@ pub fn set_preferences(act: &Act<'_>, id: AdminId, preferences: &Preferences) ->
 
 /// The preferences of an administrator for the audit log.
 fn preferences_of(admin: &Admin) -> Value {
-    json!({ "language": admin.language.map(Language::tag), "single_keys": admin.single_keys })
+    json!({
+        "language": admin.language.map(Language::tag),
+        "time_zone": admin.time_zone,
+        "single_keys": admin.single_keys,
+    })
 }
 
 /// Every administrator, by name.

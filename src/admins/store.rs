@@ -9,6 +9,7 @@ use crate::db::{Reader, Tx, unknown_value};
 use crate::error::Result;
 use crate::id::AdminId;
 use crate::sql;
+use crate::zone::Zone;
 
 pub(super) fn insert(
     act: &Act<'_>,
@@ -62,6 +63,7 @@ pub(super) fn set_preferences(tx: &Tx<'_>, admin: &Admin) -> Result<()> {
     let params = named_params! {
         ":admin_id": admin.id,
         ":language": admin.language.map(Language::tag),
+        ":time_zone": admin.time_zone.as_ref().map(Zone::name),
         ":single_keys": admin.single_keys,
     };
     tx.run(sql!("admins/set_preferences"), params).map(drop)
@@ -69,6 +71,7 @@ pub(super) fn set_preferences(tx: &Tx<'_>, admin: &Admin) -> Result<()> {
 
 fn admin(row: &Row<'_>) -> rusqlite::Result<Admin> {
     let language: Option<String> = row.get("language")?;
+    let time_zone: Option<String> = row.get("time_zone")?;
     let role = Role::parse(row.get_ref("role")?.as_str()?)
         .map_err(|error| unknown_value(&error.to_string()))?;
     Ok(Admin {
@@ -76,6 +79,7 @@ fn admin(row: &Row<'_>) -> rusqlite::Result<Admin> {
         name: row.get("name")?,
         role,
         language: language.as_deref().and_then(Language::from_tag),
+        time_zone: time_zone.as_deref().and_then(Zone::named),
         single_keys: row.get("single_keys")?,
         has_totp: row.get("has_totp")?,
         created_at: row.get("created_at_ms")?,

@@ -19,6 +19,7 @@ use crate::web::csv::Csv;
 use crate::web::html::{HtmlReply, path_with_query};
 use crate::web::pager::{self, Extent, Heads, Pager, Shown};
 use crate::web::query;
+use crate::zone::Zone;
 
 /// Entries that are read at once for the CSV export.
 const CSV_PAGE: u32 = 1000;
@@ -80,11 +81,11 @@ struct View<'r> {
 }
 
 impl View<'_> {
-    /// The entries to show.
+    /// The entries to show. The day is one of the shop.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a parameter that cannot be parsed.
-    fn filter(&self) -> Result<EntryFilter> {
+    fn filter(&self, shop_zone: &Zone) -> Result<EntryFilter> {
         let given = |text| query::non_empty(text).map(text::to_nfc);
         let module = query::parsed("room", self.module, |word| {
             MODULES.contains(&word).then(|| word.to_owned())
@@ -94,7 +95,7 @@ impl View<'_> {
             actor: given(self.actor),
             module,
             subject: given(self.subject),
-            since: query::day("since", self.since)?,
+            since: query::day("since", self.since, shop_zone)?.map(|day| day.start),
             direction: order.map_or(Direction::Descending, |((), direction)| direction),
         })
     }
@@ -141,7 +142,7 @@ impl View<'_> {
 #[get("/audit?<view..>")]
 async fn list(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
     let from = view.cursor()?;
-    let mut filter = match view.filter() {
+    let mut filter = match view.filter(request.shop_zone()) {
         Ok(filter) => filter,
         // Some browsers have no date picker, so the date may be mistyped: the other filters stay.
         Err(Error::Invalid { field: "since", .. }) => {
@@ -211,7 +212,7 @@ fn row((entry, subject): (&Entry, Value)) -> Value {
 /// The entries that match the filter, as a CSV file.
 #[get("/audit.csv?<view..>")]
 async fn table(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
-    let mut filter = view.filter()?;
+    let mut filter = view.filter(request.shop_zone())?;
     let typed = filter.subject.take();
     filter.subject = app
         .db
@@ -245,7 +246,7 @@ async fn table(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
             _ => break,
         }
     }
-    Ok(csv.into_file(&format!("audit-{}", request.now.wall.day()))?)
+    Ok(csv.into_file(&format!("audit-{}", request.today()))?)
 }
 
 /// The routes of this module.

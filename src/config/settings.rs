@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::requirement::{self, Invalid};
 use super::server::Server;
 use super::tls::{Tls, TlsMode};
+use crate::zone::Zone;
 
 /// The settings of `license-server.toml`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -104,6 +105,9 @@ pub enum Synchronous {
 pub struct Panel {
     /// The language for browsers that request neither German nor English.
     pub default_language: Language,
+    /// The shop's time zone: its days are the days of figures and filters, and the panel shows its times to
+    /// administrators who have not chosen another zone.
+    pub time_zone: Zone,
     /// Hours after which a login ends.
     pub session_hours: u32,
     /// Minutes of inactivity after which a login ends.
@@ -238,6 +242,7 @@ impl Default for Panel {
     fn default() -> Self {
         Self {
             default_language: Language::De,
+            time_zone: Zone::shipped(),
             session_hours: 12,
             idle_minutes: 60,
             require_totp: false,

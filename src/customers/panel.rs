@@ -106,7 +106,7 @@ async fn export(request: Support<'_>, params: ListParams<'_>, app: &App) -> Html
             csv_of(&page.rows, language)
         })
         .await?;
-    Ok(csv.into_file(&format!("customers-{}", request.now.wall.day()))?)
+    Ok(csv.into_file(&format!("customers-{}", request.today()))?)
 }
 
 fn csv_of(customers: &[Customer], language: Language) -> Result<Csv> {

@@ -32,9 +32,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0018_saved_filters.sql"),
     include_str!("../../sql/migrations/0019_figures.sql"),
     include_str!("../../sql/migrations/0020_counts.sql"),
+    include_str!("../../sql/migrations/0021_time_zones.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 20;
+pub const SCHEMA: u32 = 21;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

@@ -6,6 +6,7 @@ use crate::db::{Reader, Tx};
 use crate::domain::Domain;
 use crate::error::Result;
 use crate::id::LicenseId;
+use crate::metrics::Refusals;
 use crate::paging::{Page, PageRequest};
 use crate::privacy;
 use crate::refusals::{self, FailedHandshake};
@@ -104,15 +105,16 @@ impl Handshake {
 }
 
 /// Logs a finished handshake; if it was delivered, remembers `source` as a known source of the domain. Does nothing if any
-/// customer was erased since the handshake began, because it may be about that customer's license.
+/// customer was erased since the handshake began, because it may be about that customer's license. Returns what is to be
+/// counted once this is written.
 pub fn log_finished(
     tx: &Tx<'_>,
     finished: &FinishedHandshake,
     source: ClientAddress,
     now: UnixMs,
-) -> Result<()> {
+) -> Result<Option<Refusals>> {
     if privacy::was_erased_since(tx, finished.at)? {
-        return Ok(());
+        return Ok(None);
     }
     let network = source.network();
     if let Some(network) = network.filter(|_| finished.outcome == Outcome::Delivered) {
@@ -126,11 +128,12 @@ pub fn log_finished(
         address: source,
         detail: &finished.reason,
     };
-    refusals::record_handshake(tx, finished.outcome.as_str(), &failed)?;
+    let refused = refusals::record_handshake(tx, finished.outcome.as_str(), &failed)?;
     // The oldest entries beyond the limits are removed.
     let id = store::insert_log_entry(tx, finished)?;
     store::trim_log_of_domain(tx, &finished.domain, LOG_MAX_PER_DOMAIN)?;
-    store::trim_log(tx, id.saturating_sub(LOG_MAX))
+    store::trim_log(tx, id.saturating_sub(LOG_MAX))?;
+    Ok(refused)
 }
 
 /// A page of the log, newest first; of one domain or, if `None`, of all. A position is the id of an entry.

@@ -21,6 +21,7 @@ use crate::clock::{Now, TrustedClock};
 use crate::db::{Db, Reader, Tx};
 use crate::domains::{self, TransferGrace};
 use crate::error::Result;
+use crate::metrics::RefusalCounter;
 use crate::net::egress::{Egress, Failure, OutboundRequest, Priority};
 use crate::products::ProgramSettingsCache;
 use crate::security::client_address::ClientAddress;
@@ -73,6 +74,8 @@ pub struct Dependencies {
     pub callback_path: String,
     /// The grace period of a transfer, in which the old and the new domain are both served.
     pub grace: TransferGrace,
+    /// Counts handshakes that fail.
+    pub refusals: Arc<RefusalCounter>,
 }
 
 impl Handshakes {
@@ -253,13 +256,8 @@ impl Handshakes {
 
     /// Calls the domain of a handshake.
     async fn call(&self, handshake: &Handshake, body: &Value) -> Result<(), CallFailure> {
-        let Dependencies {
-            egress,
-            signer,
-            trusted_clock,
-            callback_path,
-            ..
-        } = &self.dependencies;
+        let parts = &self.dependencies;
+        let (egress, callback_path) = (&parts.egress, &parts.callback_path);
         let (domain, body) = (handshake.domain.as_str(), body.to_string());
         let priority = match handshake.caller {
             Caller::Trusted | Caller::Unconfirmed => Priority::High,
@@ -267,8 +265,8 @@ impl Handshakes {
         };
         let url = egress.url(domain, callback_path);
         // With the date of the system clock, because the site compares it with that of its own system clock.
-        let keys = signer.key_pair();
-        let headers = keys.post_headers(&url, &body, trusted_clock.system_date());
+        let keys = parts.signer.key_pair();
+        let headers = keys.post_headers(&url, &body, parts.trusted_clock.system_date());
         let outbound = OutboundRequest { headers, body };
         let response = egress.post(domain, callback_path, outbound, priority).await;
         match response.map_err(CallFailure::NoResponse)? {
@@ -286,22 +284,19 @@ impl Handshakes {
         reason: String,
     ) {
         let finished = handshake.to_finished(operation, outcome, reason);
-        let now = self.dependencies.trusted_clock.now().wall;
-        let source = handshake.source;
+        let (source, now) = (handshake.source, self.dependencies.trusted_clock.now().wall);
         let log = move |tx: &Tx<'_>| log_finished(tx, &finished, source, now);
-        if let Err(error) = self.dependencies.db.write("handshake.log", log).await {
-            log::debug!("the outcome of a handshake was not recorded: {error}");
+        match self.dependencies.db.write("handshake.log", log).await {
+            Ok(refused) => self.dependencies.refusals.count_all(refused),
+            Err(error) => log::debug!("the outcome of a handshake was not recorded: {error}"),
         }
     }
 
-    /// Logs abandoned handshakes and completes transfers whose grace period has passed. Call it every few seconds.
-    ///
-    /// If the write fails, the transfers are completed by the next call, and only the log entries are lost.
+    /// Logs abandoned handshakes and completes transfers whose grace period has passed. Call it every few seconds. If the
+    /// write fails, the transfers are completed by the next call, and only the log entries are lost.
     pub async fn sweep(&self) -> Result<()> {
-        let Dependencies {
-            db, trusted_clock, ..
-        } = &self.dependencies;
-        let now = trusted_clock.now();
+        let db = &self.dependencies.db;
+        let now = self.dependencies.trusted_clock.now();
         let abandoned = self.open_handshakes.sweep(now.tick);
         let ended_transfers = db
             .read(move |reader| domains::ended_transfers(reader, now.wall))
@@ -309,13 +304,16 @@ impl Handshakes {
         if abandoned.is_empty() && ended_transfers.is_empty() {
             return Ok(());
         }
-        db.write("handshake.sweep", move |tx| {
+        let written = db.write("handshake.sweep", move |tx| {
+            let mut refused = Vec::new();
             for handshake in abandoned {
                 let finished = handshake.to_finished(None, Outcome::Abandoned, String::new());
-                log_finished(tx, &finished, handshake.source, now.wall)?;
+                refused.extend(log_finished(tx, &finished, handshake.source, now.wall)?);
             }
-            domains::end_transfers(&Act::new(tx, &Actor::server(), now.wall))
-        })
-        .await
+            domains::end_transfers(&Act::new(tx, &Actor::server(), now.wall))?;
+            Ok(refused)
+        });
+        self.dependencies.refusals.count_all(written.await?);
+        Ok(())
     }
 }

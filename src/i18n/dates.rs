@@ -1,11 +1,11 @@
 //! Dates as people write them, in both languages, and the moments in the texts of refusals.
 
 use serde_json::{Map, Value};
-use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::clock::UnixMs;
 use crate::config::Language;
+use crate::zone::Zone;
 
 const SECOND_MS: i64 = 1000;
 const DAY_MS: i64 = 86_400_000;
@@ -28,10 +28,11 @@ pub(super) fn for_people(members: &Map<String, Value>, language: Language) -> Ma
         let at = value.as_str().and_then(|text| UnixMs::parse(text).ok());
         if let Some(at) = at {
             let is_whole_day = at.0.rem_euclid(DAY_MS) == *whole_day;
+            let utc = Zone::default();
             let text = if is_whole_day {
-                day(at, language)
+                day(at, &utc, language)
             } else {
-                moment(at, language)
+                format!("{} UTC", moment(at, &utc, language))
             };
             *value = Value::from(text);
         }
@@ -39,28 +40,30 @@ pub(super) fn for_people(members: &Map<String, Value>, language: Language) -> Ma
     members
 }
 
-/// The date in UTC: `25.11.2026`, `25 Nov 2026`.
-pub fn day(at: UnixMs, language: Language) -> String {
+/// The date in `zone`: `25.11.2026`, `25 Nov 2026`.
+pub fn day(at: UnixMs, zone: &Zone, language: Language) -> String {
+    let local = zone.local(at);
     let written = match language {
-        Language::De => utc(at).format(format_description!("[day].[month].[year]")),
-        Language::En => utc(at).format(format_description!(
+        Language::De => local.format(format_description!("[day].[month].[year]")),
+        Language::En => local.format(format_description!(
             "[day padding:none] [month repr:short] [year]"
         )),
     };
     written.unwrap_or_default()
 }
 
-/// The date and time in UTC: `25.11.2026, 14:05 UTC`.
-pub fn moment(at: UnixMs, language: Language) -> String {
-    let time = utc(at)
-        .format(format_description!("[hour]:[minute]"))
-        .unwrap_or_default();
-    format!("{}, {time} UTC", day(at, language))
+/// The date and time in `zone`: `25.11.2026, 14:05`.
+pub fn moment(at: UnixMs, zone: &Zone, language: Language) -> String {
+    let local = zone.local(at);
+    let time = local.format(format_description!("[hour]:[minute]"));
+    let time = time.unwrap_or_default();
+    format!("{}, {time}", day(at, zone, language))
 }
 
-fn utc(at: UnixMs) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(at.0.div_euclid(SECOND_MS))
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+/// The date and time in UTC to the second: `2026-11-25 14:05:31 UTC`.
+pub fn moment_in_utc(at: UnixMs) -> String {
+    let text = at.rfc3339();
+    format!("{} UTC", text.trim_end_matches('Z').replace('T', " "))
 }
 
 #[cfg(test)]
@@ -71,9 +74,13 @@ mod tests {
 
     #[test]
     fn dates_are_written_as_usual_in_the_language() {
-        assert_eq!(day(NOW, Language::De), "22.11.2026");
-        assert_eq!(day(NOW, Language::En), "22 Nov 2026");
-        assert_eq!(moment(NOW, Language::De), "22.11.2026, 14:05 UTC");
+        let zone = Zone::shipped();
+        assert_eq!(day(NOW, &zone, Language::De), "22.11.2026");
+        assert_eq!(day(NOW, &zone, Language::En), "22 Nov 2026");
+        assert_eq!(moment(NOW, &zone, Language::De), "22.11.2026, 15:05");
+        let far = Zone::named("Pacific/Kiritimati").unwrap();
+        assert_eq!(moment(NOW, &far, Language::En), "23 Nov 2026, 04:05");
+        assert_eq!(moment_in_utc(NOW), "2026-11-22 14:05:31 UTC");
     }
 
     #[test]

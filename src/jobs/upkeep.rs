@@ -146,8 +146,9 @@ async fn delete_expired(app: &App) {
     let retention = Retention {
         audit: span(settings.audit_days),
         unseen_devices: span(settings.unseen_device_days),
+        zone: app.settings.panel.time_zone.clone(),
     };
-    match privacy::delete_expired(&app.db, retention, app.clock.now().wall).await {
+    match privacy::delete_expired(&app.db, &retention, app.clock.now().wall).await {
         Ok(deleted) => {
             if deleted.devices > 0 {
                 let devices = counted(deleted.devices, "device", "devices");

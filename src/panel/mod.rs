@@ -42,6 +42,7 @@ use crate::web::html::{self, Html, HtmlReply};
 use crate::web::page::Pages;
 use crate::web::product_param::PRODUCT;
 use crate::web::stash::stash;
+use crate::zone::Zone;
 
 /// The root of the panel's paths.
 pub const HOME: &str = "/lizenzserver";
@@ -247,6 +248,21 @@ impl PanelRequest<'_> {
         }
     }
 
+    /// The time zone of the times on the page: the administrator's choice, or the shop's.
+    fn zone(&self) -> &Zone {
+        self.admin.time_zone.as_ref().unwrap_or(self.shop_zone())
+    }
+
+    /// The shop's time zone, whose days are the days of figures and filters.
+    pub const fn shop_zone(&self) -> &Zone {
+        &self.app.settings.panel.time_zone
+    }
+
+    /// The shop's date, such as `2026-11-22`.
+    pub fn today(&self) -> String {
+        self.shop_zone().date(self.now.wall)
+    }
+
     /// The product that is chosen; `None` if the page is about all products.
     pub const fn chosen(&self) -> Option<ProductId> {
         self.choice.chosen()
@@ -435,6 +451,8 @@ impl PanelRequest<'_> {
         let archived = self.choice.is_archived() && rules::is_about_one_product(&self.path);
         html::object_members(json!({
             "lang": self.language.tag(),
+            "zone": self.zone(),
+            "shop_zone": self.shop_zone(),
             "theme": self.theme,
             "fragment": self.fragment,
             "path": self.path,

@@ -156,6 +156,7 @@ mod tests {
             name: "ada".to_owned(),
             role,
             language: None,
+            time_zone: None,
             single_keys: true,
             has_totp,
             created_at: UnixMs(0),

@@ -25,7 +25,7 @@ async fn export(request: Admin<'_>, id: i64, _form: Form, app: &App) -> HtmlRepl
     let export = spawn_blocking(move || super::export(&db, &actor, CustomerId(id), now));
     let data = export.await.doing("export the data of a customer")??;
     Ok(Html::File {
-        name: format!("customer-{}-{}.json", data.customer_id, now.day()),
+        name: format!("customer-{}-{}.json", data.customer_id, request.today()),
         kind: Box::new(ContentType::JSON),
         bytes: format!("{:#}\n", data.document).into_bytes(),
     })

@@ -10,17 +10,20 @@ use crate::clock::UnixMs;
 use crate::db::Db;
 use crate::devices;
 use crate::error::Result;
+use crate::zone::Zone;
 
 /// Rows that one transaction changes; other writes wait meanwhile.
 const BATCH: u32 = 500;
 
 /// For how long data is kept; `None`: for ever.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// What an entry of the audit log says.
     pub audit: Option<Duration>,
     /// A device, since it was last seen.
     pub unseen_devices: Option<Duration>,
+    /// The zone whose days entries of the audit log are deleted by: the shop's.
+    pub zone: Zone,
 }
 
 /// What was deleted.
@@ -36,7 +39,7 @@ pub struct Deleted {
 ///
 /// # Errors
 /// If a write fails; what was deleted stays deleted.
-pub async fn delete_expired(db: &Db, retention: Retention, now: UnixMs) -> Result<Deleted> {
+pub async fn delete_expired(db: &Db, retention: &Retention, now: UnixMs) -> Result<Deleted> {
     let mut deleted = Deleted::default();
     if let Some(unseen) = retention.unseen_devices {
         let before = now.minus(unseen);
@@ -53,7 +56,7 @@ pub async fn delete_expired(db: &Db, retention: Retention, now: UnixMs) -> Resul
     }
     if let Some(span) = retention.audit {
         // Whole days, so that there is one entry about this a day, not one an hour.
-        let before = now.minus(span).start_of_day();
+        let before = retention.zone.day(now.minus(span)).start;
         loop {
             let erase = db.write("privacy.erase_audit", move |tx| {
                 audit::expire(&Act::new(tx, &Actor::server(), now), before, BATCH)
@@ -156,7 +159,7 @@ mod tests {
         db.read_blocking(list).unwrap()
     }
 
-    fn run(db: &Db, retention: Retention, now: UnixMs) -> Deleted {
+    fn run(db: &Db, retention: &Retention, now: UnixMs) -> Deleted {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
@@ -170,7 +173,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = database(dir.path(), &[0, 0]);
         assert_eq!(
-            run(&db, Retention::default(), day(30_000)),
+            run(&db, &Retention::default(), day(30_000)),
             Deleted::default()
         );
         assert_eq!(machines(&db).len(), 2);
@@ -188,9 +191,9 @@ mod tests {
             unseen_devices: Some(DAY * 10),
             ..Retention::default()
         };
-        assert_eq!(run(&db, retention, day(13)).devices, 1);
+        assert_eq!(run(&db, &retention, day(13)).devices, 1);
         assert_eq!(machines(&db), ["machine 0", "machine 2", "machine 3"]);
-        assert_eq!(run(&db, retention, day(13)).devices, 0);
+        assert_eq!(run(&db, &retention, day(13)).devices, 0);
         let entry = db
             .read_blocking(|reader| audit::entries_about(reader, "devices", "", 10))
             .unwrap();
@@ -224,8 +227,8 @@ mod tests {
         };
         // The two entries of the sale as well.
         let expected = BATCH as usize + 9;
-        assert_eq!(run(&db, retention, day(12)).audit_entries, expected);
-        assert_eq!(run(&db, retention, day(12)).audit_entries, 0);
+        assert_eq!(run(&db, &retention, day(12)).audit_entries, expected);
+        assert_eq!(run(&db, &retention, day(12)).audit_entries, 0);
         let verified = db.read_blocking(audit::verify).unwrap();
         assert_eq!((verified.first_altered, verified.unaccounted), (None, None));
         assert_eq!((verified.erased, verified.expired), (0, expected));
@@ -234,8 +237,8 @@ mod tests {
             .unwrap();
         assert_eq!(left.len(), 1);
         // What accounts for them stays, however old it is.
-        assert_eq!(run(&db, retention, day(90)).audit_entries, 1);
-        assert_eq!(run(&db, retention, day(180)).audit_entries, 0);
+        assert_eq!(run(&db, &retention, day(90)).audit_entries, 1);
+        assert_eq!(run(&db, &retention, day(180)).audit_entries, 0);
         let verified = db.read_blocking(audit::verify).unwrap();
         assert_eq!(verified.unaccounted, None);
         assert_eq!(verified.expired, expected + 1);

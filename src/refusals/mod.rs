@@ -25,10 +25,11 @@ use crate::devices;
 use crate::error::Result;
 use crate::id::{CustomerId, LicenseId, ProductId, SessionToken};
 use crate::license_key::LicenseKey;
-use crate::metrics::{self, RefusalCounter};
+use crate::metrics::{self, RefusalCounter, Refusals};
 use crate::paging::{Direction, Page, PageRequest, Total};
 use crate::privacy;
 use crate::security::client_address::ClientAddress;
+use crate::zone::Zone;
 use queue::{PendingCall, RecentRow};
 use rules::Identity;
 
@@ -237,22 +238,22 @@ pub fn of_license(
     store::of_license(reader, license, since, limit)
 }
 
-/// A counter that knows what earlier processes counted on the day of `now` (UTC).
-pub fn counter(reader: &Reader<'_>, now: UnixMs) -> Result<RefusalCounter> {
-    let counter = RefusalCounter::default();
-    let earlier = store::counts_since(reader, now.start_of_day())?;
-    counter.add_earlier(metrics::day(now), earlier);
+/// A counter for the days of `zone` that knows what earlier processes counted on the day of `now`.
+pub fn counter(reader: &Reader<'_>, zone: &Zone, now: UnixMs) -> Result<RefusalCounter> {
+    let counter = RefusalCounter::new(zone.clone());
+    let earlier = store::counts_since(reader, zone.day(now).start)?;
+    counter.add_earlier(counter.day(now), earlier);
     Ok(counter)
 }
 
-/// How often programs were refused and logins failed on the day of `now` (UTC), by code, most frequent first. With a
+/// How often programs were refused and logins failed on the day of `now`, by code, most frequent first. With a
 /// `product`, only its programs are counted, and all logins.
 pub fn counted_today(
     counter: &RefusalCounter,
     product: Option<ProductId>,
     now: UnixMs,
 ) -> Vec<(String, u32)> {
-    let by_code = counter.on(metrics::day(now), product).into_iter();
+    let by_code = counter.on(counter.day(now), product).into_iter();
     let mut by_code: Vec<(String, u32)> = by_code.collect();
     by_code.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
     by_code
@@ -333,11 +334,15 @@ fn record(tx: &Tx<'_>, queue: &Arc<Queue>, calls: &[PendingCall], now: UnixMs) -
     Ok(())
 }
 
-/// Records and counts a handshake, unless its `outcome`, a word of the log of handshakes, is no failure. In the database
-/// transaction of that log.
-pub fn record_handshake(tx: &Tx<'_>, outcome: &str, failed: &FailedHandshake<'_>) -> Result<()> {
+/// Records a handshake, unless its `outcome`, a word of the log of handshakes, is no failure. In the database transaction
+/// of that log; returns what is to be counted after it.
+pub fn record_handshake(
+    tx: &Tx<'_>,
+    outcome: &str,
+    failed: &FailedHandshake<'_>,
+) -> Result<Option<Refusals>> {
     let Some(code) = rules::handshake_code(outcome) else {
-        return Ok(());
+        return Ok(None);
     };
     let (at, license) = (failed.at, failed.license);
     let product = license.map(|license| store::product(tx, license));
@@ -363,13 +368,12 @@ pub fn record_handshake(tx: &Tx<'_>, outcome: &str, failed: &FailedHandshake<'_>
     insert(tx, &row, &mut changed)?;
     changed.trim(tx)?;
     let (at, product, count) = (metrics::quarter(at), row.call.product, 1);
-    let refusals = metrics::Refusals {
+    Ok(Some(Refusals {
         at,
         product,
         code,
         count,
-    };
-    store::add_count(tx, &refusals)
+    }))
 }
 
 fn insert(tx: &Tx<'_>, row: &Resolved, changed: &mut Changed) -> Result<RecentRow> {

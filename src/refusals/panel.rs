@@ -60,10 +60,9 @@ pub fn refusal_json(request: &PanelRequest<'_>, refusal: &RecordedRefusal) -> Va
     })
 }
 
-/// The list of the calls that were refused with this code on the day (UTC) of `now`; with any if it is empty.
-pub fn path_of_today(code: &str, now: UnixMs) -> String {
-    let day = now.day();
-    path_with_query(REFUSALS, &[("code", code), ("from", &day), ("to", &day)])
+/// The list of the calls that were refused with this code on a day such as `2026-11-22`; with any if the code is empty.
+pub fn path_of_day(code: &str, day: &str) -> String {
+    path_with_query(REFUSALS, &[("code", code), ("from", day), ("to", day)])
 }
 
 /// The list of the calls that were refused with this code within so many days, or of all if the list has no such span;
@@ -133,7 +132,7 @@ impl Params<'_> {
         if !key.is_empty() && licenses::key_part(key).is_empty() {
             return Err(Error::invalid("license", "must be a part of a license key"));
         }
-        let (since, until) = self.span().bounds(request.now.wall)?;
+        let (since, until) = self.span().bounds(request.shop_zone(), request.now.wall)?;
         let order = pager::sorting(self.order, |word| (word == TIME).then_some(()))?;
         Ok(Filter {
             code: trimmed(self.code).to_owned(),

@@ -138,7 +138,7 @@ impl HistoryParams<'_> {
         if !key.is_empty() && licenses::key_part(key).is_empty() {
             return Err(Error::invalid("license", "must be a part of a license key"));
         }
-        let (since, until) = self.span().bounds(request.now.wall)?;
+        let (since, until) = self.span().bounds(request.shop_zone(), request.now.wall)?;
         let order = pager::sorting(self.order, |word| (word == ENDED).then_some(()))?;
         Ok(HistoryFilter {
             key: key.to_owned(),

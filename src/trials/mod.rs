@@ -24,6 +24,7 @@ use crate::licenses::{self, Buyer, Kind, License, Order};
 use crate::plans;
 use crate::products;
 use crate::security::rate_limit::{HourlyQuota, LookupResult, Quota};
+use crate::zone::Day;
 
 /// A program's request for the trial of its device.
 #[derive(Clone, Debug)]
@@ -211,7 +212,7 @@ pub fn sell(act: &Act<'_>, id: LicenseId, buyer: &Buyer, plan: Option<&str>) -> 
     licenses::assign(act, id, buyer, order.transpose()?.as_ref())
 }
 
-/// The trials that started on one day (UTC).
+/// The trials that started on one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrialDay {
     /// Its first moment.
@@ -222,12 +223,12 @@ pub struct TrialDay {
     pub bought: u32,
 }
 
-/// How many trials of these products together started on each day since `since`, and how many of them were bought; the
-/// latest day first, without the days on which none started.
-pub fn by_day(reader: &Reader<'_>, products: &[ProductId], since: UnixMs) -> Result<Vec<TrialDay>> {
+/// How many trials of these products together started on each of these days, and how many of them were bought; the latest
+/// day first, without the days on which none started.
+pub fn by_day(reader: &Reader<'_>, products: &[ProductId], among: &[Day]) -> Result<Vec<TrialDay>> {
     let mut days: BTreeMap<UnixMs, TrialDay> = BTreeMap::new();
     for product in products {
-        for one in store::by_day(reader, *product, since)? {
+        for one in store::by_day(reader, *product, among)? {
             let all = days.entry(one.day).or_insert(TrialDay {
                 started: 0,
                 bought: 0,

@@ -1,7 +1,5 @@
 //! Handlers for the admin panel: selling the license of a trial, from its page.
 
-use std::time::Duration;
-
 use rocket::{Route, get, post, routes};
 use serde_json::{Map, Value, json};
 
@@ -18,12 +16,12 @@ use crate::plans;
 use crate::products;
 use crate::web::form::{self, Form};
 use crate::web::html::{Html, HtmlReply, object_members};
+use crate::zone::Day;
 
 const LICENSES: &str = "/lizenzserver/licenses";
 const SELL: &str = "trials/sell.html.tera";
 /// The days that the overview shows.
-const SUMMARY: Duration = Duration::from_hours(30 * 24);
-const DAY: Duration = Duration::from_hours(24);
+pub const SUMMARY_DAYS: u32 = 30;
 
 /// What the form shows besides its fields: the license, the latest customers, and the plans of its product that end a
 /// trial.
@@ -80,12 +78,12 @@ async fn sell(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
         .await
 }
 
-/// The trials of a product by day, for the overview; `product` is `None` for all of them. `None` if no trials were ever
+/// The trials of a product on each of these days, for the overview; `product` is `None` for all of them. `None` if no trials were ever
 /// offered.
 pub fn summary(
     reader: &Reader<'_>,
     product: Option<ProductId>,
-    now: UnixMs,
+    days: &[Day],
 ) -> Result<Option<Value>> {
     let all = products::list(reader)?.into_iter().map(|one| one.id);
     let products: Vec<ProductId> = all
@@ -94,15 +92,15 @@ pub fn summary(
     if !super::were_offered(reader, &products)? {
         return Ok(None);
     }
-    let days = super::by_day(reader, &products, now.minus(SUMMARY))?;
-    let total = |count: fn(&TrialDay) -> u32| days.iter().map(count).sum::<u32>();
+    let found = super::by_day(reader, &products, days)?;
+    let total = |count: fn(&TrialDay) -> u32| found.iter().map(count).sum::<u32>();
     let (started, bought) = (total(|day| day.started), total(|day| day.bought));
-    let rows = days
+    let rows = found
         .iter()
         .map(|day| json!({ "day": day.day, "started": day.started, "bought": day.bought }));
     let rows: Vec<Value> = rows.collect();
     Ok(Some(json!({
-        "days": SUMMARY.as_secs() / DAY.as_secs(),
+        "days": days.len(),
         "rows": rows,
         "started": started,
         "bought": bought,

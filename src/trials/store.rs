@@ -1,6 +1,7 @@
 //! SQL calls for trials.
 
 use rusqlite::named_params;
+use serde_json::json;
 
 use super::TrialDay;
 use crate::clock::UnixMs;
@@ -9,6 +10,7 @@ use crate::error::Result;
 use crate::id::{LicenseId, ProductId};
 use crate::licenses::License;
 use crate::sql;
+use crate::zone::Day;
 
 /// The license of the trial that a device started.
 pub(super) fn license_of_device(
@@ -41,9 +43,10 @@ pub(super) fn insert(
 pub(super) fn by_day(
     reader: &Reader<'_>,
     product: ProductId,
-    since: UnixMs,
+    days: &[Day],
 ) -> Result<Vec<TrialDay>> {
-    let params = named_params! { ":product_id": product, ":since_ms": since };
+    let days: Vec<_> = days.iter().map(|day| (day.start, day.end)).collect();
+    let params = named_params! { ":product_id": product, ":days": json!(days).to_string() };
     reader.list(sql!("trials/by_day"), params, |row| {
         Ok(TrialDay {
             day: row.get("day_ms")?,

@@ -7,7 +7,8 @@ use tera::Tera;
 
 use crate::clock::UnixMs;
 use crate::config::Language;
-use crate::i18n::{day, moment};
+use crate::i18n::{day, moment, moment_in_utc};
+use crate::zone::Zone;
 
 const MINUTE_S: i64 = 60;
 const HOUR_S: i64 = 60 * MINUTE_S;
@@ -15,10 +16,12 @@ const DAY_S: i64 = 24 * HOUR_S;
 /// From this distance on, `ago` prints a date instead of a number of days.
 const LONG_AGO_S: i64 = 45 * DAY_S;
 
-/// Registers the filters `date`, `moment`, `ago` (with `now=`), `hour` and `short_date` (for charts), `number` and `bytes`. Times are Unix milliseconds.
+/// Registers the filters `date`, `day`, `moment`, `ago`, `hour` and `short_date` (for charts, in UTC), `number` and `bytes`.
+/// Times are Unix milliseconds. `day`, `moment` and `ago` need `zone=`, the name of the time zone; `ago` needs `now=`, too.
 pub(super) fn register(tera: &mut Tera, language: Language) {
     for (name, style) in [
         ("date", TimeStyle::Date),
+        ("day", TimeStyle::Day),
         ("moment", TimeStyle::DateAndTime),
         ("ago", TimeStyle::Ago),
         ("hour", TimeStyle::Hour),
@@ -45,7 +48,10 @@ pub(super) fn register(tera: &mut Tera, language: Language) {
 
 #[derive(Clone, Copy)]
 enum TimeStyle {
+    /// A date on which a license begins or ends, which is the same in every zone.
     Date,
+    /// The day of a moment.
+    Day,
     DateAndTime,
     /// Relative to the argument `now`.
     Ago,
@@ -55,8 +61,7 @@ enum TimeStyle {
     ShortDate,
 }
 
-/// A filter that writes a time as a `<time>` element, whose `datetime` lets the panel's script show it in the time
-/// zone of the browser. Writes a dash for null.
+/// A filter that writes a time as a `<time>` element. A moment has UTC in its title. Writes a dash for null.
 struct TimeFilter {
     language: Language,
     style: TimeStyle,
@@ -69,18 +74,23 @@ impl tera::Filter for TimeFilter {
         }
         let at = value.as_i64().map(UnixMs);
         let at = at.ok_or_else(|| tera::Error::msg("not a time"))?;
-        let text = match self.style {
-            TimeStyle::Date => day(at, self.language),
-            TimeStyle::DateAndTime => moment(at, self.language),
-            TimeStyle::Ago => {
-                let now = args.get("now").and_then(Value::as_i64).map(UnixMs);
-                let now = now.ok_or_else(|| tera::Error::msg("`ago` needs now="))?;
-                ago(at, now, self.language)
+        let utc = Zone::default();
+        match self.style {
+            TimeStyle::Date => {
+                let (date, text) = (at.day(), day(at, &utc, self.language));
+                return Ok(format!("<time datetime=\"{date}\">{text}</time>").into());
             }
             TimeStyle::Hour => return Ok(hour(at, self.language).into()),
             TimeStyle::ShortDate => return Ok(short_date(at, self.language).into()),
-        };
-        Ok(format!("<time datetime=\"{}\">{text}</time>", at.rfc3339()).into())
+            TimeStyle::Day | TimeStyle::DateAndTime | TimeStyle::Ago => {}
+        }
+        let zone = args.get("zone").and_then(Value::as_str).map(Zone::named);
+        let zone = zone
+            .flatten()
+            .ok_or_else(|| tera::Error::msg("needs zone="))?;
+        let (text, title) = self.text_and_title(at, &zone, args)?;
+        let datetime = at.rfc3339();
+        Ok(format!("<time datetime=\"{datetime}\" title=\"{title}\">{text}</time>").into())
     }
 
     fn is_safe(&self) -> bool {
@@ -90,31 +100,53 @@ impl tera::Filter for TimeFilter {
 
 /// The time of day, of [`moment`]: `14:05`.
 fn hour(at: UnixMs, language: Language) -> String {
-    let moment = moment(at, language);
-    let time = moment.split(", ").nth(1).unwrap_or_default();
-    time.split(' ').next().unwrap_or_default().to_owned()
+    let moment = moment(at, &Zone::default(), language);
+    moment.split(", ").nth(1).unwrap_or_default().to_owned()
 }
 
 /// Day and month, of [`day`]: `25.11.`, `25 Nov`.
 fn short_date(at: UnixMs, language: Language) -> String {
-    let day = day(at, language);
+    let day = day(at, &Zone::default(), language);
     day.trim_end_matches(|c: char| c.is_ascii_digit())
         .trim_end()
         .to_owned()
 }
 
-/// The distance from `now`: `vor 3 Min.`, `in 6 Tagen`; the date if that is 45 days or more.
-fn ago(at: UnixMs, now: UnixMs, language: Language) -> String {
+impl TimeFilter {
+    fn text_and_title(
+        &self,
+        at: UnixMs,
+        zone: &Zone,
+        args: &HashMap<String, Value>,
+    ) -> tera::Result<(String, String)> {
+        let (said, utc) = (moment(at, zone, self.language), moment_in_utc(at));
+        Ok(match self.style {
+            TimeStyle::DateAndTime => (said, utc),
+            TimeStyle::Ago => {
+                let now = args.get("now").and_then(Value::as_i64).map(UnixMs);
+                let now = now.ok_or_else(|| tera::Error::msg("`ago` needs now="))?;
+                let ago = ago(at, now, self.language);
+                let ago = ago.unwrap_or_else(|| day(at, zone, self.language));
+                (ago, format!("{said} · {utc}"))
+            }
+            _ => (day(at, zone, self.language), utc),
+        })
+    }
+}
+
+/// The distance from `now`: `vor 3 Min.`, `in 6 Tagen`; `None` if that is 45 days or more.
+fn ago(at: UnixMs, now: UnixMs, language: Language) -> Option<String> {
     let elapsed = now.0.saturating_sub(at.0).div_euclid(1000);
     let span = elapsed.abs();
     if span >= LONG_AGO_S {
-        return day(at, language);
+        return None;
     }
     if span < 10 {
-        return match language {
-            Language::De => "gerade eben".to_owned(),
-            Language::En => "just now".to_owned(),
+        let now = match language {
+            Language::De => "gerade eben",
+            Language::En => "just now",
         };
+        return Some(now.to_owned());
     }
     let (count, one, other) = match (language, span) {
         (Language::De, s) if s < MINUTE_S => (s, "Sek.", "Sek."),
@@ -127,11 +159,11 @@ fn ago(at: UnixMs, now: UnixMs, language: Language) -> String {
         (Language::En, s) => (s / DAY_S, "day", "days"),
     };
     let unit = if count == 1 { one } else { other };
-    match (language, elapsed > 0) {
+    Some(match (language, elapsed > 0) {
         (Language::De, true) => format!("vor {count} {unit}"),
         (Language::En, true) => format!("{count} {unit} ago"),
         (_, false) => format!("in {count} {unit}"),
-    }
+    })
 }
 
 /// `number` with a separator at every thousand: `1.234.567`, `1,234,567`.
@@ -170,11 +202,51 @@ mod tests {
             (86_400, "vor 1 Tag", "1 day ago"),
             (6 * 86_400, "vor 6 Tagen", "6 days ago"),
             (-6 * 86_400, "in 6 Tagen", "in 6 days"),
-            (100 * 86_400, "14.08.2026", "14 Aug 2026"),
         ] {
             let at = UnixMs(NOW.0 - seconds * 1000);
-            assert_eq!(ago(at, NOW, Language::De), german);
-            assert_eq!(ago(at, NOW, Language::En), english);
+            assert_eq!(ago(at, NOW, Language::De).as_deref(), Some(german));
+            assert_eq!(ago(at, NOW, Language::En).as_deref(), Some(english));
+        }
+    }
+
+    #[test]
+    fn times_are_those_of_the_zone_and_have_utc_in_their_title() {
+        let zone = "America/New_York";
+        for (style, at, written) in [
+            (
+                TimeStyle::DateAndTime,
+                NOW,
+                "<time datetime=\"2026-11-22T14:05:31Z\" title=\"2026-11-22 14:05:31 UTC\">22 Nov 2026, 09:05</time>",
+            ),
+            (
+                TimeStyle::Day,
+                UnixMs(NOW.0 - 10 * 3_600_000),
+                "<time datetime=\"2026-11-22T04:05:31Z\" title=\"2026-11-22 04:05:31 UTC\">21 Nov 2026</time>",
+            ),
+            (
+                TimeStyle::Ago,
+                UnixMs(NOW.0 - 3_600_000),
+                "<time datetime=\"2026-11-22T13:05:31Z\" title=\"22 Nov 2026, 08:05 · 2026-11-22 13:05:31 UTC\">1 h ago</time>",
+            ),
+            (
+                TimeStyle::Ago,
+                UnixMs(NOW.0 - 100 * 86_400_000),
+                "<time datetime=\"2026-08-14T14:05:31Z\" title=\"14 Aug 2026, 10:05 · 2026-08-14 14:05:31 UTC\">14 Aug 2026</time>",
+            ),
+            (
+                TimeStyle::Date,
+                UnixMs(1_798_761_599_000),
+                "<time datetime=\"2026-12-31\">31 Dec 2026</time>",
+            ),
+        ] {
+            let filter = TimeFilter {
+                language: Language::En,
+                style,
+            };
+            let args = [("zone", Value::from(zone)), ("now", NOW.0.into())];
+            let args = args.map(|(name, value)| (name.to_owned(), value)).into();
+            let found = tera::Filter::filter(&filter, &at.0.into(), &args).unwrap();
+            assert_eq!(found, written);
         }
     }
 

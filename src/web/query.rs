@@ -1,8 +1,8 @@
 //! Parses query parameters of pages, and refuses invalid ones. Rocket would treat an unparsable parameter as missing, and
 //! a page without the filter would show everything.
 
-use crate::clock::UnixMs;
 use crate::error::{Error, Result};
+use crate::zone::{Day, Zone};
 
 /// `text` without white space at its ends; `None` if nothing is left.
 pub fn non_empty(text: Option<&str>) -> Option<&str> {
@@ -24,14 +24,13 @@ pub fn number(name: &'static str, text: Option<&str>) -> Result<Option<i64>> {
     })
 }
 
-/// The beginning of the day (UTC) in the parameter `name`; `None` if it is missing or empty.
+/// The day of `zone` in the parameter `name`; `None` if it is missing or empty.
 ///
 /// # Errors
 /// [`Error::Invalid`] if it is not a date like `2026-12-31`.
-pub fn day(name: &'static str, text: Option<&str>) -> Result<Option<UnixMs>> {
+pub fn day(name: &'static str, text: Option<&str>, zone: &Zone) -> Result<Option<Day>> {
     read(name, text, "must be a date like 2026-12-31", |text| {
-        let midnight = UnixMs::parse(&format!("{text}T00:00:00Z")).ok();
-        midnight.filter(|_| text.len() == 10)
+        zone.parse_day(text)
     })
 }
 
@@ -84,7 +83,8 @@ mod tests {
             ("31.12.2026", false),
             ("2026-12-31T00:00:00Z", false),
         ] {
-            assert_eq!(day("d", Some(text)).is_ok(), good, "{text}");
+            let day = day("d", Some(text), &Zone::default());
+            assert_eq!(day.is_ok(), good, "{text}");
         }
         assert!(parsed("k", Some("x"), |_| None::<()>).is_err());
     }

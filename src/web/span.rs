@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::query;
 use crate::clock::UnixMs;
 use crate::error::Result;
+use crate::zone::Zone;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -37,11 +38,11 @@ impl<'r> SpanParams<'r> {
         self.choices.first().copied().unwrap_or(("", None))
     }
 
-    /// The first and the last moment of the span.
+    /// The first and the last moment of the span. Days are those of `zone`.
     ///
     /// # Errors
     /// [`crate::error::Error::Invalid`] if a value cannot be read, such as a day that does not exist.
-    pub fn bounds(&self, now: UnixMs) -> Result<(UnixMs, UnixMs)> {
+    pub fn bounds(&self, zone: &Zone, now: UnixMs) -> Result<(UnixMs, UnixMs)> {
         let known = |word: &str| {
             self.choices
                 .iter()
@@ -50,13 +51,14 @@ impl<'r> SpanParams<'r> {
         };
         let chosen = query::parsed("span", self.span, known)?;
         let (_, days) = chosen.unwrap_or_else(|| self.default());
-        let (from, to) = (query::day("from", self.from)?, query::day("to", self.to)?);
+        let from = query::day("from", self.from, zone)?;
+        let to = query::day("to", self.to, zone)?;
         let since = match (from, to) {
             (None, None) => days.map_or(UnixMs(0), |days| now.minus(DAY * days)),
             (None, Some(_)) => UnixMs(0),
-            (Some(from), _) => from,
+            (Some(from), _) => from.start,
         };
-        let until = to.map_or(UnixMs(i64::MAX), |to| UnixMs(to.plus(DAY).0 - 1));
+        let until = to.map_or(UnixMs(i64::MAX), |to| UnixMs(to.end.0 - 1));
         Ok((since, until))
     }
 }
@@ -92,10 +94,25 @@ mod tests {
             (of("7", "", "1970-01-02"), "", (first, second_day.1)),
         ] {
             assert_eq!(params.params()[0], ("span", word), "{params:?}");
-            assert_eq!(params.bounds(NOW).unwrap(), bounds, "{params:?}");
+            assert_eq!(
+                params.bounds(&Zone::default(), NOW).unwrap(),
+                bounds,
+                "{params:?}"
+            );
         }
         for params in [of("2", "", ""), of("", "1970-02-30", ""), of("", "", "x")] {
-            assert!(params.bounds(NOW).is_err(), "{params:?}");
+            assert!(params.bounds(&Zone::default(), NOW).is_err(), "{params:?}");
         }
+    }
+
+    #[test]
+    fn the_days_of_a_span_are_those_of_the_zone() {
+        let bounds = of("", "2026-10-25", "2026-10-25").bounds(&Zone::shipped(), NOW);
+        let moment = |text| UnixMs::parse(text).unwrap();
+        let (first, last) = (
+            moment("2026-10-24T22:00:00Z"),
+            moment("2026-10-25T23:00:00Z"),
+        );
+        assert_eq!(bounds.unwrap(), (first, UnixMs(last.0 - 1)), "25 hours");
     }
 }

@@ -128,6 +128,7 @@ mod panel {
     mod permissions;
     mod reports;
     mod routes;
+    mod time_zones;
 }
 mod plans {
     mod apply;

@@ -24,6 +24,7 @@ fn two_tabs_do_not_undo_each_others_changes() {
     });
     let id = id.unwrap().id;
     let all = |language, single_keys| Preferences::All {
+        time_zone: None,
         language,
         single_keys,
     };

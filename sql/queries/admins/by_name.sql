@@ -1,6 +1,6 @@
 -- An administrator by name. Served by the unique index on the name.
 -- :name text
-select admin_id, name, role, language, single_keys, totp_secret is not null as has_totp, created_at_ms,
+select admin_id, name, role, language, time_zone, single_keys, totp_secret is not null as has_totp, created_at_ms,
        password_set_at_ms
 from admins
 where name = :name;

@@ -242,7 +242,7 @@ async fn export(request: Support<'_>, params: ListParams<'_>, app: &App) -> Html
             csv_of(reader, &page.rows, language)
         })
         .await?;
-    Ok(csv.into_file(&format!("licenses-{}", now.day()))?)
+    Ok(csv.into_file(&format!("licenses-{}", request.today()))?)
 }
 
 /// Licenses as a CSV file, no more than [`EXPORT_MAX`].

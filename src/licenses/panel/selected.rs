@@ -227,7 +227,7 @@ async fn export(request: Support<'_>, params: SelectedParams<'_>, app: &App) -> 
             csv_of(reader, &rows, language)
         })
         .await?;
-    Ok(csv.into_file(&format!("licenses-{}", now.day()))?)
+    Ok(csv.into_file(&format!("licenses-{}", request.today()))?)
 }
 
 /// The routes of this file.

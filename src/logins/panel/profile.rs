@@ -17,6 +17,8 @@ use crate::logins::{self, ChosenPassword, choose_password};
 use crate::panel::{PanelRequest, Support};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};
+use crate::web::query;
+use crate::zone::Zone;
 
 const PROFILE: &str = "logins/profile.html.tera";
 const PASSWORD: &str = "logins/profile_password.html.tera";
@@ -40,10 +42,14 @@ async fn profile(request: Support<'_>, app: &App) -> HtmlReply {
         request.theme
     };
     let preferences = json!({
-        "language": language, "theme": theme, "single_keys": request.admin.single_keys,
+        "language": language,
+        "theme": theme,
+        "time_zone": request.admin.time_zone,
+        "single_keys": request.admin.single_keys,
     });
     let values = json!({
         "form": form::empty_form(preferences),
+        "zones": Zone::names(),
         "codes_left": state.codes,
         "logins": sessions,
         "own": request.session.id,
@@ -71,6 +77,7 @@ async fn preferences(
     let (id, actor, now) = (request.admin.id, request.actor(), request.now.wall);
     let preferences = Preferences::All {
         language,
+        time_zone: chosen_zone(&form)?,
         single_keys: form.has("single_keys"),
     };
     app.db
@@ -79,6 +86,15 @@ async fn preferences(
         })
         .await?;
     Html::done(HERE, "saved")
+}
+
+/// The time zone in the form; `None` for the shop's.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`] if there is no such zone.
+fn chosen_zone(form: &Fields) -> Result<Option<Zone>> {
+    let name = Some(form.text("time_zone"));
+    query::parsed("time_zone", name, Zone::named)
 }
 
 /// The form for a new password.

@@ -35,9 +35,11 @@ async fn figures(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlRepl
         .db
         .read(move |reader| overview::figures(reader, &live, query, now))
         .await?;
+    let days = trials::panel::SUMMARY_DAYS;
+    let days = request.shop_zone().last_days(now.wall, days);
     let trials = app
         .db
-        .read(move |reader| trials::panel::summary(reader, query.product, now.wall));
+        .read(move |reader| trials::panel::summary(reader, query.product, &days));
     let bins = Bins::of(query.period, now.wall);
     let activity = &figures.activity;
     let (refusals, links) = refusals(&bins, activity, query.period);

@@ -13,7 +13,7 @@ use crate::error::{Doing, Error, Result};
 use crate::figures::{Bins, FiguresQuery, Period};
 use crate::overview::{self, Dashboard, HostFacts, InMemory, Notice, RunningServer};
 use crate::panel::Support;
-use crate::refusals::panel::path_of_today;
+use crate::refusals::panel::path_of_day;
 use crate::tls::Certificates;
 use crate::web::html::{HtmlReply, path_with_query};
 
@@ -75,7 +75,7 @@ async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
     if !request.may(Role::Owner) {
         dashboard.notices.retain(|notice| !notice.for_owners);
     }
-    let values = home_values(&dashboard, query.period, now.wall);
+    let values = home_values(&dashboard, query.period, now.wall, &request.today());
     request.page("overview/home.html.tera", values).await
 }
 
@@ -91,7 +91,7 @@ async fn backup_status(backup_dir: &BackupDir, db: &Db, now: UnixMs) -> Result<(
     Ok((!fresh && !away, away))
 }
 
-fn home_values(dashboard: &Dashboard, period: Period, now: UnixMs) -> Value {
+fn home_values(dashboard: &Dashboard, period: Period, now: UnixMs, today: &str) -> Value {
     let notices = dashboard.notices.iter();
     let notices: Vec<_> = notices
         .map(|notice| {
@@ -100,7 +100,7 @@ fn home_values(dashboard: &Dashboard, period: Period, now: UnixMs) -> Value {
                 "name": notice.name,
                 "n": notice.n,
                 "product": notice.product.as_ref().map(|product| &product.name),
-                "link": link_of(notice, now),
+                "link": link_of(notice, today),
             })
         })
         .collect();
@@ -112,9 +112,9 @@ fn home_values(dashboard: &Dashboard, period: Period, now: UnixMs) -> Value {
         "live": dashboard.live,
         "licenses": dashboard.licenses,
         "refused": total,
-        "refusals": named.map(|(code, count)| refused_json(code, *count, now)).collect::<Vec<_>>(),
+        "refusals": named.map(|(code, count)| refused_json(code, *count, today)).collect::<Vec<_>>(),
         "rest": rest,
-        "all_refusals": path_of_today("", now),
+        "all_refusals": path_of_day("", today),
         "notices": notices,
         "notices_first": NOTICES,
         "days": period.days(),
@@ -123,8 +123,8 @@ fn home_values(dashboard: &Dashboard, period: Period, now: UnixMs) -> Value {
     })
 }
 
-fn refused_json(code: &str, count: u32, now: UnixMs) -> Value {
-    json!({ "code": code, "count": count, "link": path_of_today(code, now) })
+fn refused_json(code: &str, count: u32, today: &str) -> Value {
+    json!({ "code": code, "count": count, "link": path_of_day(code, today) })
 }
 
 /// The code of the refusals that a notice counts; `None` if it is about something else.
@@ -141,9 +141,9 @@ fn code_of(notice: &Notice) -> Option<&'static str> {
 }
 
 /// The page with what a notice counts, or on which its reason can be removed.
-fn link_of(notice: &Notice, now: UnixMs) -> String {
+fn link_of(notice: &Notice, today: &str) -> String {
     if let Some(code) = code_of(notice) {
-        return path_of_today(code, now);
+        return path_of_day(code, today);
     }
     let page = match notice.name {
         "damage" | "backup_folder" | "backup" => "/lizenzserver/backups",

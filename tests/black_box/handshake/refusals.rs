@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::database;
 use crate::handshake::messages::{domains_of, issue_license, start_server};
 use crate::setup::UNKNOWN;
-use crate::sites::{SiteClient, Sites, complete_handshake, id, start_handshake};
+use crate::sites::{Behavior, SiteClient, Sites, complete_handshake, id, start_handshake};
 use crate::support::eventually;
 
 #[test]
@@ -177,4 +177,22 @@ fn a_domain_without_a_license_may_only_register() {
         .is_some()
     );
     assert_eq!(domains_of(&server, &last).0, fresh);
+}
+
+#[test]
+fn a_handshake_that_fails_counts_at_once_among_the_refusals_of_the_day() {
+    let sites = Sites::start(&["closed.localhost"]);
+    let server = start_server(&sites);
+    issue_license(&server, Some("closed.localhost"));
+    sites.behave("closed.localhost", Behavior::Status(403));
+    let request = json!({ "domain": "closed.localhost", "request_id": id() });
+    assert_eq!(SiteClient::new(&server).send_request(&request), 202);
+    let mut panel = server.logged_in_browser("support");
+    eventually("the handshake is counted", || {
+        let page = panel.get("").text;
+        page.contains("<code>handshake_unanswered</code>")
+    });
+    let metrics = server.client().get("/metrics").text;
+    let metric = "license_server_refusals_total{code=\"handshake_unanswered\"} 1";
+    assert!(metrics.contains(metric), "{metrics}");
 }

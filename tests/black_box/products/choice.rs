@@ -278,7 +278,7 @@ fn lists_and_figures_speak_of_the_chosen_product_or_of_all() {
         let figures: Vec<&str> = home.split("class=\"big\">").skip(1).collect();
         assert!(figures[0].starts_with(count), "running, {slug:?}");
         assert!(figures[1].starts_with(count), "active, {slug:?}");
-        let now = format!("now {count}");
+        let now = format!("now: {count}");
         assert!(
             home.to_lowercase().contains(&now),
             "the chart of {slug:?}: {home}"

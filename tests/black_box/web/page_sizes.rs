@@ -7,10 +7,10 @@ use crate::shop;
 use crate::support::Server;
 
 /// Maximum size of a page in bytes.
-const PAGE_MAX: usize = 30_000;
+const PAGE_MAX: usize = 30 * 1024;
 /// The same for a list with 50 rows: 1.4 kB for each, since it has what is shown on narrow and on wide screens, and the
 /// whole text of what is cut short; and 10 kB around them.
-pub const LIST_MAX: usize = 80_000;
+pub const LIST_MAX: usize = 80 * 1024;
 
 #[test]
 fn every_page_of_a_large_shop_is_under_30_kb_and_every_list_under_80_kb() {
