@@ -30,7 +30,7 @@ return all.length;
 /// Finds elements that the markup created.
 const FIND_MARKUP: &str = r#"
 const found = [...document.querySelectorAll('img, script:not([src^="/lizenzserver/panel.js"]), [onerror]')].map((e) => e.outerHTML.slice(0, 90));
-if (document.documentElement.outerHTML.includes('49</')) found.push('49');
+if (document.documentElement.outerHTML.includes('100009')) found.push('7*14287');
 return found;
 "#;
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::support::{Server, identity};
 
 /// Text that becomes markup on a page that forgets to escape it.
-pub const MARKUP: &str = "<img src=x onerror=alert(1)>\"><script>alert(2)</script>{{7*7}}";
+pub const MARKUP: &str = "<img src=x onerror=alert(1)>\"><script>alert(2)</script>{{7*14287}}";
 
 /// The release with notes and a download address.
 const RELEASE: &str = "1.1.0";
