@@ -72,13 +72,6 @@ impl UnixMs {
         Self(self.0.saturating_sub(millis(span)))
     }
 
-    /// The first moment of its day in UTC.
-    #[must_use]
-    pub const fn start_of_day(self) -> Self {
-        const DAY: i64 = 24 * 60 * 60 * 1000;
-        Self(self.0.saturating_sub(self.0.rem_euclid(DAY)))
-    }
-
     /// RFC 3339 in UTC with seconds, as in the API: `2026-11-22T14:05:31Z`.
     pub fn rfc3339(self) -> String {
         const END: &str = "9999-12-31T23:59:59Z";

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::id::ProductId;
 use crate::metrics::LOGIN_FAILED;
 use crate::version::Version;
+use crate::zone::Zone;
 use rules::Sums;
 
 /// For how many days counts are kept: those of the longest period, and the days that it begins and ends in.
@@ -22,12 +23,21 @@ const RETENTION_DAYS: u32 = 93;
 pub const ACTIVE_DAYS: u32 = 30;
 
 /// Whose figures, and for which period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FiguresQuery {
     /// Of this product only.
     pub product: Option<ProductId>,
     /// The period.
     pub period: Period,
+    /// The shop's time zone, whose hours and days are counted.
+    pub zone: Zone,
+}
+
+impl FiguresQuery {
+    /// The hours or days of the period until `now`.
+    pub fn bins(&self, now: UnixMs) -> Bins {
+        Bins::of(self.period, &self.zone, now)
+    }
 }
 
 /// A number of sessions at one moment.
@@ -83,11 +93,11 @@ pub struct Activity {
 /// How many sessions ran at once during a period. `running` is their number now.
 pub fn concurrency(
     reader: &Reader<'_>,
-    query: FiguresQuery,
+    query: &FiguresQuery,
     running: u32,
     now: UnixMs,
 ) -> Result<Concurrency> {
-    let bins = Bins::of(query.period, now);
+    let bins = query.bins(now);
     let counts = store::session_counts(reader, query.product, bins.start())?;
     let stored = store::running(reader, query.product)?;
     let quarters = rules::quarters(&counts, stored, bins.start(), now);
@@ -100,8 +110,8 @@ pub fn concurrency(
 }
 
 /// What happened during a period.
-pub fn activity(reader: &Reader<'_>, query: FiguresQuery, now: UnixMs) -> Result<Activity> {
-    let bins = Bins::of(query.period, now);
+pub fn activity(reader: &Reader<'_>, query: &FiguresQuery, now: UnixMs) -> Result<Activity> {
+    let bins = query.bins(now);
     let mut all = Sums::new(&bins);
     for counts in store::session_counts(reader, query.product, bins.start())? {
         all.add(("session", ""), counts.at, counts.started);

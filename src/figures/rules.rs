@@ -7,12 +7,10 @@ use std::time::Duration;
 use super::{Sample, Series};
 use crate::clock::UnixMs;
 use crate::metrics::{QUARTER_MS, quarter};
+use crate::zone::Zone;
 
 const DAY: Duration = Duration::from_hours(24);
 const HOUR: Duration = Duration::from_hours(1);
-/// More than a day that daylight saving time makes longer lacks to two days, and less than the shortest day.
-const HALF_DAY: Duration = Duration::from_hours(12);
-
 /// `count` times 24 hours.
 pub(super) fn days(count: u32) -> Duration {
     DAY * count
@@ -76,12 +74,12 @@ pub struct Bins {
 }
 
 impl Bins {
-    /// The bins of the period until `now`.
-    pub fn of(period: Period, now: UnixMs) -> Self {
+    /// The bins of the period until `now`: hours or days of a time zone.
+    pub fn of(period: Period, zone: &Zone, now: UnixMs) -> Self {
         let (mut starts, end) = if period.is_by_hour() {
-            hours_until(now)
+            hours_until(zone, now)
         } else {
-            days_until(period.days(), now)
+            days_until(period.days(), zone, now)
         };
         starts.reverse();
         Self { starts, end }
@@ -196,24 +194,21 @@ impl<'a> Sums<'a> {
 }
 
 /// The starts of the last 24 hours of the clock, the latest first, and the end of the latest.
-fn hours_until(now: UnixMs) -> (Vec<UnixMs>, UnixMs) {
-    let hour_ms = QUARTER_MS * 4;
-    let latest = UnixMs(now.0.saturating_sub(now.0.rem_euclid(hour_ms)));
+fn hours_until(zone: &Zone, now: UnixMs) -> (Vec<UnixMs>, UnixMs) {
+    let (_, minute, second, millisecond) = zone.local(now).time().as_hms_milli();
+    let seconds = i64::from(minute) * 60 + i64::from(second);
+    let passed_ms = seconds * 1000 + i64::from(millisecond);
+    let latest = quarter(UnixMs(now.0.saturating_sub(passed_ms)));
     let starts = (0..24).map(|hours| latest.minus(HOUR * hours));
     (starts.collect(), latest.plus(HOUR))
 }
 
 /// The starts of the last days, the latest first, and the end of the latest. The only place that says which days figures
 /// have.
-fn days_until(count: u32, now: UnixMs) -> (Vec<UnixMs>, UnixMs) {
-    let mut starts = vec![now.start_of_day()];
-    let mut day = now.start_of_day();
-    let end = day.plus(DAY + HALF_DAY).start_of_day();
-    for _ in 1..count {
-        day = day.minus(HALF_DAY).start_of_day();
-        starts.push(day);
-    }
-    (starts, end)
+fn days_until(count: u32, zone: &Zone, now: UnixMs) -> (Vec<UnixMs>, UnixMs) {
+    let days = zone.last_days(now, count);
+    let end = days.first().map_or(now, |day| day.end);
+    (days.iter().map(|day| day.start).collect(), end)
 }
 
 /// What the database counts of the sessions in a quarter of an hour.
@@ -295,7 +290,7 @@ mod tests {
     #[test]
     fn a_day_has_24_hours_and_the_others_have_days_with_the_present_one_at_the_end() {
         for period in Period::ALL {
-            let bins = Bins::of(period, at(2));
+            let bins = Bins::of(period, &Zone::default(), at(2));
             let (count, end) = match period {
                 Period::Day => (24, at(4)),
                 _ => (period.days() as usize, at(48)),
@@ -308,6 +303,53 @@ mod tests {
             assert_eq!(Period::of_days(Some(period.days())), period);
         }
         assert_eq!(Period::of_days(Some(2)), Period::Day);
+    }
+
+    #[test]
+    fn hours_and_days_are_those_of_the_zone_whatever_its_clocks_do() {
+        let at = |text: &str| UnixMs::parse(text).unwrap();
+        for (zone, period, now, latest, end, first) in [
+            (
+                "Europe/Berlin",
+                Period::Week,
+                "2026-10-25T12:00:00Z",
+                "2026-10-24T22:00:00Z",
+                "2026-10-25T23:00:00Z",
+                "2026-10-18T22:00:00Z",
+            ),
+            (
+                "Europe/Berlin",
+                Period::Day,
+                "2026-10-25T12:20:00Z",
+                "2026-10-25T12:00:00Z",
+                "2026-10-25T13:00:00Z",
+                "2026-10-24T13:00:00Z",
+            ),
+            (
+                "Asia/Kathmandu", // 5 h 45 min ahead
+                Period::Day,
+                "2026-11-22T12:20:31.5Z",
+                "2026-11-22T12:15:00Z",
+                "2026-11-22T13:15:00Z",
+                "2026-11-21T13:15:00Z",
+            ),
+            (
+                "Pacific/Kiritimati",
+                Period::Week,
+                "2026-11-22T12:00:00Z",
+                "2026-11-22T10:00:00Z",
+                "2026-11-23T10:00:00Z",
+                "2026-11-16T10:00:00Z",
+            ),
+        ] {
+            let bins = Bins::of(period, &Zone::named(zone).unwrap(), at(now));
+            let found = (bins.start(), bins.starts().last().copied(), bins.end());
+            assert_eq!(
+                found,
+                (at(first), Some(at(latest)), at(end)),
+                "{zone} {now}"
+            );
+        }
     }
 
     #[test]
@@ -346,13 +388,13 @@ mod tests {
         };
         let quarters = samples(&[(-2, 1), (-1, 7), (0, 2), (1, 9), (3, 3), (4, 1)]);
         assert_eq!(merged(&quarters, HOUR), samples(&[(-4, 7), (0, 9), (4, 1)]));
-        let bins = Bins::of(Period::Day, at(4));
+        let bins = Bins::of(Period::Day, &Zone::default(), at(4));
         assert_eq!(bins.most(&quarters)[21..], [7, 9, 1]);
     }
 
     #[test]
     fn a_series_has_a_number_for_every_bin() {
-        let bins = Bins::of(Period::Week, NOON);
+        let bins = Bins::of(Period::Week, &Zone::default(), NOON);
         let spans: Vec<_> = bins.spans().collect();
         assert_eq!((spans.len(), spans[6].end), (7, bins.end()));
         assert!(spans.iter().all(|span| span.end == span.start.plus(DAY)));

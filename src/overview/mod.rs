@@ -193,7 +193,7 @@ pub struct ProductVersions {
 pub fn figures(
     reader: &Reader<'_>,
     live: &LiveSessions,
-    query: FiguresQuery,
+    query: &FiguresQuery,
     now: Now,
 ) -> Result<Figures> {
     let running = sessions::live_count(reader, query.product, live, now)?;
@@ -304,7 +304,7 @@ pub struct Dashboard {
 pub fn dashboard(
     reader: &Reader<'_>,
     RunningServer { memory, host }: &RunningServer,
-    query: FiguresQuery,
+    query: &FiguresQuery,
     now: Now,
 ) -> Result<Dashboard> {
     let every = licenses::LicenseQuery {

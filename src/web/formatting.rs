@@ -16,8 +16,8 @@ const DAY_S: i64 = 24 * HOUR_S;
 /// From this distance on, `ago` prints a date instead of a number of days.
 const LONG_AGO_S: i64 = 45 * DAY_S;
 
-/// Registers the filters `date`, `day`, `moment`, `ago`, `hour` and `short_date` (for charts, in UTC), `number` and `bytes`.
-/// Times are Unix milliseconds. `day`, `moment` and `ago` need `zone=`, the name of the time zone; `ago` needs `now=`, too.
+/// Registers the filters `date`, `day`, `moment`, `ago`, `hour` and `short_date` (for charts), `number` and `bytes`. Times are
+/// Unix milliseconds. All but `date` need `zone=`, the name of the time zone; `ago` needs `now=`, too.
 pub(super) fn register(tera: &mut Tera, language: Language) {
     for (name, style) in [
         ("date", TimeStyle::Date),
@@ -75,19 +75,19 @@ impl tera::Filter for TimeFilter {
         let at = value.as_i64().map(UnixMs);
         let at = at.ok_or_else(|| tera::Error::msg("not a time"))?;
         let utc = Zone::default();
-        match self.style {
-            TimeStyle::Date => {
-                let (date, text) = (at.day(), day(at, &utc, self.language));
-                return Ok(format!("<time datetime=\"{date}\">{text}</time>").into());
-            }
-            TimeStyle::Hour => return Ok(hour(at, self.language).into()),
-            TimeStyle::ShortDate => return Ok(short_date(at, self.language).into()),
-            TimeStyle::Day | TimeStyle::DateAndTime | TimeStyle::Ago => {}
+        if matches!(self.style, TimeStyle::Date) {
+            let (date, text) = (at.day(), day(at, &utc, self.language));
+            return Ok(format!("<time datetime=\"{date}\">{text}</time>").into());
         }
         let zone = args.get("zone").and_then(Value::as_str).map(Zone::named);
         let zone = zone
             .flatten()
             .ok_or_else(|| tera::Error::msg("needs zone="))?;
+        match self.style {
+            TimeStyle::Hour => return Ok(hour(at, &zone, self.language).into()),
+            TimeStyle::ShortDate => return Ok(short_date(at, &zone, self.language).into()),
+            _ => {}
+        }
         let (text, title) = self.text_and_title(at, &zone, args)?;
         let datetime = at.rfc3339();
         Ok(format!("<time datetime=\"{datetime}\" title=\"{title}\">{text}</time>").into())
@@ -99,14 +99,14 @@ impl tera::Filter for TimeFilter {
 }
 
 /// The time of day, of [`moment`]: `14:05`.
-fn hour(at: UnixMs, language: Language) -> String {
-    let moment = moment(at, &Zone::default(), language);
+fn hour(at: UnixMs, zone: &Zone, language: Language) -> String {
+    let moment = moment(at, zone, language);
     moment.split(", ").nth(1).unwrap_or_default().to_owned()
 }
 
 /// Day and month, of [`day`]: `25.11.`, `25 Nov`.
-fn short_date(at: UnixMs, language: Language) -> String {
-    let day = day(at, &Zone::default(), language);
+fn short_date(at: UnixMs, zone: &Zone, language: Language) -> String {
+    let day = day(at, zone, language);
     day.trim_end_matches(|c: char| c.is_ascii_digit())
         .trim_end()
         .to_owned()
@@ -253,8 +253,9 @@ mod tests {
     #[test]
     fn labels_of_charts_are_short() {
         for (language, expected) in [(Language::De, "22.11."), (Language::En, "22 Nov")] {
-            assert_eq!(short_date(NOW, language), expected);
-            assert_eq!(hour(NOW, language), "14:05");
+            let zone = Zone::named("Asia/Tokyo").unwrap();
+            assert_eq!(short_date(NOW, &Zone::default(), language), expected);
+            assert_eq!(hour(NOW, &zone, language), "23:05");
         }
     }
 

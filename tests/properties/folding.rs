@@ -135,11 +135,12 @@ fn concurrent_sessions(server: &InProcess) -> Vec<u32> {
     let query = FiguresQuery {
         product: None,
         period: Period::Week,
+        zone: license_server::zone::Zone::default(),
     };
     let now = server.now().wall;
     let concurrency = server
         .db()
-        .read_blocking(|reader| figures::concurrency(reader, query, 0, now));
+        .read_blocking(|reader| figures::concurrency(reader, &query, 0, now));
     let steps = concurrency.unwrap().steps;
     steps.iter().map(|step| step.running).collect()
 }

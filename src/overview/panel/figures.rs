@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::app::App;
 use crate::figures::{ACTIVE_DAYS, Activity, Bins, Concurrency, FiguresQuery, Period, Series};
 use crate::id::ProductId;
-use crate::overview::{self, ProductVersions};
+use crate::overview::{self, Figures, ProductVersions};
 use crate::panel::{PanelRequest, Support};
 use crate::refusals::panel::path_of_days;
 use crate::trials;
@@ -30,34 +30,27 @@ async fn figures(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlRepl
     let query = FiguresQuery {
         product: request.chosen(),
         period: Period::of_days(days),
+        zone: request.shop_zone().clone(),
     };
+    let (bins, period, product) = (query.bins(now.wall), query.period, query.product);
     let figures = app
         .db
-        .read(move |reader| overview::figures(reader, &live, query, now))
+        .read(move |reader| overview::figures(reader, &live, &query, now))
         .await?;
     let days = trials::panel::SUMMARY_DAYS;
     let days = request.shop_zone().last_days(now.wall, days);
     let trials = app
         .db
-        .read(move |reader| trials::panel::summary(reader, query.product, &days));
-    let bins = Bins::of(query.period, now.wall);
-    let activity = &figures.activity;
-    let (refusals, links) = refusals(&bins, activity, query.period);
+        .read(move |reader| trials::panel::summary(reader, product, &days));
+    let (charts, links) = charts(&bins, period, &figures);
     let versions = figures.versions.iter().take(PRODUCTS);
     let versions: Vec<Value> = versions
         .flat_map(|one| version_rows(&request, one))
         .collect();
     let values = json!({
-        "days": query.period.days(),
+        "days": period.days(),
         "reaches": Period::ALL.map(Period::days),
-        "charts_of": {
-            "concurrent": concurrency(&bins, query.period, &figures.concurrency),
-            "sessions": bars(&bins, query.period, std::slice::from_ref(&activity.sessions)),
-            "activations": bars(&bins, query.period, std::slice::from_ref(&activity.activations)),
-            "refusals": refusals,
-            "issued": bars(&bins, query.period, &activity.issued),
-            "ended": bars(&bins, query.period, &activity.ended),
-        },
+        "charts_of": charts,
         "refusal_links": links,
         "active_days": ACTIVE_DAYS,
         "versions": versions,
@@ -65,6 +58,21 @@ async fn figures(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlRepl
         "trials": trials.await?,
     });
     request.page("overview/figures.html.tera", values).await
+}
+
+/// The charts by name, and the lists that the reasons of refusals lead to.
+fn charts(bins: &Bins, period: Period, figures: &Figures) -> (Value, Map<String, Value>) {
+    let activity = &figures.activity;
+    let (refusals, links) = refusals(bins, activity, period);
+    let charts = json!({
+        "concurrent": concurrency(bins, period, &figures.concurrency),
+        "sessions": bars(bins, period, std::slice::from_ref(&activity.sessions)),
+        "activations": bars(bins, period, std::slice::from_ref(&activity.activations)),
+        "refusals": refusals,
+        "issued": bars(bins, period, &activity.issued),
+        "ended": bars(bins, period, &activity.ended),
+    });
+    (charts, links)
 }
 
 fn span(bins: &Bins, period: Period) -> Span<'_> {

@@ -50,7 +50,9 @@ async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
     let query = FiguresQuery {
         product: request.chosen(),
         period: Period::of_days(days),
+        zone: request.shop_zone().clone(),
     };
+    let (bins, period) = (query.bins(now.wall), query.period);
     let (backup_overdue, backup_folder_away) = if request.may(Role::Owner) {
         backup_status(&app.backup_dir, &app.db, now.wall).await?
     } else {
@@ -70,12 +72,12 @@ async fn home(request: Support<'_>, days: Option<u32>, app: &App) -> HtmlReply {
     };
     let mut dashboard = app
         .db
-        .read(move |reader| overview::dashboard(reader, &server, query, now))
+        .read(move |reader| overview::dashboard(reader, &server, &query, now))
         .await?;
     if !request.may(Role::Owner) {
         dashboard.notices.retain(|notice| !notice.for_owners);
     }
-    let values = home_values(&dashboard, query.period, now.wall, &request.today());
+    let values = home_values(&dashboard, (&bins, period), &request.today());
     request.page("overview/home.html.tera", values).await
 }
 
@@ -91,7 +93,7 @@ async fn backup_status(backup_dir: &BackupDir, db: &Db, now: UnixMs) -> Result<(
     Ok((!fresh && !away, away))
 }
 
-fn home_values(dashboard: &Dashboard, period: Period, now: UnixMs, today: &str) -> Value {
+fn home_values(dashboard: &Dashboard, (bins, period): (&Bins, Period), today: &str) -> Value {
     let notices = dashboard.notices.iter();
     let notices: Vec<_> = notices
         .map(|notice| {
@@ -107,7 +109,7 @@ fn home_values(dashboard: &Dashboard, period: Period, now: UnixMs, today: &str) 
     let total: u32 = dashboard.refused.iter().map(|(_, count)| *count).sum();
     let named = dashboard.refused.iter().take(CODES);
     let rest: u32 = dashboard.refused.iter().skip(CODES).map(|(_, n)| *n).sum();
-    let chart = super::figures::concurrency(&Bins::of(period, now), period, &dashboard.concurrency);
+    let chart = super::figures::concurrency(bins, period, &dashboard.concurrency);
     json!({
         "live": dashboard.live,
         "licenses": dashboard.licenses,
