@@ -63,7 +63,7 @@ async function renewTokens() {
   $("[name=csrf_token]").forEach((field) => { field.value = token; });
 }
 
-async function save(form, sent = form) {
+async function save(form, sent = form, again = false) {
   if (form.dataset.busy) return; // a second click sends nothing
   form.dataset.busy = "1";
   try {
@@ -72,7 +72,13 @@ async function save(form, sent = form) {
     const answer = await fetch(sent.action, { method: "POST", body: new URLSearchParams(new FormData(sent)) });
     const page = await parse(answer);
     delete form.dataset.ended;
-    if (isElsewhere(answer)) {
+    const isLost = answer.redirected && (isElsewhere(answer) || !new URL(answer.url).searchParams.has("at"));
+    if (isLost && !isElsewhere(answer) && !again) { // a login in another tab led back here, past the form: what is saved has ?at=
+      delete form.dataset.busy;
+      form.dataset.ended = "1";
+      return await save(form, sent, true);
+    }
+    if (isLost) {
       form.dataset.ended = "1";
       tell(form, texts.ended, answer.url);
     } else if (answer.ok && answer.redirected) {
