@@ -11,6 +11,7 @@ use crate::db::{Reader, Tx, unknown_value};
 use crate::error::Result;
 use crate::id::{LicenseId, SessionId, SessionToken};
 use crate::licenses::{LicenseKey, key_part};
+use crate::paging::Direction;
 use crate::sql;
 
 pub(super) fn add(tx: &Tx<'_>, entry: &HistoryEntry<'_>) -> Result<()> {
@@ -154,7 +155,12 @@ pub(super) fn older(
     let Position { at, id } = position.min(filter.upper_bound());
     let (product, customer, from) = (filter.product, &filter.customer, filter.since);
     match filter.reason {
-        Some(reason) => older_of_reason(reader, (filter, reason), Position { at, id }, limit),
+        Some(reason) => of_reason(
+            reader,
+            (filter, reason),
+            Position { at, id },
+            (Direction::Descending, limit),
+        ),
         None if product.is_none() && key_part.is_empty() && customer.is_empty() => {
             let params = named_params! {
                 ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
@@ -171,34 +177,39 @@ pub(super) fn older(
     }
 }
 
-fn older_of_reason(
+/// The same for one end reason, in either direction.
+fn of_reason(
     reader: &Reader<'_>,
     (filter, reason): (&HistoryFilter, EndReason),
     Position { at, id }: Position,
-    limit: u32,
+    (direction, limit): (Direction, u32),
 ) -> Result<Vec<EndedSession>> {
     let (reason, key_part) = (reason.as_str(), key_part(&filter.key));
-    let (product, customer, from) = (filter.product, &filter.customer, filter.since);
+    let (product, customer) = (filter.product, &filter.customer);
+    let bound = match direction {
+        Direction::Descending => filter.since,
+        Direction::Ascending => filter.until,
+    };
     if key_part.is_empty() && customer.is_empty() {
         let params = named_params! {
             ":product_id": product, ":reason": reason,
-            ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
+            ":bound_ms": bound, ":at_ms": at, ":id": id, ":limit": limit,
         };
-        return reader.list(
-            sql!("session_history/of_reason_older"),
-            params,
-            ended_session,
-        );
+        let sql = match direction {
+            Direction::Descending => sql!("session_history/of_reason_older"),
+            Direction::Ascending => sql!("session_history/of_reason_newer"),
+        };
+        return reader.list(sql, params, ended_session);
     }
     let params = named_params! {
         ":product_id": product, ":key_part": key_part, ":customer": customer, ":reason": reason,
-        ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
+        ":bound_ms": bound, ":at_ms": at, ":id": id, ":limit": limit,
     };
-    reader.list(
-        sql!("session_history/by_reason_older"),
-        params,
-        ended_session,
-    )
+    let sql = match direction {
+        Direction::Descending => sql!("session_history/by_reason_older"),
+        Direction::Ascending => sql!("session_history/by_reason_newer"),
+    };
+    reader.list(sql, params, ended_session)
 }
 
 /// Ended sessions that ended after a position, the earliest end first.
@@ -212,7 +223,12 @@ pub(super) fn newer(
     let Position { at, id } = position.max(filter.lower_bound());
     let (product, customer, until) = (filter.product, &filter.customer, filter.until);
     match filter.reason {
-        Some(reason) => newer_of_reason(reader, (filter, reason), Position { at, id }, limit),
+        Some(reason) => of_reason(
+            reader,
+            (filter, reason),
+            Position { at, id },
+            (Direction::Ascending, limit),
+        ),
         None if product.is_none() && key_part.is_empty() && customer.is_empty() => {
             let params = named_params! {
                 ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
@@ -227,36 +243,6 @@ pub(super) fn newer(
             reader.list(sql!("session_history/search_newer"), params, ended_session)
         }
     }
-}
-
-fn newer_of_reason(
-    reader: &Reader<'_>,
-    (filter, reason): (&HistoryFilter, EndReason),
-    Position { at, id }: Position,
-    limit: u32,
-) -> Result<Vec<EndedSession>> {
-    let (reason, key_part) = (reason.as_str(), key_part(&filter.key));
-    let (product, customer, until) = (filter.product, &filter.customer, filter.until);
-    if key_part.is_empty() && customer.is_empty() {
-        let params = named_params! {
-            ":product_id": product, ":reason": reason,
-            ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
-        };
-        return reader.list(
-            sql!("session_history/of_reason_newer"),
-            params,
-            ended_session,
-        );
-    }
-    let params = named_params! {
-        ":product_id": product, ":key_part": key_part, ":customer": customer, ":reason": reason,
-        ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
-    };
-    reader.list(
-        sql!("session_history/by_reason_newer"),
-        params,
-        ended_session,
-    )
 }
 
 /// How many ended sessions match a filter; `limit` are counted at most.

@@ -20,7 +20,7 @@ use crate::zone::Day;
 
 const LICENSES: &str = "/lizenzserver/licenses";
 const SELL: &str = "trials/sell.html.tera";
-/// The days that the overview shows.
+/// How many days the page of figures shows.
 pub const SUMMARY_DAYS: u32 = 30;
 
 /// What the form shows besides its fields: the license, the latest customers, and the plans of its product that end a
@@ -78,8 +78,8 @@ async fn sell(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
         .await
 }
 
-/// The trials of a product on each of these days, for the overview; `product` is `None` for all of them. `None` if no trials were ever
-/// offered.
+/// The trials of a product on each of these days, for the page of figures; `product` is `None` for all of them. `None` if no
+/// trials were ever offered.
 pub fn summary(
     reader: &Reader<'_>,
     product: Option<ProductId>,

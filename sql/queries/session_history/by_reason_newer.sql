@@ -1,13 +1,13 @@
 -- Like session_history/search_newer, but only sessions with one end reason. Each lookup is served by
 -- session_history_license.
 -- :product_id integer (null: any), :key_part text (upper case, no hyphens; empty: any), :customer text (empty: any),
--- :reason text, :until_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at the position), :limit integer
+-- :reason text, :bound_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at the position), :limit integer
 -- scan ok: of the licenses and customers, for a search for part of a text; never of the history
 with nearest as (
     select l.license_id, (
         select h.session_id from session_history h
         where h.license_id = l.license_id and h.end_reason = :reason
-          and h.ended_at_ms <= :until_ms and h.ended_at_ms >= :at_ms and (h.ended_at_ms > :at_ms or h.session_id > :id)
+          and h.ended_at_ms <= :bound_ms and h.ended_at_ms >= :at_ms and (h.ended_at_ms > :at_ms or h.session_id > :id)
         order by h.ended_at_ms, h.session_id
         limit 1) as session_id
     from licenses l
@@ -26,7 +26,7 @@ with nearest as (
     from licenses_on_page cross join session_history h on h.session_id in (
         select p.session_id from session_history p
         where p.license_id = licenses_on_page.license_id and p.end_reason = :reason
-          and p.ended_at_ms <= :until_ms and p.ended_at_ms >= :at_ms and (p.ended_at_ms > :at_ms or p.session_id > :id)
+          and p.ended_at_ms <= :bound_ms and p.ended_at_ms >= :at_ms and (p.ended_at_ms > :at_ms or p.session_id > :id)
         order by p.ended_at_ms, p.session_id
         limit :limit)
     order by h.ended_at_ms, h.session_id

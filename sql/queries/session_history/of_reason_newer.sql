@@ -1,5 +1,5 @@
 -- Like session_history/newer, but only sessions with one end reason. Served by session_history_reason.
--- :product_id integer (null: any), :reason text, :until_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at
+-- :product_id integer (null: any), :reason text, :bound_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at
 -- the position), :limit integer
 select h.session_id, l.license_id, l.product_id, l.license_key, l.customer_id, coalesce(c.name, '') as customer,
        h.hardware_id, h.machine_id, h.client_version, h.address, h.started_at_ms, h.last_heartbeat_at_ms,
@@ -8,6 +8,6 @@ from session_history h
 join licenses l on l.license_id = h.license_id
 left join customers c on c.customer_id = l.customer_id
 where h.end_reason = :reason and (:product_id is null or l.product_id = :product_id)
-  and h.ended_at_ms <= :until_ms and h.ended_at_ms >= :at_ms and (h.ended_at_ms > :at_ms or h.session_id > :id)
+  and h.ended_at_ms <= :bound_ms and h.ended_at_ms >= :at_ms and (h.ended_at_ms > :at_ms or h.session_id > :id)
 order by h.ended_at_ms, h.session_id
 limit :limit;
