@@ -19,6 +19,7 @@ use crate::integrate::{self, DryRun, DryRunRequest};
 use crate::licenses::{self, License};
 use crate::panel::{Admin, PanelRequest, Support};
 use crate::products::{self, ProductSettings};
+use crate::search;
 use crate::sessions::client::{EndResponse, HeartbeatResponse, StartResponse};
 use crate::signing_keys::{self, Published};
 use crate::terms::Terms;
@@ -26,52 +27,68 @@ use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, object_members};
 
 const PAGE: &str = "/lizenzserver/integrate";
-/// How many licenses can be chosen on the page: the newest. The page of any other license links here.
+/// How many licenses can be chosen on the page: the newest, or the newest of those that were searched for.
 const CHOICES: u32 = 20;
 
 /// The data of the page, read in one transaction.
 struct IntegratePage {
     config: ProductSettings,
+    /// The licenses that can be chosen, at most one more than [`CHOICES`].
     licenses: Vec<License>,
     chosen: Option<License>,
+    /// What was searched for.
+    search: Terms,
     /// The public keys that verify responses; `None` before the first start of the server.
     keys: Option<Published>,
 }
 
 impl IntegratePage {
-    fn read(
-        reader: &Reader<'_>,
-        product: ProductId,
-        chosen: Option<LicenseId>,
-        now: UnixMs,
-    ) -> Result<Self> {
+    fn read(reader: &Reader<'_>, product: ProductId, choice: Choice, now: UnixMs) -> Result<Self> {
         let query = licenses::LicenseSearch {
-            search: &Terms::default(),
+            search: &choice.search,
             product: Some(product),
-            limit: CHOICES,
+            limit: CHOICES + 1,
         };
         let licenses = licenses::list(reader, query)?;
-        let chosen = chosen.map(|id| licenses::find(reader, id)).transpose()?;
+        let chosen = match choice.license {
+            Some(id) => Some(licenses::find(reader, id)?),
+            None => search::license_with_key(reader, &choice.search)?,
+        };
         Ok(Self {
             config: products::product_settings(reader, product)?,
             keys: signing_keys::published(reader, now)?,
             chosen,
             licenses,
+            search: choice.search,
         })
     }
 
-    /// The licenses that can be chosen, including the chosen one.
-    fn choices(&self) -> Vec<Value> {
+    /// The search for a license and what it found, as values for the template. The chosen license is among those that can be
+    /// chosen.
+    fn choice_values(&self) -> Map<String, Value> {
         let missing = self.chosen.iter().filter(|chosen| {
             let listed = &self.licenses;
             listed.iter().all(|license| license.id != chosen.id)
         });
-        let all = missing.chain(&self.licenses);
-        all.map(
-            |license| json!({ "id": license.id, "key": license.key, "customer": license.customer }),
-        )
-        .collect()
+        let all = missing.chain(self.licenses.iter().take(CHOICES as usize));
+        let row = |license: &License| json!({ "id": license.id, "key": license.key, "customer": license.customer });
+        let licenses: Vec<Value> = all.map(row).collect();
+        object_members(json!({
+            "has_licenses": !licenses.is_empty() || !self.search.is_empty(),
+            "licenses": licenses,
+            "has_more": self.licenses.len() > CHOICES as usize,
+            "chosen": self.chosen.as_ref().map(|license| license.id),
+            "q": self.search.typed(),
+        }))
     }
+}
+
+/// Which license the page is about.
+#[derive(Clone, Debug, Default)]
+struct Choice {
+    license: Option<LicenseId>,
+    /// What was searched for; a whole key chooses its license.
+    search: Terms,
 }
 
 /// The page for one request.
@@ -81,18 +98,21 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    async fn read(&self, chosen: Option<LicenseId>) -> Result<IntegratePage> {
+    async fn read(&self, choice: Choice) -> Result<IntegratePage> {
         let (product, now) = (self.request.product, self.request.now.wall);
         let read = self
             .app
             .db
-            .read(move |reader| IntegratePage::read(reader, product, chosen, now));
+            .read(move |reader| IntegratePage::read(reader, product, choice, now));
         read.await
     }
 
     async fn show(&self, form: &Fields, result: Result<DryRun>) -> HtmlReply {
-        let chosen = form.number::<i64>("license").ok().map(LicenseId);
-        let mut values = values(self, &self.read(chosen).await?)?;
+        let choice = Choice {
+            license: form.number::<i64>("license").ok().map(LicenseId),
+            search: Terms::parse(form.text("q")),
+        };
+        let mut values = values(self, &self.read(choice).await?)?;
         let page = "integrate/page.html.tera";
         match result {
             Ok(dry_run) => {
@@ -134,30 +154,33 @@ fn values(view: &View<'_>, page_data: &IntegratePage) -> Result<Map<String, Valu
         "ca": parameters.authority, "keys": keys,
         "trials": page_data.config.trial_plan.is_some(),
     });
-    let chosen = page_data.chosen.as_ref().map(|license| license.id);
-    Ok(object_members(json!({
+    let mut values = object_members(json!({
         "url": endpoint.url,
         "public": endpoint.public,
         "keys": keys,
         "ca": endpoint.authority.as_ref().map(|authority| &authority.file),
         "calls": rules::calls(&parameters),
         "program": request.render("integrate/example.py.tera", &program)?,
-        "licenses": page_data.choices(),
-        "chosen": chosen,
         "sees_key": may_see,
         "steps": null,
         "form": form::empty_form(json!({})),
-    })))
+    }));
+    values.extend(page_data.choice_values());
+    Ok(values)
 }
 
 /// The calls of a program, with the known values filled in.
-#[get("/integrate?<license>")]
-async fn page(request: Support<'_>, license: Option<i64>, app: &App) -> HtmlReply {
+#[get("/integrate?<license>&<q>")]
+async fn page(request: Support<'_>, license: Option<i64>, q: Option<&str>, app: &App) -> HtmlReply {
     let view = View {
         request: &request,
         app,
     };
-    let page_data = view.read(license.map(LicenseId)).await?;
+    let choice = Choice {
+        license: license.map(LicenseId),
+        search: Terms::parse(q.unwrap_or_default()),
+    };
+    let page_data = view.read(choice).await?;
     let chosen = page_data.chosen.as_ref();
     if let Some(other) = chosen.filter(|license| license.product != request.product) {
         // Its program has the API key of that product.

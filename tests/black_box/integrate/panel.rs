@@ -99,6 +99,38 @@ fn the_commands_on_the_page_start_keep_and_end_a_session() {
 }
 
 #[test]
+fn the_page_finds_any_license_by_a_search() {
+    let server = Server::start();
+    let oldest = server.issue_license(1);
+    server.json(&["customer", "add", "Ada Byron"]);
+    server.json(&["license", "issue", "--customer", "Ada Byron"]);
+    server.issue_licenses(1, 25);
+    let mut panel = server.logged_in_browser("admin");
+    let choices = |page: &str| between(page, "id=\"f-fill\"", "</select>").to_owned();
+    let page = panel.get("/integrate").text;
+    assert!(!choices(&page).contains(&oldest), "only the newest ones");
+    assert_eq!(choices(&page).matches("<option").count(), 21);
+    assert!(page.contains("These are the newest 20"));
+
+    let by_customer = panel.get("/integrate?q=byron").text;
+    let found = choices(&by_customer);
+    assert!(found.contains("Ada Byron"), "{found}");
+    assert_eq!(found.matches("<option").count(), 2);
+    assert!(!by_customer.contains("These are the newest"));
+
+    let by_key = panel.get(&format!("/integrate?q={oldest}")).text;
+    assert!(
+        copied(&by_key, "line-start").contains(&oldest),
+        "a whole key is filled in at once"
+    );
+    let tried = panel.post("/integrate", &[("license", "1"), ("q", "byron")]);
+    assert_eq!(answers(&tried.text).len(), 5);
+
+    let nothing = panel.get("/integrate?q=nobody");
+    assert!(nothing.text.contains("Nothing matches"), "{nothing:?}");
+}
+
+#[test]
 fn a_dry_run_gets_the_responses_of_a_program_and_leaves_the_slot_free() {
     let server = Server::start();
     let key = server.issue_license(1);
