@@ -21,6 +21,9 @@ pub enum Error {
         /// The kind of problem, for a message in the reader's language.
         fault: Fault,
     },
+    /// Several fields of the request are invalid, or refused by a rule: all that [`Faults`] collected.
+    #[error("{}", joined(.0))]
+    Several(Vec<Error>),
     /// The thing does not exist; for operators and administrators.
     #[error("there is no {what} {name:?}")]
     NotFound {
@@ -252,21 +255,24 @@ pub struct Refused {
     pub code: &'static str,
     /// The kind of refusal.
     pub kind: RefusalKind,
-    /// Additional members of the response, such as `device_limit`; they also fill the placeholders of the text.
-    pub members: Map<String, Value>,
+    /// Additional members of the response, such as `device_limit`; they also fill the placeholders of the text. Boxed to
+    /// keep every `Result` small.
+    pub members: Box<Map<String, Value>>,
     /// The key of a more specific text than the code's: `[why]` in the language files.
     pub why: Option<&'static str>,
+    /// The field that it is about, for forms. Programs do not get it.
+    pub field: Option<&'static str>,
 }
 
 impl Refused {
     /// A refusal without additional members.
     pub fn new(kind: RefusalKind, code: &'static str) -> Self {
-        let (members, why) = (Map::new(), None);
         Self {
             code,
             kind,
-            members,
-            why,
+            members: Box::default(),
+            why: None,
+            field: None,
         }
     }
 
@@ -279,6 +285,13 @@ impl Refused {
     #[must_use]
     pub fn with_text_key(mut self, why: &'static str) -> Self {
         self.why = Some(why);
+        self
+    }
+
+    /// The same refusal, which is about this field of a form.
+    #[must_use]
+    pub fn about(mut self, field: &'static str) -> Self {
+        self.field = Some(field);
         self
     }
 
@@ -322,7 +335,16 @@ impl Error {
     /// The same error for a form or command that calls some fields by other names; pairs of the name and the other.
     #[must_use]
     pub fn with_field_names(mut self, names: &[(&str, &'static str)]) -> Self {
-        if let Self::Invalid { field, .. } = &mut self
+        let field = match &mut self {
+            Self::Invalid { field, .. } => Some(field),
+            Self::Refused(refused) => refused.field.as_mut(),
+            Self::Several(errors) => {
+                let errors = std::mem::take(errors).into_iter();
+                return Self::Several(errors.map(|one| one.with_field_names(names)).collect());
+            }
+            _ => None,
+        };
+        if let Some(field) = field
             && let Some((_, other)) = names.iter().find(|(name, _)| name == field)
         {
             *field = other;
@@ -330,9 +352,118 @@ impl Error {
         self
     }
 
-    /// Whether this is a refusal with this code.
+    /// Whether this is a refusal with this code, or contains one.
     pub fn is(&self, code: &str) -> bool {
-        matches!(self, Self::Refused(refused) if refused.code == code)
+        match self {
+            Self::Refused(refused) => refused.code == code,
+            Self::Several(errors) => errors.iter().any(|error| error.is(code)),
+            _ => false,
+        }
+    }
+
+    /// The errors that this consists of, which for most is itself alone.
+    pub fn into_each(self) -> Vec<Self> {
+        match self {
+            Self::Several(errors) => errors,
+            one => vec![one],
+        }
+    }
+
+    /// The same with `change` made to each error that it consists of.
+    #[must_use]
+    pub fn map_each(self, change: impl Fn(Self) -> Self) -> Self {
+        match self {
+            Self::Several(errors) => Self::Several(errors.into_iter().map(change).collect()),
+            one => change(one),
+        }
+    }
+
+    /// The field that it is about. Customers and plans that do not exist are in the fields that name them.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::NotFound { what, .. } => match what {
+                Resource::Customer => Some("customer"),
+                Resource::Plan => Some("plan"),
+                _ => None,
+            },
+            Self::Invalid { field, .. } => Some(field),
+            Self::Refused(refused) => refused.field,
+            _ => None,
+        }
+    }
+
+    /// Whether the request may be fine: what is wrong with its fields need not be told then.
+    const fn is_failure(&self) -> bool {
+        matches!(
+            self,
+            Self::Usage(_)
+                | Self::State(_)
+                | Self::Unavailable { .. }
+                | Self::Damaged { .. }
+                | Self::Internal { .. }
+        )
+    }
+}
+
+/// What is wrong with a request, in one line.
+fn joined(errors: &[Error]) -> String {
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
+/// Collects what is wrong with the fields of a request, so that its sender learns all of it at once.
+#[derive(Debug, Default)]
+pub struct Faults(Vec<Error>);
+
+impl Faults {
+    /// Keeps `error`, unless its field has one already.
+    pub fn add(&mut self, error: impl Into<Error>) {
+        for error in error.into().into_each() {
+            let field = error.field();
+            if field.is_none_or(|field| !self.has(field)) {
+                self.0.push(error);
+            }
+        }
+    }
+
+    /// The value of `checked`. `None` if it is an error, which is kept.
+    pub fn keep<T>(&mut self, checked: Result<T>) -> Option<T> {
+        checked.map_err(|error| self.add(error)).ok()
+    }
+
+    /// Whether the field has an error.
+    pub fn has(&self, field: &str) -> bool {
+        self.0.iter().any(|error| error.field() == Some(field))
+    }
+
+    /// Fails with everything that was kept: with a failure of the server alone, if there is one.
+    ///
+    /// # Errors
+    /// If anything was kept.
+    pub fn finish(self) -> Result<()> {
+        let mut errors = self.0;
+        if let Some(failure) = errors.iter().position(Error::is_failure) {
+            return Err(errors.swap_remove(failure));
+        }
+        match (errors.pop(), errors.is_empty()) {
+            (None, _) => Ok(()),
+            (Some(only), true) => Err(only),
+            (Some(last), false) => {
+                errors.push(last);
+                Err(Error::Several(errors))
+            }
+        }
+    }
+
+    /// The `outcome` of an operation on the fields whose faults these are. As the last expression of a transaction, it
+    /// undoes an operation that succeeds only because a faulty field was replaced.
+    ///
+    /// # Errors
+    /// If anything was kept, or `outcome` is an error.
+    pub fn with<T>(mut self, outcome: Result<T>) -> Result<T> {
+        let value = self.keep(outcome);
+        self.finish()?;
+        value.ok_or_else(|| Error::field_fault("form", Fault::Form))
     }
 }
 
@@ -373,5 +504,46 @@ mod tests {
         }
         let missing = Error::not_found(Resource::Customer, "Ada").with_field_names(&names);
         assert!(matches!(missing, Error::NotFound { .. }));
+    }
+
+    fn refused(code: &'static str) -> Refused {
+        Refused::new(RefusalKind::Conflict, code)
+    }
+
+    #[test]
+    fn all_faults_are_collected_and_the_first_of_each_field() {
+        let mut faults = Faults::default();
+        assert_eq!(faults.keep(Ok(1)), Some(1));
+        let wrong = Err(Error::invalid("a", "is wrong"));
+        assert_eq!(faults.keep::<u8>(wrong), None);
+        faults.add(Error::invalid("a", "is taken"));
+        assert!(faults.has("a") && !faults.has("b"));
+        let taken = refused("taken").about("b").into();
+        let outcome = faults.with::<u8>(Err(Error::Several(vec![
+            taken,
+            refused("suspended").into(),
+            refused("revoked").into(),
+        ])));
+        let error = outcome.unwrap_err();
+        assert!(error.is("taken") && error.is("revoked") && !error.is("other"));
+        let error = error.with_field_names(&[("b", "c")]);
+        let fields: Vec<_> = error.into_each().iter().map(Error::field).collect();
+        assert_eq!(fields, [Some("a"), Some("c"), None, None]);
+    }
+
+    #[test]
+    fn a_fault_undoes_what_succeeded_and_a_failure_hides_it() {
+        assert_eq!(Faults::default().with(Ok(1)).unwrap(), 1);
+        let faulty = || {
+            let mut faults = Faults::default();
+            faults.add(Error::invalid("a", "is wrong"));
+            faults
+        };
+        assert_eq!(faulty().with(Ok(1)).unwrap_err().field(), Some("a"));
+        let busy = Error::Unavailable {
+            reason: "full".to_owned(),
+        };
+        let outcome = faulty().with::<u8>(Err(busy)).unwrap_err();
+        assert!(matches!(outcome, Error::Unavailable { .. }));
     }
 }

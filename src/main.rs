@@ -45,6 +45,7 @@ fn main() -> ExitCode {
 fn is_usage(error: &Error) -> bool {
     match error {
         Error::Usage(_) | Error::Invalid { .. } => true,
+        Error::Several(errors) => errors.iter().any(is_usage),
         Error::Refused(refused) => refused.kind == RefusalKind::Ambiguous,
         _ => false,
     }
@@ -62,6 +63,10 @@ fn with_advice(error: &Error) -> String {
         Error::Internal { .. } => "run `license-server check`",
         Error::Usage(_) => "see `license-server --help`",
         Error::Refused(refused) => return refusal_text(refused),
+        Error::Several(errors) => {
+            let texts: Vec<String> = errors.iter().map(with_advice).collect();
+            return texts.join("; ");
+        }
         Error::State(_) => "",
     };
     let text = error.to_string().replace('\n', " ");

@@ -14,7 +14,7 @@ use crate::audit::{Act, Change};
 use crate::clock::{Now, UnixMs};
 use crate::db::Tx;
 use crate::devices::{self, ClientIdentity, Device, SlotRequest};
-use crate::error::Result;
+use crate::error::{Faults, Result};
 use crate::id::{DeviceId, LicenseId, ProductId};
 use crate::idempotency::{self, IdempotentOperation, RequestKey, RunOnce, StoredResponse};
 use crate::licenses::{self, License, LicenseEdit, LicenseKey};
@@ -198,12 +198,14 @@ pub fn free_all_slots(tx: &Tx<'_>, live: LiveNow<'_>, id: LicenseId) -> Result<u
 /// # Errors
 /// As [`licenses::edit`].
 pub fn edit_license(act: &Act<'_>, live: LiveNow<'_>, edit: &LicenseEdit) -> Result<License> {
-    if let Some(former) = licenses::former_owner(act.tx, edit)? {
+    let mut faults = Faults::default();
+    let former = faults.keep(licenses::former_owner(act.tx, edit));
+    if let Some(former) = former.flatten() {
         free_all_slots(act.tx, live, edit.id)?;
         idempotency::forget(act.tx, edit.id)?;
         store::insert_former_owner(act.tx, edit.id, former, act.now)?;
     }
-    licenses::edit(act, edit)
+    faults.with(licenses::edit(act, edit))
 }
 
 /// Frees the slot of a device at the request of an administrator; its session ends as [`EndReason::Forced`].

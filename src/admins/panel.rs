@@ -7,7 +7,7 @@ use super::{Admin as Account, Role};
 use crate::app::App;
 use crate::audit::Act;
 use crate::db::Db;
-use crate::error::{Error, Result};
+use crate::error::{Error, Faults, Result};
 use crate::id::AdminId;
 use crate::logins;
 use crate::logins::panel::{Authenticator, new_password};
@@ -68,14 +68,21 @@ async fn add(request: Owner<'_>, authenticator: Authenticator<'_>, form: Form) -
     request.require_reauthentication()?;
     let added = async {
         let name = form.text("name").to_owned();
-        let role = Role::parse(form.text("role"))?;
-        let hash = hash_new_password(&authenticator, &form, &name).await?;
+        let mut faults = Faults::default();
+        let role = faults.keep(Role::parse(form.text("role")));
+        let role = role.unwrap_or(Role::Support);
+        let password = faults.keep(new_password(&form, &[&name]));
+        // Without a password, only the other faults are found.
+        let hash = match password {
+            Some(password) => authenticator.app.hasher.hash(password).await?,
+            None => String::new(),
+        };
         let (actor, now) = (request.actor(), request.now.wall);
         authenticator
             .app
             .db
             .write("admins.add", move |tx| {
-                super::add(&Act::new(tx, &actor, now), &name, role, &hash)
+                faults.with(super::add(&Act::new(tx, &actor, now), &name, role, &hash))
             })
             .await
     };

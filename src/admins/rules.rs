@@ -92,7 +92,7 @@ impl From<Refusal> for Refused {
         let refused = Self::new(refusal.kind(), refusal.code());
         match refusal {
             Refusal::NameTaken | Refusal::NameReserved | Refusal::NameConfusable => {
-                refused.with("field", "name")
+                refused.about("name")
             }
             _ => refused,
         }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::db::Reader;
-use crate::error::{Error, Result};
+use crate::error::{Error, Faults, Result};
 use crate::id::ProductId;
 use crate::product_state;
 use crate::revision::Revision;
@@ -162,10 +162,13 @@ pub fn rotate_confirmed(
 ) -> Result<()> {
     let current = current(act.tx, product)?;
     rotation.seen.check(&current.revision())?;
+    let mut faults = Faults::default();
     if text::clean_input(&current.client_name) != text::clean_input(&rotation.confirm) {
-        return Err(Error::invalid("confirm", "is not the product's name"));
+        faults.add(Error::invalid("confirm", "is not the product's name"));
     }
-    rotate(act, product, overlap(rotation.overlap_days)?)
+    let overlap = faults.keep(overlap(rotation.overlap_days));
+    faults.finish()?;
+    rotate(act, product, overlap.unwrap_or_default())
 }
 
 /// Replaces the API key of a product; the old one stays valid for `overlap`.

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::ConfirmedRotation;
 use crate::app::App;
 use crate::audit::Act;
-use crate::error::Result;
+use crate::error::Faults;
 use crate::panel::Admin;
 use crate::revision::Revision;
 use crate::web::form::{self, Fields, Form};
@@ -35,12 +35,12 @@ async fn rotate_form(request: Admin<'_>, app: &App) -> HtmlReply {
     request.page(TEMPLATE, values).await
 }
 
-fn rotation(form: &Fields) -> Result<ConfirmedRotation> {
-    Ok(ConfirmedRotation {
+fn rotation(form: &Fields, faults: &mut Faults) -> ConfirmedRotation {
+    ConfirmedRotation {
         confirm: form.text("confirm").to_owned(),
         seen: Revision::parse(form.raw("seen")),
-        overlap_days: form.number("overlap_days")?,
-    })
+        overlap_days: faults.keep(form.number("overlap_days")).unwrap_or_default(),
+    }
 }
 
 /// Rotates the API key.
@@ -49,16 +49,15 @@ async fn rotate(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     request.require_reauthentication()?;
     let (actor, now) = (request.actor(), request.now.wall);
     let product = request.product;
-    let rotated = match rotation(&form) {
-        Ok(rotation) => {
-            app.db
-                .write("api_keys.rotate", move |tx| {
-                    super::rotate_confirmed(&Act::new(tx, &actor, now), product, &rotation)
-                })
-                .await
-        }
-        Err(error) => Err(error),
-    };
+    let mut faults = Faults::default();
+    let rotation = rotation(&form, &mut faults);
+    let rotated = app
+        .db
+        .write("api_keys.rotate", move |tx| {
+            let act = Act::new(tx, &actor, now);
+            faults.with(super::rotate_confirmed(&act, product, &rotation))
+        })
+        .await;
     let Err(error) = rotated else {
         return Html::done(KEY, "part_saved");
     };

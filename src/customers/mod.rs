@@ -287,7 +287,8 @@ pub fn find(reader: &Reader<'_>, input: &str) -> Result<CustomerId> {
         all => all.iter().map(|(id, _)| *id).collect(),
     };
     let ambiguous = |code, numbers: &[String]| {
-        let refused = Refused::new(RefusalKind::Ambiguous, code).with("name", input.as_str());
+        let refused = Refused::new(RefusalKind::Ambiguous, code);
+        let refused = refused.about("customer").with("name", input.as_str());
         Err(refused.with("numbers", numbers.join(", ")).into())
     };
     match (with_id, with_name.as_slice()) {
@@ -306,6 +307,15 @@ pub fn find(reader: &Reader<'_>, input: &str) -> Result<CustomerId> {
             ambiguous("several_customers", &numbers)
         }
     }
+}
+
+/// As [`find`], unless the customer was erased.
+///
+/// # Errors
+/// Those of [`find`], and `customer_erased`.
+pub fn find_not_erased(reader: &Reader<'_>, input: &str) -> Result<CustomerId> {
+    let id = find(reader, input)?;
+    Ok(not_erased(reader, id)?.id)
 }
 
 /// The customer whose id is in `input`. If `input` also contains a name, it must be that of the customer.

@@ -185,7 +185,11 @@ impl Refusal {
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
-        Refused::new(refusal.kind(), refusal.code()).into()
+        let refused = Refused::new(refusal.kind(), refusal.code());
+        match refusal {
+            Refusal::DomainBound => refused.about("domain").into(),
+            _ => refused.into(),
+        }
     }
 }
 

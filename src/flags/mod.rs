@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::audit::{Act, Change};
 use crate::db::Reader;
-use crate::error::{Error, Resource, Result};
+use crate::error::{Error, Faults, Resource, Result};
 use crate::id::ProductId;
 use crate::product_state;
 use crate::revision::Revision;
@@ -85,10 +85,11 @@ fn known(reader: &Reader<'_>, product: ProductId, name: &str) -> Result<Option<F
 /// # Errors
 /// [`Refusal::Exists`], and the errors of [`set`].
 pub fn add(act: &Act<'_>, product: ProductId, flag: &Flag) -> Result<()> {
+    let mut faults = Faults::default();
     if known(act.tx, product, &flag.name)?.is_some() {
-        return Err(Refusal::Exists.into());
+        faults.add(Refusal::Exists);
     }
-    set(act, product, &flag.name, &flag.change())
+    faults.with(set(act, product, &flag.name, &flag.change()))
 }
 
 /// Changes a flag. `seen` is the [`Flag::revision`] that the edit is based on.

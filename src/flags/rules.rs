@@ -1,7 +1,7 @@
 //! The rollout of feature flags, their valid values, and the refusals.
 
 use super::Flag;
-use crate::error::{Error, RefusalKind, Refused, Result};
+use crate::error::{Error, Faults, RefusalKind, Refused, Result};
 use crate::security::secret;
 
 const DESCRIPTION_MAX: usize = 500;
@@ -31,7 +31,8 @@ impl Refusal {
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
-        Refused::new(refusal.kind(), refusal.code()).into()
+        let refused = Refused::new(refusal.kind(), refusal.code());
+        refused.about("name").into()
     }
 }
 
@@ -49,22 +50,22 @@ pub fn rollout(flag: &str, license_id: i64, percent: Rollout) -> bool {
 /// Checks every field.
 pub(super) fn check(flag: &Flag) -> Result<()> {
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if !(1..=64).contains(&flag.name.len()) || !flag.name.chars().all(word) {
-        return Err(Error::invalid(
-            "name",
-            "must be 1..64 letters, digits, _ - .",
-        ));
+    let has_name = (1..=64).contains(&flag.name.len()) && flag.name.chars().all(word);
+    let description = &flag.description;
+    let is_described =
+        description.chars().count() <= DESCRIPTION_MAX && !description.contains(char::is_control);
+    let described = format!("must be at most {DESCRIPTION_MAX} printable characters");
+    let mut faults = Faults::default();
+    for (field, is_valid, problem) in [
+        ("name", has_name, "must be 1..64 letters, digits, _ - ."),
+        ("share", flag.share_percent <= 100, "must be 0..100 percent"),
+        ("description", is_described, &*described),
+    ] {
+        if !is_valid {
+            faults.add(Error::invalid(field, problem));
+        }
     }
-    if flag.share_percent > 100 {
-        return Err(Error::invalid("share", "must be 0..100 percent"));
-    }
-    if flag.description.chars().count() > DESCRIPTION_MAX
-        || flag.description.contains(char::is_control)
-    {
-        let problem = format!("must be at most {DESCRIPTION_MAX} printable characters");
-        return Err(Error::invalid("description", problem));
-    }
-    Ok(())
+    faults.finish()
 }
 
 #[cfg(test)]

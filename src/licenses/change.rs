@@ -12,7 +12,7 @@ use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::{Reader, Tx};
-use crate::error::{Error, RefusalKind, Refused, Resource, Result};
+use crate::error::{Error, Faults, RefusalKind, Refused, Resource, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::product_state;
 use crate::revision::Revision;
@@ -215,11 +215,9 @@ pub fn former_owner(reader: &Reader<'_>, edit: &LicenseEdit) -> Result<Option<Cu
 
 /// The customer to whom a license is given, if to any.
 fn new_owner(reader: &Reader<'_>, terms: &EditedTerms) -> Result<Option<CustomerId>> {
-    let Some(text) = terms.customer.as_deref().filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    let id = customers::find(reader, text)?;
-    Ok(Some(customers::not_erased(reader, id)?.id))
+    let named = terms.customer.as_deref().filter(|text| !text.is_empty());
+    let found = named.map(|text| customers::find_not_erased(reader, text));
+    found.transpose()
 }
 
 /// Changes the terms of a license; one with a [`former_owner`] only as `activations::edit_license`, which takes from it what
@@ -240,25 +238,27 @@ pub fn edit(act: &Act<'_>, edit: &LicenseEdit) -> Result<License> {
         seen.check(&old.revision())?;
         terms = rules::without_shown_days(&old, &terms);
     }
+    let mut faults = Faults::default();
     if old.customer_id.is_some() && terms.customer.as_deref() == Some("") {
-        return Err(Error::invalid("customer", "must be an id or a name"));
+        faults.add(Error::invalid("customer", "must be an id or a name"));
     }
-    let mut new = rules::edited(&old, &terms)?;
+    let mut new = rules::edited(&old, &terms, &mut faults);
     if let Some(code) = new.plan.as_deref().filter(|_| new.plan != old.plan)
         && !store::has_plan(act.tx, old.product, code)?
     {
-        return Err(Error::not_found(Resource::Plan, code));
+        faults.add(Error::not_found(Resource::Plan, code));
     }
-    new.customer_id = new_owner(act.tx, &terms)?.or(old.customer_id);
+    let owner = faults.keep(new_owner(act.tx, &terms)).flatten();
+    new.customer_id = owner.or(old.customer_id);
     if old.customer_id.is_some() && new.customer_id != old.customer_id && new.note == old.note {
         new.note.clear();
     }
-    rules::check_edited(&new)?;
+    faults.keep(rules::check_edited(&new));
     if new.device_limit < taken {
-        return Err(Refused::new(RefusalKind::Conflict, "slots_taken")
-            .with("n", taken)
-            .into());
+        let refused = Refused::new(RefusalKind::Conflict, "slots_taken");
+        faults.add(refused.about("device_limit").with("n", taken));
     }
+    faults.finish()?;
     change_terms(act, &old, &new)?;
     find(act.tx, edit.id)
 }

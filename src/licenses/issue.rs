@@ -8,7 +8,7 @@ use super::{Features, Kind, License, LicenseKey, audit_json, find, rules, store}
 use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::domain::Domain;
-use crate::error::{Error, Result};
+use crate::error::{Error, Faults, Result};
 use crate::id::{CustomerId, PlanId, ProductId};
 use crate::product_state;
 use crate::text;
@@ -129,8 +129,7 @@ fn insert(act: &Act<'_>, customer_id: Option<CustomerId>, order: &Order) -> Resu
         ..order.clone()
     };
     product_state::check_in_use(act.tx, order.product)?;
-    check_order(&order, act.now)?;
-    let domain = order.domain.as_deref().map(parse_domain).transpose()?;
+    let domain = check_order(&order, act.now)?;
     let mut licenses = Vec::new();
     for _ in 0..order.count {
         let new = store::NewLicense {
@@ -161,14 +160,18 @@ fn subject_of(licenses: &[License]) -> String {
     }
 }
 
-fn check_order(order: &Order, now: UnixMs) -> Result<()> {
+/// Checks everything but the customer; returns the domain.
+pub(super) fn check_order(order: &Order, now: UnixMs) -> Result<Option<Domain>> {
+    let mut faults = Faults::default();
     if !(1..=ORDER_MAX).contains(&order.count) {
-        return Err(Error::invalid("count", format!("must be 1..{ORDER_MAX}")));
+        faults.add(Error::invalid("count", format!("must be 1..{ORDER_MAX}")));
     }
     if order.term.valid_until().is_some_and(|until| until < now) {
-        return Err(Error::invalid("valid_until", "is in the past"));
+        faults.add(Error::invalid("valid_until", "is in the past"));
     }
-    rules::check_terms(order.device_limit, &order.note)
+    faults.keep(rules::check_terms(order.device_limit, &order.note));
+    let domain = order.domain.as_deref().map(parse_domain).transpose();
+    faults.with(domain)
 }
 
 /// Parses a typed host name.

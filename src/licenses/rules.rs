@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{EditedTerms, Kind, License, LicenseState};
 use crate::clock::UnixMs;
-use crate::error::{Error, RefusalKind, Refused, Result};
+use crate::error::{Error, Faults, RefusalKind, Refused, Result};
 use crate::text;
 
 /// Why a license cannot be used.
@@ -145,22 +145,17 @@ const NOTE_MAX: usize = 4000;
 
 /// Whether a license may have this device limit and this note.
 pub(super) fn check_terms(device_limit: u32, note: &str) -> Result<()> {
+    let mut faults = Faults::default();
     if !(1..=DEVICES_MAX).contains(&device_limit) {
-        return Err(Error::invalid(
-            "device_limit",
-            format!("must be 1..{DEVICES_MAX}"),
-        ));
+        let problem = format!("must be 1..{DEVICES_MAX}");
+        faults.add(Error::invalid("device_limit", problem));
     }
-    if note.contains(|c: char| c.is_control() && c != '\n') {
-        return Err(Error::invalid("note", "holds a control character"));
+    let is_control = |c: char| c.is_control() && c != '\n';
+    if note.contains(is_control) || note.chars().count() > NOTE_MAX {
+        let problem = format!("must be at most {NOTE_MAX} characters, no control characters");
+        faults.add(Error::invalid("note", problem));
     }
-    if note.chars().count() > NOTE_MAX {
-        return Err(Error::invalid(
-            "note",
-            format!("is longer than {NOTE_MAX} characters"),
-        ));
-    }
-    Ok(())
+    faults.finish()
 }
 
 /// Maximum days of a term, and of one extension: a hundred years.
@@ -180,26 +175,28 @@ pub(super) fn longer_term(days: u32, more: u32) -> Result<u32> {
     check_days("days", days.saturating_add(check_days("days", more)?))
 }
 
-/// The license with the changes of `terms`, except for its customer.
-pub(super) fn edited(old: &License, terms: &EditedTerms) -> Result<License> {
-    let moment = |field, typed: &Option<String>, old| match typed {
-        Some(typed) => last_moment(field, typed),
-        None => Ok(old),
+/// The license with the changes of `terms`, except for its customer and for what is no change, which is kept in `faults`.
+pub(super) fn edited(old: &License, terms: &EditedTerms, faults: &mut Faults) -> License {
+    let mut moment = |field, typed: &Option<String>, old| match typed {
+        Some(typed) => faults.keep(last_moment(field, typed)).unwrap_or(old),
+        None => old,
     };
-    let valid_until = moment("valid_until", &terms.valid_until, old.valid_until)?;
+    let valid_until = moment("valid_until", &terms.valid_until, old.valid_until);
+    let updates_until = moment("updates_until", &terms.updates_until, old.updates_until);
     let never_expires = terms.valid_until.as_deref() == Some("");
     let pending_days = match terms.pending_days.as_deref() {
         _ if valid_until.is_some() => None,
         None => old.pending_days.filter(|_| !never_expires),
         Some("") => None,
-        Some(typed) => Some(pending_days(typed, old)?),
+        Some(typed) => faults.keep(pending_days(typed, old)),
     };
-    let valid_from = terms.valid_from.as_deref();
+    let valid_from = terms.valid_from.as_deref().map(first_moment);
+    let valid_from = valid_from.and_then(|typed| faults.keep(typed));
     let plan = terms.plan.as_ref();
-    Ok(License {
+    License {
         kind: terms.kind.unwrap_or(old.kind),
         device_limit: terms.device_limit.unwrap_or(old.device_limit),
-        valid_from: valid_from.map_or(Ok(old.valid_from), first_moment)?,
+        valid_from: valid_from.unwrap_or(old.valid_from),
         valid_until,
         pending_days,
         plan: plan.map_or_else(
@@ -207,13 +204,13 @@ pub(super) fn edited(old: &License, terms: &EditedTerms) -> Result<License> {
             |code| Some(code.clone()).filter(|code| !code.is_empty()),
         ),
         features: terms.features.as_ref().unwrap_or(&old.features).clone(),
-        updates_until: moment("updates_until", &terms.updates_until, old.updates_until)?,
+        updates_until,
         note: terms
             .note
             .as_deref()
             .map_or_else(|| old.note.clone(), text::clean_input),
         ..old.clone()
-    })
+    }
 }
 
 /// The typed days of a term that the first activation of `old` begins.
@@ -230,14 +227,15 @@ fn pending_days(typed: &str, old: &License) -> Result<u32> {
 
 /// Whether a license may be stored like this.
 pub(super) fn check_edited(new: &License) -> Result<()> {
-    check_terms(new.device_limit, &new.note)?;
+    let mut faults = Faults::default();
+    faults.keep(check_terms(new.device_limit, &new.note));
     if new.valid_until.is_some_and(|until| until < new.valid_from) {
-        return Err(Error::invalid("valid_until", "is before the start date"));
+        faults.add(Error::invalid("valid_until", "is before the start date"));
     }
     if new.customer_id.is_none() && new.kind == Kind::Full {
-        return Err(Error::invalid("customer", "is needed for a full license"));
+        faults.add(Error::invalid("customer", "is needed for a full license"));
     }
-    Ok(())
+    faults.finish()
 }
 
 /// `terms` from a form that showed `license`: it shows moments as days, and sends all of them back. Those that are
@@ -351,7 +349,9 @@ mod tests {
                 pending_days: pending_days.map(str::to_owned),
                 ..EditedTerms::default()
             };
-            let new = edited(&pending, &terms).unwrap();
+            let mut faults = Faults::default();
+            let new = edited(&pending, &terms, &mut faults);
+            faults.finish().unwrap();
             assert_eq!(new.pending_days, expected, "{terms:?}");
         }
     }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::audit::{Act, Change};
 use crate::customers::{self, CustomerData};
-use crate::error::{Error, RefusalKind, Refused, Result};
+use crate::error::{Error, Faults, RefusalKind, Refused, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::product_state;
 
@@ -37,10 +37,7 @@ impl Buyer {
         match self {
             Self::New(data) => Ok(customers::add(act, data)?.id),
             Self::Known(id) => Ok(customers::not_erased(act.tx, *id)?.id),
-            Self::Named(text) => {
-                let id = customers::find(act.tx, text)?;
-                Ok(customers::not_erased(act.tx, id)?.id)
-            }
+            Self::Named(text) => customers::find_not_erased(act.tx, text),
         }
     }
 }
@@ -51,8 +48,11 @@ impl Buyer {
 /// [`Error::Invalid`](crate::error::Error::Invalid) for a field of the order or of a new customer, `product_archived`,
 /// and the errors of [`customers::not_erased`] and [`customers::find`]; nothing is changed then.
 pub fn sell(act: &Act<'_>, buyer: &Buyer, order: &Order) -> Result<Vec<License>> {
-    let customer_id = buyer.resolve(act)?;
-    issue::issue(act, customer_id, order)
+    let mut faults = Faults::default();
+    match faults.keep(buyer.resolve(act)) {
+        Some(customer_id) => issue::issue(act, customer_id, order),
+        None => faults.with(issue::check_order(order, act.now).map(|_| Vec::new())),
+    }
 }
 
 /// Gives a license without a customer to `buyer`, such as a trial that somebody buys: from then on it is no longer bound to the device that

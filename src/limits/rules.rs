@@ -1,7 +1,7 @@
 //! Valid values of rate limits.
 
 use super::{Limit, Rate};
-use crate::error::{Error, Result};
+use crate::error::{Error, Faults, Result};
 
 const RATE_MAX: u32 = 1_000_000;
 /// Most new trials per hour: the limiter looks at each of them.
@@ -19,14 +19,13 @@ pub(super) fn check(limit: &Limit) -> Result<()> {
             ));
         }
     };
+    let mut faults = Faults::default();
     if calls > RATE_MAX {
-        return Err(Error::invalid(
-            "per-minute",
-            format!("must be 0..{RATE_MAX}"),
-        ));
+        let problem = format!("must be 0..{RATE_MAX}");
+        faults.add(Error::invalid("per-minute", problem));
     }
     if !(1..=RATE_MAX).contains(&burst) {
-        return Err(Error::invalid("burst", format!("must be 1..{RATE_MAX}")));
+        faults.add(Error::invalid("burst", format!("must be 1..{RATE_MAX}")));
     }
-    Ok(())
+    faults.finish()
 }

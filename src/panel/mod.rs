@@ -439,8 +439,8 @@ impl PanelRequest<'_> {
             error,
         } = form;
         let status = status_of(&error);
-        let (field, text) = form_error(catalog, self.language, section, error)?;
-        Ok((status, form::with_error(fields, &field, &text)))
+        let errors = form_errors((catalog, self.language), section, error)?;
+        Ok((status, form::with_errors(fields, errors)))
     }
 
     /// The values that every template may use.
@@ -482,13 +482,24 @@ impl PanelRequest<'_> {
     }
 }
 
+/// The messages for all that `error` consists of, as [`form_error`].
+fn form_errors(
+    language: (&Catalog, Language),
+    section: &str,
+    error: Error,
+) -> Result<Vec<(String, String)>> {
+    let errors = error.into_each().into_iter();
+    errors
+        .map(|error| form_error(language, section, error))
+        .collect()
+}
+
 /// The message for an error that the user of a form can correct, and the field that it is about; empty for none.
 ///
 /// # Errors
 /// `error` itself, if it cannot be corrected in a form.
 fn form_error(
-    catalog: &Catalog,
-    language: Language,
+    (catalog, language): (&Catalog, Language),
     section: &str,
     error: Error,
 ) -> Result<(String, String)> {
@@ -505,9 +516,9 @@ fn form_error(
             Ok((word, text.unwrap_or(problem)))
         }
         Error::Refused(refused) => {
-            let field = refused.members.get("field").and_then(Value::as_str);
+            let field = refused.field.map(|field| field.replace('-', "_"));
             let (_, text) = catalog.refusal(language, &refused);
-            Ok((field.unwrap_or_default().to_owned(), text))
+            Ok((field.unwrap_or_default(), text))
         }
         other => Err(other),
     }
@@ -515,9 +526,10 @@ fn form_error(
 
 /// The status of a form that is rendered again with an error.
 fn status_of(error: &Error) -> Status {
-    match error {
-        Error::Refused(refused) if refused.code == RATE_LIMITED => Status::TooManyRequests,
-        _ => Status::UnprocessableEntity,
+    if error.is(RATE_LIMITED) {
+        Status::TooManyRequests
+    } else {
+        Status::UnprocessableEntity
     }
 }
 

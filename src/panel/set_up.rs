@@ -10,7 +10,7 @@ use super::{Admin, Visitor};
 use crate::admins::{self, any_exists, check_name};
 use crate::app::App;
 use crate::audit::{Act, Actor};
-use crate::error::{Error, Resource, Result};
+use crate::error::{Error, Faults, Resource, Result};
 use crate::licenses::{self, Buyer, Order};
 use crate::logins::panel::{Authenticator, new_password, set_cookies};
 use crate::text;
@@ -75,8 +75,9 @@ async fn create_owner(
     cookies: &CookieJar<'_>,
 ) -> Result<()> {
     let name = form.text("name").to_owned();
-    check_name(&name)?;
-    let password = new_password(form, &[&name])?;
+    let mut faults = Faults::default();
+    faults.keep(check_name(&name));
+    let password = faults.with(new_password(form, &[&name]))?;
     let hash = authenticator.app.hasher.hash(password).await?;
     let new_login = authenticator.new_login().await?;
     let (created_login, now) = (new_login.clone(), authenticator.now.wall);
@@ -115,18 +116,17 @@ async fn license_page(request: Admin<'_>, app: &App) -> HtmlReply {
 async fn license(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
     let buyer = Buyer::new_named(form.text("name"));
-    let devices = form.number::<u32>("devices");
-    let issued = match devices {
-        Ok(devices) => {
-            let order = Order::one(request.product, devices);
-            app.db
-                .write("licenses.sell", move |tx| {
-                    licenses::sell(&Act::new(tx, &actor, now), &buyer, &order)
-                })
-                .await
-        }
-        Err(error) => Err(error),
-    };
+    let mut faults = Faults::default();
+    let devices = faults.keep(form.number::<u32>("devices")).unwrap_or(1);
+    let order = Order::one(request.product, devices);
+    let issued = app
+        .db
+        .write("licenses.sell", move |tx| {
+            let sold = licenses::sell(&Act::new(tx, &actor, now), &buyer, &order);
+            let names = [("device_limit", "devices")];
+            faults.with(sold.map_err(|error| error.with_field_names(&names)))
+        })
+        .await;
     match issued {
         Ok(licenses) => {
             let first = licenses.first();
@@ -134,7 +134,6 @@ async fn license(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
             Html::redirect(format!("{INTEGRATE}?license={}", first.id))
         }
         Err(error) => {
-            let error = error.with_field_names(&[("device_limit", "devices")]);
             request
                 .render_with_errors(LICENSE, form.rejected("setup", error), json!({}))
                 .await

@@ -5,7 +5,7 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Orbit, Rocket};
 use serde_json::{Value, json};
 
-use super::{form_error, missing_state, status_of};
+use super::{form_errors, missing_state, status_of};
 use crate::clock::Now;
 use crate::config::Language;
 use crate::error::Error;
@@ -72,9 +72,9 @@ impl Visitor<'_> {
         let catalog = self.rocket.state::<Catalog>();
         let catalog = catalog.ok_or_else(|| missing_state("texts"))?;
         let status = status_of(&error);
-        let (field, text) = form_error(catalog, self.language, "admins", error)?;
+        let errors = form_errors((catalog, self.language), "admins", error)?;
         let mut values = html::object_members(values);
-        values.insert("form".to_owned(), form::with_error(fields, &field, &text));
+        values.insert("form".to_owned(), form::with_errors(fields, errors));
         self.page(status, name, Value::Object(values))
     }
 }

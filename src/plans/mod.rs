@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::db::Reader;
-use crate::error::{Error, Resource, Result};
+use crate::error::{Error, Faults, Resource, Result};
 use crate::features::Features;
 use crate::id::{PlanId, ProductId};
 use crate::licenses::Kind;
@@ -285,12 +285,14 @@ pub fn for_sale(reader: &Reader<'_>, product: ProductId) -> Result<Vec<Plan>> {
 /// [`Error::Invalid`] for an invalid field, [`Refusal::Exists`], `product_archived`.
 pub fn add(act: &Act<'_>, product: ProductId, code: &str, terms: &PlanTerms) -> Result<Plan> {
     product_state::check_in_use(act.tx, product)?;
-    rules::check_code(code)?;
     let terms = rules::normalized(terms);
-    rules::check(&terms)?;
+    let mut faults = Faults::default();
+    faults.keep(rules::check_code(code));
+    faults.keep(rules::check(&terms));
     if store::by_code(act.tx, product, code)?.is_some() {
-        return Err(Refusal::Exists(code.to_owned()).into());
+        faults.add(Refusal::Exists(code.to_owned()));
     }
+    faults.finish()?;
     store::insert(
         act.tx,
         &store::NewPlan {
@@ -402,12 +404,14 @@ pub fn edit(act: &Act<'_>, product: ProductId, code: &str, change: &PlanChange) 
         seen.check(&old.revision())?;
     }
     let terms = rules::normalized(&change.of(&old.terms));
-    rules::check_chosen_term(terms.kind, change.term_days)?;
-    rules::check(&terms)?;
+    let mut faults = Faults::default();
+    faults.keep(rules::check_chosen_term(terms.kind, change.term_days));
+    faults.keep(rules::check(&terms));
     let ends_trials = old.terms.kind == Kind::Trial && terms.kind == Kind::Full;
     if ends_trials && store::offers_trials(act.tx, old.id)? {
-        return Err(Refusal::OffersTrials(old.code).into());
+        faults.add(Refusal::OffersTrials(old.code.clone()));
     }
+    faults.finish()?;
     store::update(act.tx, old.id, &terms)?;
     act.changed(&Change {
         action: "plans.edit",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Days, PlanTerms, TermStart};
 use crate::clock::UnixMs;
-use crate::error::{Error, RefusalKind, Refused, Result};
+use crate::error::{Error, Faults, RefusalKind, Refused, Result};
 use crate::licenses::{Kind, License, Term};
 use crate::text;
 
@@ -48,6 +48,11 @@ impl Refusal {
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let refused = Self::new(refusal.kind(), refusal.code());
+        let refused = match refusal {
+            Refusal::Exists(_) => refused.about("code"),
+            Refusal::Archived(_) => refused.about("plan"),
+            Refusal::OffersTrials(_) => refused.about("kind"),
+        };
         let (Refusal::Exists(plan) | Refusal::Archived(plan) | Refusal::OffersTrials(plan)) =
             refusal;
         refused.with("plan", plan)
@@ -86,22 +91,22 @@ pub(super) fn normalized(terms: &PlanTerms) -> PlanTerms {
 
 /// Whether a plan may have these terms, as they are stored.
 pub(super) fn check(terms: &PlanTerms) -> Result<()> {
-    let name = &terms.name;
+    let (name, mut faults) = (&terms.name, Faults::default());
     if !(1..=NAME_MAX).contains(&name.chars().count()) || name.contains(char::is_control) {
         let problem = format!("must be 1..{NAME_MAX} characters without control characters");
-        return Err(Error::invalid("name", problem));
+        faults.add(Error::invalid("name", problem));
     }
     if !(1..=DEVICES_MAX).contains(&terms.device_limit) {
         let problem = format!("must be 1..{DEVICES_MAX}");
-        return Err(Error::invalid("device_limit", problem));
+        faults.add(Error::invalid("device_limit", problem));
     }
-    check_days("term_days", terms.term_days)?;
-    check_days("updates_days", terms.updates_days)?;
+    faults.keep(check_days("term_days", terms.term_days));
+    faults.keep(check_days("updates_days", terms.updates_days));
     if terms.term_days.is_none() && terms.term_starts == TermStart::FirstActivation {
         let problem = "must be a number of days if the term starts with the first activation";
-        return Err(Error::invalid("term_days", problem));
+        faults.add(Error::invalid("term_days", problem));
     }
-    Ok(())
+    faults.finish()
 }
 
 fn check_days(field: &'static str, days: Option<u32>) -> Result<()> {

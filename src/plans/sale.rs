@@ -3,7 +3,7 @@
 use super::{Plan, get, rules};
 use crate::audit::Act;
 use crate::clock::UnixMs;
-use crate::error::Result;
+use crate::error::{Faults, Result};
 use crate::features::Features;
 use crate::id::ProductId;
 use crate::licenses::{self, Buyer, Kind, License, Order, Term};
@@ -62,10 +62,10 @@ pub fn order_by_code(act: &Act<'_>, product: ProductId, code: &str) -> Result<Or
 /// [`Error::NotFound`](crate::error::Error::NotFound) for an unknown plan, [`super::Refusal::Archived`], and the errors
 /// of [`licenses::sell`].
 pub fn sell(act: &Act<'_>, buyer: &Buyer, sale: &Sale) -> Result<Vec<License>> {
-    let planned = match &sale.plan {
-        None => Order::one(sale.product, 1),
-        Some(code) => order_by_code(act, sale.product, code)?,
-    };
+    let mut faults = Faults::default();
+    let plan = sale.plan.as_deref();
+    let planned = plan.and_then(|code| faults.keep(order_by_code(act, sale.product, code)));
+    let planned = planned.unwrap_or_else(|| Order::one(sale.product, 1));
     let order = Order {
         kind: sale.kind.unwrap_or(planned.kind),
         device_limit: sale.device_limit.unwrap_or(planned.device_limit),
@@ -77,5 +77,5 @@ pub fn sell(act: &Act<'_>, buyer: &Buyer, sale: &Sale) -> Result<Vec<License>> {
         note: sale.note.clone(),
         ..planned
     };
-    licenses::sell(act, buyer, &order)
+    faults.with(licenses::sell(act, buyer, &order))
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::rules::{self, Refusal};
 use super::{Product, ProductSettings, get, product_settings, settings, store};
 use crate::audit::{Act, Change};
-use crate::error::{Error, Result};
+use crate::error::{Error, Faults, Result};
 use crate::id::ProductId;
 use crate::product_state;
 use crate::text;
@@ -26,18 +26,12 @@ pub struct NewProduct {
 /// [`Refusal::SlugTaken`] if any product has, or had, the slug.
 pub fn add(act: &Act<'_>, new: &NewProduct) -> Result<Product> {
     let name = text::clean_input(&new.name);
-    rules::check_name("name", &name)?;
-    super::check_name_unused(act.tx, &name, None)?;
-    let slug = match &new.slug {
-        None => super::unused_slug(act.tx, &name, None)?,
-        Some(slug) => {
-            rules::check_slug(slug)?;
-            if !super::is_slug_unused(act.tx, slug, None)? {
-                return Err(Refusal::SlugTaken(slug.clone()).into());
-            }
-            slug.clone()
-        }
-    };
+    let mut faults = Faults::default();
+    faults.keep(rules::check_name("name", &name));
+    faults.keep(super::check_name_unused(act.tx, &name, None));
+    let slug = faults.keep(slug_of(act, new, &name));
+    faults.finish()?;
+    let slug = slug.unwrap_or_default();
     let id = super::insert(act.tx, &name, &slug, act.now)?;
     // Somebody chose the name, so the slug stays, and there is nothing to remind of.
     store::review(act.tx, id)?;
@@ -49,6 +43,19 @@ pub fn add(act: &Act<'_>, new: &NewProduct) -> Result<Product> {
         after: facts(&added),
     })?;
     Ok(added)
+}
+
+/// The slug of a new product with this name.
+fn slug_of(act: &Act<'_>, new: &NewProduct, name: &str) -> Result<String> {
+    let Some(slug) = &new.slug else {
+        return super::unused_slug(act.tx, name, None);
+    };
+    rules::check_slug(slug)?;
+    if super::is_slug_unused(act.tx, slug, None)? {
+        Ok(slug.clone())
+    } else {
+        Err(Refusal::SlugTaken(slug.clone()).into())
+    }
 }
 
 /// Changes the name of a product, which programs and customers may see. The slug stays.

@@ -2,7 +2,7 @@
 
 use super::ProductSettings;
 use crate::clock::UnixMs;
-use crate::error::{Error, RefusalKind, Refused, Result};
+use crate::error::{Error, Faults, RefusalKind, Refused, Result};
 use crate::releases::Release;
 use crate::security::secret::{self, Secret};
 use crate::text;
@@ -143,6 +143,7 @@ impl From<Refusal> for Refused {
                 minimum_version,
                 current_version,
             } => plain
+                .about("minimum_version")
                 .with("minimum_version", minimum_version.to_string())
                 .with("current_version", current_version.to_string()),
             Refusal::MinimumUnconfirmed {
@@ -151,8 +152,8 @@ impl From<Refusal> for Refused {
             } => plain
                 .with("minimum_version", minimum_version.to_string())
                 .with("n", devices),
-            Refusal::SlugTaken(slug) => plain.with("slug", slug),
-            Refusal::NameTaken(name) => plain.with("name", name),
+            Refusal::SlugTaken(slug) => plain.about("slug").with("slug", slug),
+            Refusal::NameTaken(name) => plain.about("name").with("name", name),
             Refusal::SessionsRunning(running) => plain.with("n", running),
             Refusal::LastProduct => plain,
         }
@@ -329,22 +330,25 @@ pub(super) fn check_slug(slug: &str) -> Result<()> {
 
 /// Checks the range and form of every column.
 pub(super) fn check(config: &ProductSettings) -> Result<()> {
-    check_name("client_name", &config.client_name)?;
-    if !(1..=3600).contains(&config.heartbeat_interval) {
-        return Err(Error::invalid(
-            "heartbeat_interval",
-            "must be 1..3600 seconds",
-        ));
+    let mut faults = Faults::default();
+    faults.keep(check_name("client_name", &config.client_name));
+    let interval = config.heartbeat_interval;
+    let is_interval = (1..=3600).contains(&interval);
+    if !is_interval {
+        let problem = "must be 1..3600 seconds";
+        faults.add(Error::invalid("heartbeat_interval", problem));
     }
-    if !(config.heartbeat_interval + 1..=86_400).contains(&config.session_timeout) {
+    // A timeout is not below an interval that is wrong itself.
+    let above = if is_interval { interval } else { 1 };
+    if !(above + 1..=86_400).contains(&config.session_timeout) {
         let problem = "must be above heartbeat_interval and at most 86400 seconds";
-        return Err(Error::invalid("session_timeout", problem));
+        faults.add(Error::invalid("session_timeout", problem));
     }
     if config.offline_days > OFFLINE_DAYS_MAX {
         let problem = format!("must be 0..{OFFLINE_DAYS_MAX} days; 0: programs need the server");
-        return Err(Error::invalid("offline_days", problem));
+        faults.add(Error::invalid("offline_days", problem));
     }
-    Ok(())
+    faults.finish()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::api_keys;
 use crate::audit::{Act, Change};
 use crate::db::Reader;
 use crate::devices;
-use crate::error::{Error, Result};
+use crate::error::{Error, Faults, Result};
 use crate::id::{PlanId, ProductId};
 use crate::licenses::Kind;
 use crate::plans::{self, Plan};
@@ -90,7 +90,7 @@ pub fn product_settings(reader: &Reader<'_>, product: ProductId) -> Result<Produ
 /// `confirmed` is the minimum version for which the caller accepts that older programs are refused.
 ///
 /// # Errors
-/// [`Error::Invalid`] or [`Error::Usage`] for the first invalid pair, [`Refusal::MinimumAboveCurrent`],
+/// [`Error::Invalid`] or [`Error::Usage`] for each invalid pair, [`Refusal::MinimumAboveCurrent`],
 /// [`Refusal::MinimumUnconfirmed`], [`Refusal::NameTaken`] and `product_archived`; nothing is changed then.
 pub fn set(
     act: &Act<'_>,
@@ -100,18 +100,7 @@ pub fn set(
 ) -> Result<ProductSettings> {
     product_state::check_in_use(act.tx, product)?;
     let old = product_settings(act.tx, product)?;
-    let mut new = old.clone();
-    for (key, value) in changes {
-        if key == TRIAL_PLAN {
-            new.trial_plan = trial_plan(act.tx, &old, value)?;
-        } else {
-            rules::set_column(&mut new, key, value)?;
-        }
-    }
-    rules::check(&new)?;
-    super::check_name_unused(act.tx, &new.client_name, Some(product))?;
-    api_keys::check_usable_for(act.tx, product, &new.api_key)?;
-    rules::check_versions(&old, &new)?;
+    let new = changed(act.tx, &old, changes)?;
     if new.minimum_version > old.minimum_version && confirmed != Some(new.minimum_version) {
         check_no_device_refused(act.tx, &new)?;
     }
@@ -123,6 +112,37 @@ pub fn set(
         before: old.facts(),
         after: new.facts(),
     })?;
+    Ok(new)
+}
+
+/// The settings `old` with `changes`.
+fn changed(
+    reader: &Reader<'_>,
+    old: &ProductSettings,
+    changes: &[(String, String)],
+) -> Result<ProductSettings> {
+    let (mut new, mut faults) = (old.clone(), Faults::default());
+    for (key, value) in changes {
+        if key == TRIAL_PLAN {
+            let plan = faults.keep(trial_plan(reader, old, value));
+            new.trial_plan = plan.flatten();
+        } else {
+            faults.keep(rules::set_column(&mut new, key, value));
+        }
+    }
+    faults.keep(rules::check(&new));
+    let is_unused = super::check_name_unused(reader, &new.client_name, Some(new.product));
+    let named = |error: Error| error.with_field_names(&[("name", "client_name")]);
+    faults.keep(is_unused.map_err(named));
+    faults.keep(api_keys::check_usable_for(
+        reader,
+        new.product,
+        &new.api_key,
+    ));
+    if !faults.has("current_version") {
+        faults.keep(rules::check_versions(old, &new).map_err(Error::from));
+    }
+    faults.finish()?;
     Ok(new)
 }
 

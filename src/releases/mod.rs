@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::db::Reader;
-use crate::error::{Error, Resource, Result};
+use crate::error::{Error, Faults, Resource, Result};
 use crate::id::ProductId;
 use crate::paging::{Direction, Page, PageRequest, SortPosition, Total};
 use crate::product_state;
@@ -70,10 +70,12 @@ pub struct Release {
 pub fn add(act: &Act<'_>, product: ProductId, release: &Release) -> Result<Release> {
     product_state::check_in_use(act.tx, product)?;
     let release = release.normalized();
-    rules::check(&release)?;
+    let mut faults = Faults::default();
     if store::by_version(act.tx, product, release.version)?.is_some() {
-        return Err(Refusal::Exists(release.version).into());
+        faults.add(Refusal::Exists(release.version));
     }
+    faults.keep(rules::check(&release));
+    faults.finish()?;
     store::insert(act.tx, product, &release)?;
     act.changed(&Change {
         action: "releases.add",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Release, ReleaseState};
 use crate::clock::UnixMs;
-use crate::error::{Error, RefusalKind, Refused, Result};
+use crate::error::{Error, Faults, RefusalKind, Refused, Result};
 use crate::version::Version;
 
 const NOTES_MAX: usize = 10_000;
@@ -40,7 +40,10 @@ impl Refusal {
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let (Refusal::Exists(version) | Refusal::Withdrawn(version)) = refusal;
-        Self::new(refusal.kind(), refusal.code()).with("version", version.to_string())
+        let refused = Self::new(refusal.kind(), refusal.code());
+        refused
+            .about("version")
+            .with("version", version.to_string())
     }
 }
 
@@ -113,44 +116,41 @@ impl ReleaseDates {
 
 /// Checks the fields.
 pub(super) fn check(release: &Release) -> Result<()> {
-    let channel = &release.channel;
+    let (channel, mut faults) = (&release.channel, Faults::default());
     let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if channel.is_empty() || channel.len() > CHANNEL_MAX || !channel.chars().all(word) {
-        return Err(Error::invalid(
-            "channel",
-            "must be a word like stable or beta",
-        ));
+        let problem = "must be a word like stable or beta";
+        faults.add(Error::invalid("channel", problem));
     }
     if release.notes.chars().count() > NOTES_MAX {
-        return Err(Error::invalid(
-            "notes",
-            format!("is longer than {NOTES_MAX} characters"),
-        ));
+        let problem = format!("is longer than {NOTES_MAX} characters");
+        faults.add(Error::invalid("notes", problem));
     }
-    if let Some(url) = &release.download_url {
-        let rest = url.strip_prefix("https://").unwrap_or_default();
-        if rest.is_empty()
-            || url.len() > URL_MAX
-            || url.contains(|c: char| c.is_control() || c.is_whitespace())
-        {
-            return Err(Error::invalid(
-                "url",
-                "must be like https://example.org/program-1.2.0.zip",
-            ));
-        }
-    }
-    if let Some(sum) = &release.sha256
-        && (sum.len() != 64
-            || !sum
-                .bytes()
-                .all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f')))
+    if release
+        .download_url
+        .as_deref()
+        .is_some_and(|url| !is_https(url))
     {
-        return Err(Error::invalid(
-            "sha256",
-            "must be 64 lower-case hexadecimal digits",
-        ));
+        let problem = "must be like https://example.org/program-1.2.0.zip";
+        faults.add(Error::invalid("url", problem));
     }
-    Ok(())
+    if release.sha256.as_deref().is_some_and(|sum| !is_sha256(sum)) {
+        let problem = "must be 64 lower-case hexadecimal digits";
+        faults.add(Error::invalid("sha256", problem));
+    }
+    faults.finish()
+}
+
+fn is_https(url: &str) -> bool {
+    url.strip_prefix("https://")
+        .is_some_and(|rest| !rest.is_empty())
+        && url.len() <= URL_MAX
+        && !url.contains(|c: char| c.is_control() || c.is_whitespace())
+}
+
+fn is_sha256(sum: &str) -> bool {
+    let is_digit = |b: u8| b.is_ascii_digit() || matches!(b, b'a'..=b'f');
+    sum.len() == 64 && sum.bytes().all(is_digit)
 }
 
 #[cfg(test)]

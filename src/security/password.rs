@@ -211,7 +211,7 @@ pub fn check(password: &str, names: &[&str]) -> Result<()> {
         || common_words::effective_length(password, names) < EFFECTIVE_LENGTH_MIN
     {
         return Err(Refused::new(RefusalKind::Invalid, COMMON)
-            .with("field", "password")
+            .about("password")
             .into());
     }
     Ok(())

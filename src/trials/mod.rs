@@ -17,7 +17,7 @@ use crate::audit::{Act, Change};
 use crate::clock::{Now, UnixMs};
 use crate::db::{Reader, Tx};
 use crate::devices::{self, ClientIdentity, SlotRequest};
-use crate::error::Result;
+use crate::error::{Faults, Result};
 use crate::id::{LicenseId, ProductId};
 use crate::idempotency::{self, IdempotentOperation, RequestKey, RunOnce, StoredResponse};
 use crate::licenses::{self, Buyer, Kind, License, Order};
@@ -208,8 +208,10 @@ pub fn sell(act: &Act<'_>, id: LicenseId, buyer: &Buyer, plan: Option<&str>) -> 
     if license.customer_id.is_some() {
         return Err(Refusal::AlreadySold.into());
     }
+    let mut faults = Faults::default();
     let order = plan.map(|code| plans::order_by_code(act, license.product, code));
-    licenses::assign(act, id, buyer, order.transpose()?.as_ref())
+    let order = order.and_then(|order| faults.keep(order));
+    faults.with(licenses::assign(act, id, buyer, order.as_ref()))
 }
 
 /// The trials that started on one day.

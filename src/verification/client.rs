@@ -112,7 +112,7 @@ async fn verify(
     let refusal = verification.refusal.clone();
     let (code, members) = verification.refusal.map_or_else(
         || (VALID, Map::new()),
-        |refused| (refused.code, refused.members),
+        |refused| (refused.code, *refused.members),
     );
     let response = ApiResponse::ok(&VerifyResponse {
         valid: refusal.is_none(),

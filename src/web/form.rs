@@ -377,19 +377,31 @@ impl Fields {
     }
 }
 
-/// A form for a template, with the values that were typed and the error `text` at the field `name`; if `name` is
-/// empty, the error concerns the whole form.
-pub fn with_error(fields: &Fields, name: &str, text: &str) -> Value {
+/// A form for a template, with the values that were typed and what is wrong with them: pairs of a field and a text. The
+/// field is empty if the text concerns the whole form, as it does if the form has no such field. In the summary, they
+/// have the order of the fields.
+pub fn with_errors(fields: &Fields, errors: Vec<(String, String)>) -> Value {
     // As in `Fields::raw`, the first of several fields with the same name counts: reversed, it is inserted last.
     let typed = fields.iter().collect::<Vec<_>>().into_iter().rev();
     let typed: Map<String, Value> = typed
         .map(|(name, value)| (name.to_owned(), value.into()))
         .collect();
-    json!({
-        "values": typed,
-        "errors": { name: text },
-        "faults": [{ "field": name, "text": text }],
-    })
+    let place = |field: &str| fields.iter().position(|(name, _)| name == field);
+    let shown = errors.into_iter().map(|(field, text)| match place(&field) {
+        Some(place) => (Some(place), field, text),
+        None => (None, String::new(), text),
+    });
+    let mut shown: Vec<_> = shown.collect();
+    shown.sort_by_key(|(place, ..)| *place);
+    let errors: Map<String, Value> = shown
+        .iter()
+        .map(|(_, field, text)| (field.clone(), text.as_str().into()))
+        .collect();
+    let faults = shown
+        .iter()
+        .map(|(_, field, text)| json!({ "field": field, "text": text }));
+    let faults: Vec<Value> = faults.collect();
+    json!({ "values": typed, "errors": errors, "faults": faults })
 }
 
 #[cfg(test)]
@@ -488,6 +500,26 @@ mod tests {
         assert_eq!(fields.non_empty("on"), None);
         assert_eq!(fields.number::<u32>("n").unwrap(), 12);
         assert!(fields.number::<u32>("name").is_err() && fields.number::<u8>("x").is_err());
+    }
+
+    #[test]
+    fn the_faults_of_a_form_have_the_order_of_its_fields() {
+        let fields = Fields::parse(b"name=&email=ada&name=x").unwrap();
+        let text = |field: &str, text: &str| (field.to_owned(), text.to_owned());
+        let errors = vec![
+            text("email", "no address"),
+            text("name", "is empty"),
+            text("code", "in no field"),
+        ];
+        let form = with_errors(&fields, errors);
+        let faults = json!([
+            { "field": "", "text": "in no field" },
+            { "field": "name", "text": "is empty" },
+            { "field": "email", "text": "no address" },
+        ]);
+        assert_eq!(form["faults"], faults);
+        assert_eq!(form["errors"]["name"], "is empty");
+        assert_eq!(form["values"]["name"], "");
     }
 
     #[test]

@@ -184,6 +184,15 @@ pub(super) fn to_public(error: Error) -> (Refused, Option<InvalidField>) {
         Error::Damaged { .. } => Refused::new(RefusalKind::Unavailable, "unavailable")
             .with("retry_after", UNAVAILABLE_RETRY_S),
         Error::NotFound { .. } => Refused::new(RefusalKind::NotFound, "not_found"),
+        // Programs send one thing at a time: the first error says enough.
+        Error::Several(errors) if !errors.is_empty() => {
+            return to_public(
+                errors
+                    .into_iter()
+                    .next()
+                    .unwrap_or(Error::Several(Vec::new())),
+            );
+        }
         failure => {
             log::error!("{failure}");
             Refused::new(RefusalKind::Internal, "internal")
@@ -210,7 +219,7 @@ impl<'r> Responder<'r, 'static> for Problem {
         document.insert("status".to_owned(), status.code.into());
         document.insert("code".to_owned(), refused.code.into());
         document.insert("detail".to_owned(), detail.into());
-        document.extend(refused.members);
+        document.extend(*refused.members);
         let body = Value::Object(document).to_string().into_bytes();
         let mut response = Response::build();
         response

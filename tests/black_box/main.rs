@@ -124,6 +124,7 @@ mod overview {
     mod panel;
 }
 mod panel {
+    mod forms;
     mod headers;
     mod permissions;
     mod reports;

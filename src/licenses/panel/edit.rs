@@ -3,14 +3,14 @@
 use rocket::{Route, get, post, routes};
 use serde_json::{Map, Value, json};
 
-use super::{DEVICES_FIELD, LIST, as_field, load, row_json, suggested_customers};
+use super::{LIST, in_form, load, row_json, suggested_customers};
 use crate::activations;
 use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Db;
-use crate::error::{Error, Result};
+use crate::error::{Error, Faults, Result};
 use crate::features::Features;
 use crate::id::LicenseId;
 use crate::licenses::{self, EditedTerms, Extension, Kind, License, LicenseEdit, LicenseRow};
@@ -90,23 +90,24 @@ async fn edit_form(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
     request.page(EDIT, Value::Object(values)).await
 }
 
-/// The terms in a form. Fields that it does not show are not changed.
-fn terms_of(form: &Fields) -> Result<EditedTerms> {
+/// The terms in a form, and its faults. Fields that it does not show, or that are faulty, are not changed.
+fn terms_of(form: &Fields) -> (EditedTerms, Faults) {
+    let mut faults = Faults::default();
     let shown = |name| form.has(name).then(|| form.text(name).to_owned());
-    Ok(EditedTerms {
-        kind: Some(Kind::parse(form.text("kind"))?),
-        device_limit: Some(form.number("devices")?),
+    let features = shown("features").map(|text| Features::from_input(&text));
+    let terms = EditedTerms {
+        kind: faults.keep(Kind::parse(form.text("kind"))),
+        device_limit: faults.keep(form.number("devices")),
         valid_from: Some(form.text("valid_from").to_owned()),
         valid_until: Some(form.text("valid_until").to_owned()),
         pending_days: shown("pending_days"),
         plan: shown("plan"),
-        features: shown("features")
-            .map(|text| Features::from_input(&text))
-            .transpose()?,
+        features: features.and_then(|features| faults.keep(features)),
         updates_until: shown("updates_until"),
         customer: shown("customer"),
         note: Some(form.text("note").to_owned()),
-    })
+    };
+    (terms, faults)
 }
 
 /// Edits a license.
@@ -114,26 +115,23 @@ fn terms_of(form: &Fields) -> Result<EditedTerms> {
 async fn edit(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
     let (actor, seen) = (request.actor(), form.revision());
     let (now, moment, live) = (request.now.wall, request.now, app.live_sessions.clone());
-    let changed = match terms_of(&form) {
-        Ok(terms) => {
-            let edit = LicenseEdit {
-                id: LicenseId(id),
-                terms,
-                seen: Some(seen),
-            };
-            app.db
-                .write("licenses.edit", move |tx| {
-                    let act = Act::new(tx, &actor, now);
-                    activations::edit_license(&act, live.at(moment), &edit)
-                })
-                .await
-        }
-        Err(error) => Err(error),
+    let (terms, faults) = terms_of(&form);
+    let edit = LicenseEdit {
+        id: LicenseId(id),
+        terms,
+        seen: Some(seen),
     };
+    let changed = app
+        .db
+        .write("licenses.edit", move |tx| {
+            let act = Act::new(tx, &actor, now);
+            let edited = activations::edit_license(&act, live.at(moment), &edit);
+            faults.with(edited.map_err(in_form))
+        })
+        .await;
     let Err(error) = changed else {
         return Html::done(format!("{LIST}/{id}"), "saved");
     };
-    let error = as_field(error).with_field_names(&[DEVICES_FIELD]);
     // After a conflict, the form also shows the current values and may be sent again to overwrite them.
     let page = EditPage::read(&app.db, id, now).await?;
     let conflict = revision::is_conflict(&error);

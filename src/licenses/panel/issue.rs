@@ -3,12 +3,12 @@
 use rocket::{Route, get, post, routes};
 use serde_json::json;
 
-use super::{CSV, DEVICES_FIELD, LIST, as_field, range, row_json, suggested_customers};
+use super::{CSV, LIST, in_form, range, row_json, suggested_customers};
 use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::customers;
-use crate::error::{Error, Resource, Result};
+use crate::error::{Error, Faults, Resource};
 use crate::features::Features;
 use crate::id::{CustomerId, ProductId};
 use crate::licenses::{self, Buyer, Kind, License, LicenseQuery};
@@ -53,33 +53,32 @@ async fn issue_form(request: Admin<'_>, customer: Option<i64>, app: &App) -> Htm
     request.page(ISSUE, page).await
 }
 
-/// The sale in a form, without the customer. In a shop with plans, empty fields are as in the plan.
-fn sale_of(form: &Fields, product: ProductId) -> Result<Sale> {
+/// The sale in a form, without the customer, and the faults of the form. In a shop with plans, empty fields are as in
+/// the plan.
+fn sale_of(form: &Fields, product: ProductId) -> (Sale, Faults) {
+    let mut faults = Faults::default();
     let date = |name: &'static str| {
-        let date = form.non_empty(name).map(UnixMs::parse).transpose();
-        date.map_err(|problem| Error::invalid(name, problem))
+        let date = UnixMs::parse(form.non_empty(name)?);
+        Some(date.map_err(|problem| Error::invalid(name, problem)))
     };
     let has_plans = form.has("plan");
     let is_given = |name| !has_plans || form.non_empty(name).is_some();
-    Ok(Sale {
+    let kind = is_given("kind").then(|| Kind::parse(form.text("kind")));
+    let devices = is_given("devices").then(|| form.number("devices"));
+    let features = form.non_empty("features").map(Features::from_input);
+    let sale = Sale {
         product,
         plan: form.non_empty("plan").map(str::to_owned),
-        kind: is_given("kind")
-            .then(|| Kind::parse(form.text("kind")))
-            .transpose()?,
-        device_limit: is_given("devices")
-            .then(|| form.number("devices"))
-            .transpose()?,
-        valid_until: date("valid_until")?,
-        features: form
-            .non_empty("features")
-            .map(Features::from_input)
-            .transpose()?,
-        updates_until: date("updates_until")?,
+        kind: kind.and_then(|kind| faults.keep(kind)),
+        device_limit: devices.and_then(|devices| faults.keep(devices)),
+        valid_until: date("valid_until").and_then(|date| faults.keep(date)),
+        features: features.and_then(|features| faults.keep(features)),
+        updates_until: date("updates_until").and_then(|date| faults.keep(date)),
         domain: form.non_empty("domain").map(str::to_owned),
-        count: form.number("count")?,
+        count: faults.keep(form.number("count")).unwrap_or(1),
         note: form.text("note").to_owned(),
-    })
+    };
+    (sale, faults)
 }
 
 /// Issues licenses, to a new customer if the form says so.
@@ -92,19 +91,17 @@ pub(super) async fn issue(request: Admin<'_>, form: Form, app: &App) -> HtmlRepl
     } else {
         Buyer::Named(customer)
     };
-    let sold = match sale_of(&form, request.product) {
-        Ok(sale) => {
-            app.db
-                .write("plans.sell", move |tx| {
-                    plans::sell(&Act::new(tx, &actor, now), &buyer, &sale)
-                })
-                .await
-        }
-        Err(error) => Err(error),
-    };
+    let (sale, faults) = sale_of(&form, request.product);
+    let sold = app
+        .db
+        .write("plans.sell", move |tx| {
+            let sold = plans::sell(&Act::new(tx, &actor, now), &buyer, &sale);
+            faults.with(sold.map_err(in_form))
+        })
+        .await;
     let error = match sold {
         Ok(sold) => return Html::redirect(address_of_keys(&sold)),
-        Err(error) => as_field(error).with_field_names(&[("name", "customer"), DEVICES_FIELD]),
+        Err(error) => error,
     };
     let values = json!({
         "offered": suggested_customers(&app.db).await?,

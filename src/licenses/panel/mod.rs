@@ -25,8 +25,6 @@ pub const PAGE: u32 = 20;
 const SUGGESTED: u32 = 200;
 const LIST: &str = "/lizenzserver/licenses";
 const CSV: &str = "/lizenzserver/licenses.csv";
-/// What the forms call the field `device_limit`.
-const DEVICES_FIELD: (&str, &str) = ("device_limit", "devices");
 
 const fn range((first, last): (i64, i64)) -> (LicenseId, LicenseId) {
     (LicenseId(first), LicenseId(last))
@@ -66,7 +64,7 @@ pub fn row_json(row: &LicenseRow, now: UnixMs) -> Value {
 
 /// A customer or plan that a form names and that does not exist, as an invalid field.
 pub fn as_field(error: Error) -> Error {
-    match error {
+    error.map_each(|error| match error {
         Error::NotFound {
             what: Resource::Customer,
             ..
@@ -76,7 +74,12 @@ pub fn as_field(error: Error) -> Error {
             ..
         } => Error::invalid("plan", "is unknown"),
         other => other,
-    }
+    })
+}
+
+/// An error of the fields of a license, as its forms call them.
+fn in_form(error: Error) -> Error {
+    as_field(error).with_field_names(&[("name", "customer"), ("device_limit", "devices")])
 }
 
 /// The customers suggested in forms.

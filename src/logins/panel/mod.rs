@@ -11,7 +11,7 @@ use rocket::Route;
 use rocket::http::{Cookie, CookieJar, SameSite};
 
 use super::NewLogin;
-use crate::error::{Error, Result};
+use crate::error::{Error, Faults, Result};
 use crate::security::password;
 use crate::security::secret::Secret;
 use crate::web::cookies;
@@ -23,11 +23,12 @@ use crate::web::form::Fields;
 /// [`Error::Invalid`] for `password` and `again`, `password_common`.
 pub fn new_password(form: &Fields, names: &[&str]) -> Result<Secret<String>> {
     let typed = form.raw("password");
-    password::check(typed, names)?;
+    let mut faults = Faults::default();
+    faults.keep(password::check(typed, names));
     if form.raw("again") != typed {
-        return Err(Error::invalid("again", "is another one"));
+        faults.add(Error::invalid("again", "is another one"));
     }
-    Ok(Secret::new(typed.to_owned()))
+    faults.with(Ok(Secret::new(typed.to_owned())))
 }
 
 /// Sets the cookies of a login: its token, and the one by which the browser is recognized later.

@@ -10,11 +10,12 @@ use crate::admins::{Preferences, set_preferences};
 use crate::app::App;
 use crate::audit::Act;
 use crate::config::Language;
-use crate::error::Result;
+use crate::error::{Faults, Result};
 use crate::id::AdminSessionId;
 use crate::logins::factors;
 use crate::logins::{self, ChosenPassword, choose_password};
 use crate::panel::{PanelRequest, Support};
+use crate::security::secret::Secret;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};
 use crate::web::query;
@@ -128,8 +129,11 @@ async fn change_password(
     form: &Fields,
     cookies: &CookieJar<'_>,
 ) -> Result<()> {
-    let checked = authenticator.own_password(request, form.raw("old")).await?;
-    let new = new_password(form, &[&request.admin.name])?;
+    let mut faults = Faults::default();
+    let new = faults.keep(new_password(form, &[&request.admin.name]));
+    let checked = authenticator.own_password(request, form.raw("old")).await;
+    let checked = faults.with(checked)?;
+    let new = new.unwrap_or_else(|| Secret::new(String::new()));
     let hash = authenticator.app.hasher.hash(new).await?;
     let new_login = authenticator.new_login().await?;
     let (login, actor, now) = (request.login(), request.actor(), request.now.wall);

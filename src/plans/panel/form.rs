@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{LIST, load, page_of, template_json};
 use crate::app::App;
 use crate::audit::Act;
-use crate::error::{Error, Result};
+use crate::error::{Error, Faults};
 use crate::features::Features;
 use crate::licenses::Kind;
 use crate::panel::Admin;
@@ -17,20 +17,25 @@ use crate::web::html::{Html, HtmlReply};
 
 const FORM: &str = "plans/form.html.tera";
 
-/// The terms in a form.
-fn terms_of(form: &Fields) -> Result<PlanTerms> {
+/// The terms in a form, and its faults.
+fn terms_of(form: &Fields) -> (PlanTerms, Faults) {
+    let mut faults = Faults::default();
     let days = |name| form.non_empty(name).map(|_| form.number(name)).transpose();
     let start = TermStart::parse(form.text("term_starts"));
     let unknown = || Error::invalid("term_starts", "must be issue or first_activation");
-    Ok(PlanTerms {
+    let kind = faults.keep(Kind::parse(form.text("kind")));
+    let term_starts = faults.keep(start.ok_or_else(unknown));
+    let features = Features::from_input(form.text("features"));
+    let terms = PlanTerms {
         name: form.text("name").to_owned(),
-        kind: Kind::parse(form.text("kind"))?,
-        device_limit: form.number("device_limit")?,
-        term_days: days("term_days")?,
-        term_starts: start.ok_or_else(unknown)?,
-        features: Features::from_input(form.text("features"))?,
-        updates_days: days("updates_days")?,
-    })
+        kind: kind.unwrap_or(Kind::Full),
+        device_limit: faults.keep(form.number("device_limit")).unwrap_or(1),
+        term_days: faults.keep(days("term_days")).flatten(),
+        term_starts: term_starts.unwrap_or(TermStart::Issue),
+        features: faults.keep(features).unwrap_or_default(),
+        updates_days: faults.keep(days("updates_days")).flatten(),
+    };
+    (terms, faults)
 }
 
 /// The form for a new plan.
@@ -45,17 +50,15 @@ async fn new_form(request: Admin<'_>) -> HtmlReply {
 #[post("/plans/new", data = "<form>")]
 async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let (actor, now, product) = (request.actor(), request.now.wall, request.product);
-    let added = match terms_of(&form) {
-        Ok(terms) => {
-            let code = form.text("code").to_owned();
-            app.db
-                .write("plans.add", move |tx| {
-                    plans::add(&Act::new(tx, &actor, now), product, &code, &terms)
-                })
-                .await
-        }
-        Err(error) => Err(error),
-    };
+    let (terms, faults) = terms_of(&form);
+    let code = form.text("code").to_owned();
+    let added = app
+        .db
+        .write("plans.add", move |tx| {
+            let act = Act::new(tx, &actor, now);
+            faults.with(plans::add(&act, product, &code, &terms))
+        })
+        .await;
     match added {
         Ok(_) => Html::done(LIST, "plan_added"),
         Err(error) => {
@@ -82,18 +85,16 @@ async fn edit_form(request: Admin<'_>, code: &str, app: &App) -> HtmlReply {
 #[post("/plans/<code>/edit", data = "<form>")]
 async fn edit(request: Admin<'_>, code: &str, form: Form, app: &App) -> HtmlReply {
     let (actor, now, product) = (request.actor(), request.now.wall, request.product);
-    let changed = match terms_of(&form) {
-        Ok(terms) => {
-            let change = PlanChange::replacing(terms, form.revision());
-            let code = code.to_owned();
-            app.db
-                .write("plans.edit", move |tx| {
-                    plans::edit(&Act::new(tx, &actor, now), product, &code, &change)
-                })
-                .await
-        }
-        Err(error) => Err(error),
-    };
+    let (terms, faults) = terms_of(&form);
+    let change = PlanChange::replacing(terms, form.revision());
+    let edited = code.to_owned();
+    let changed = app
+        .db
+        .write("plans.edit", move |tx| {
+            let act = Act::new(tx, &actor, now);
+            faults.with(plans::edit(&act, product, &edited, &change))
+        })
+        .await;
     let Err(error) = changed else {
         return Html::done(page_of(code), "plan_saved");
     };

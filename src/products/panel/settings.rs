@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::db::{Db, Reader};
-use crate::error::{Error, Result};
+use crate::error::{Error, Faults, Result};
 use crate::flags::{self, Flag};
 use crate::id::ProductId;
 use crate::licenses::Kind;
@@ -204,9 +204,10 @@ fn part_id(form: &Fields) -> Result<&'static str> {
     }
 }
 
-/// The change that a form asks for.
-fn change(form: &Fields) -> Result<SettingsChange> {
-    Ok(match form.text("part") {
+/// The change that a form asks for, and the faults of the form.
+fn change(form: &Fields) -> (SettingsChange, Faults) {
+    let mut faults = Faults::default();
+    let change = match form.text("part") {
         "client" => {
             let mut columns = typed(form, &COLUMNS);
             // The page has this field only if there is a plan for trials.
@@ -216,13 +217,14 @@ fn change(form: &Fields) -> Result<SettingsChange> {
             SettingsChange::Client(columns, confirmed_minimum(form))
         }
         "first" => SettingsChange::Client(typed(form, &FIRST_COLUMNS), confirmed_minimum(form)),
-        "new_flag" => SettingsChange::NewFlag(flag_of(form)?),
-        "flag" => SettingsChange::Flag(flag_of(form)?),
+        "new_flag" => SettingsChange::NewFlag(flag_of(form, &mut faults)),
+        "flag" => SettingsChange::Flag(flag_of(form, &mut faults)),
         _ => SettingsChange::Limit(Limit {
             name: form.text("name").to_owned(),
-            rate: rate_of(form)?,
+            rate: rate_of(form, &mut faults),
         }),
-    })
+    };
+    (change, faults)
 }
 
 /// The minimum version that the administrator has confirmed on the page of the question.
@@ -230,15 +232,16 @@ fn confirmed_minimum(form: &Fields) -> Option<Version> {
     form.text(CONFIRMED).parse().ok()
 }
 
-fn rate_of(form: &Fields) -> Result<Rate> {
+fn rate_of(form: &Fields, faults: &mut Faults) -> Rate {
+    let mut number = |name| faults.keep(form.number(name)).unwrap_or(1);
     if form.has("per_hour") {
-        let trials = form.number("per_hour")?;
-        return Ok(Rate::PerHour { trials });
+        let trials = number("per_hour");
+        return Rate::PerHour { trials };
     }
-    Ok(Rate::PerMinute {
-        calls: form.number("per_minute")?,
-        burst: form.number("burst")?,
-    })
+    Rate::PerMinute {
+        calls: number("per_minute"),
+        burst: number("burst"),
+    }
 }
 
 fn typed(form: &Fields, columns: &[&str]) -> Vec<(String, String)> {
@@ -248,31 +251,29 @@ fn typed(form: &Fields, columns: &[&str]) -> Vec<(String, String)> {
         .collect()
 }
 
-fn flag_of(form: &Fields) -> Result<Flag> {
-    Ok(Flag {
+fn flag_of(form: &Fields, faults: &mut Faults) -> Flag {
+    Flag {
         name: form.text("name").to_owned(),
         description: form.text("description").to_owned(),
         enabled: form.has("enabled"),
-        share_percent: form.number("share")?,
-    })
+        share_percent: faults.keep(form.number("share")).unwrap_or_default(),
+    }
 }
 
 /// Saves any part of the page.
 #[post("/config/update", data = "<form>")]
 async fn update(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let at = part_id(&form)?;
-    let saved = match change(&form) {
-        Ok(change) => {
-            let (seen, actor) = (Revision::parse(form.raw("seen")), request.actor());
-            let (product, now) = (request.product, request.now.wall);
-            app.db
-                .write("products.update", move |tx| {
-                    products::update(&Act::new(tx, &actor, now), product, &change, &seen)
-                })
-                .await
-        }
-        Err(error) => Err(error),
-    };
+    let (change, faults) = change(&form);
+    let (seen, actor) = (form.revision(), request.actor());
+    let (product, now) = (request.product, request.now.wall);
+    let saved = app
+        .db
+        .write("products.update", move |tx| {
+            let act = Act::new(tx, &actor, now);
+            faults.with(products::update(&act, product, &change, &seen))
+        })
+        .await;
     if let Err(error) = &saved
         && let Some(minimum) = UnconfirmedMinimum::of(error)
     {

@@ -7,7 +7,7 @@ use super::{LIST, page_of, version_in_path};
 use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
-use crate::error::Error;
+use crate::error::{Error, Faults};
 use crate::panel::Admin;
 use crate::products::{self, Publication};
 use crate::releases::json::members;
@@ -45,25 +45,25 @@ async fn new_form(request: Admin<'_>) -> HtmlReply {
 #[post("/releases/new", data = "<form>")]
 async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     let (actor, now, product) = (request.actor(), request.now.wall, request.product);
+    let mut faults = Faults::default();
     let version = Version::from_input(form.text("version"));
-    let added = match version.map_err(|problem| Error::invalid("version", problem)) {
-        Ok(version) => {
-            let release = from_form(&form, version, now);
-            let publication = if form.has("make_current") {
-                Publication::Current
-            } else {
-                Publication::Available
-            };
-            let write = app.db.write("products.add_release", move |tx| {
-                let act = Act::new(tx, &actor, now);
-                products::add_release(&act, product, &release, publication)
-            });
-            write.await.map(|()| version)
-        }
-        Err(error) => Err(error),
+    let version = faults.keep(version.map_err(|problem| Error::invalid("version", problem)));
+    let publication = if version.is_some() && form.has("make_current") {
+        Publication::Current
+    } else {
+        Publication::Available
     };
+    let version = version.unwrap_or(Version::new(0, 0, 0));
+    let release = from_form(&form, version, now);
+    let added = app
+        .db
+        .write("products.add_release", move |tx| {
+            let act = Act::new(tx, &actor, now);
+            faults.with(products::add_release(&act, product, &release, publication))
+        })
+        .await;
     match added {
-        Ok(version) => Html::done(page_of(version), "saved"),
+        Ok(()) => Html::done(page_of(version), "saved"),
         Err(error) => {
             let values = json!({ "title": "add", "back": LIST, "seen": "" });
             request
