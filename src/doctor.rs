@@ -99,7 +99,7 @@ fn skipped_database_findings(problem: &str) -> Vec<Finding> {
     for skipped in ["schema", "integrity", "audit log", "signing keys"] {
         findings.push(finding(
             skipped,
-            Err("not checked: there is no database file".to_owned()),
+            Err("not checked: the database was not opened, see the line \"file\"".to_owned()),
         ));
     }
     findings
@@ -153,6 +153,7 @@ fn backup(settings: &Config, db: Option<&Db>) -> CheckResult {
     if let Some(file) = &settings.backup.passphrase_file {
         backups::passphrase(file).map_err(|error| error.to_string())?;
     }
+    backups::check_files(&settings.data_folder()).map_err(|error| error.to_string())?;
     let newest = backup_dir.list().map_err(|error| error.to_string())?;
     let newest = newest.first().map(|backup| backup.made_at);
     let folder = backup_dir.folder().display();

@@ -131,6 +131,31 @@ pub struct ArchiveContents<'a> {
     pub created_at: String,
 }
 
+/// Rejects files that an archive may not contain. An archive with them could not be restored.
+///
+/// # Errors
+/// [`Error::State`] if there are too many, or if one is too large or has a name that is not allowed.
+pub fn check_files(files: &[SmallFile]) -> Result<()> {
+    // One entry is the database.
+    if files.len() >= FILES_MAX {
+        return Err(Error::State(format!(
+            "the folders {} in the data folder have {} files, and a backup may have {}: move those that you put there \
+             elsewhere",
+            FOLDERS.join(" and "),
+            files.len(),
+            FILES_MAX - 1
+        )));
+    }
+    let is_refused =
+        |file: &&SmallFile| !is_allowed(&file.name) || file.bytes.len() as u64 > SMALL_MAX;
+    match files.iter().find(is_refused) {
+        None => Ok(()),
+        Some(SmallFile { name, .. }) => Err(Error::State(format!(
+            "{name} in the data folder is too large or has a name that is not allowed in a backup: move it elsewhere"
+        ))),
+    }
+}
+
 /// Writes an archive; returns its list.
 ///
 /// # Errors
@@ -143,13 +168,8 @@ pub fn write(out: &mut impl Write, contents: &ArchiveContents<'_>) -> Result<Man
         bytes: length,
         sha256: digest(&mut FromStart::start(database), &mut io::sink()).doing("read the copy")?,
     }];
+    check_files(contents.others)?;
     for other in contents.others {
-        if !is_allowed(&other.name) || other.bytes.len() as u64 > SMALL_MAX {
-            let name = &other.name;
-            return Err(Error::State(format!(
-                "{name} in the data folder is too large or has a name that is not allowed in an archive: move it elsewhere"
-            )));
-        }
         files.push(ArchiveEntry {
             name: other.name.clone(),
             bytes: other.bytes.len() as u64,

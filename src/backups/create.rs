@@ -181,10 +181,7 @@ fn gather(
 ) -> Result<(DatabaseCopy, Vec<SmallFile>, Vec<String>)> {
     let mut left = TRIES;
     loop {
-        let mut others = Vec::new();
-        for folder in archive::FOLDERS {
-            others.extend(files(data, folder)?);
-        }
+        let others = key_files(data)?;
         let (copy, known) = db.copy(beside, |reader| signing_keys::published(reader, now))?;
         let named = known
             .as_ref()
@@ -198,6 +195,21 @@ fn gather(
             return Ok((copy, others, missing));
         }
     }
+}
+
+/// Rejects files in the data folder that prevent every backup, such as one that the operator has put there.
+///
+/// # Errors
+/// [`Error::State`]; it says what to do.
+pub fn check_files(data: &Path) -> Result<()> {
+    archive::check_files(&key_files(data)?)
+}
+
+/// The files of a backup other than the database.
+fn key_files(data: &Path) -> Result<Vec<SmallFile>> {
+    let folders = archive::FOLDERS.iter().map(|folder| files(data, folder));
+    let files: Vec<Vec<SmallFile>> = folders.collect::<Result<_>>()?;
+    Ok(files.into_iter().flatten().collect())
 }
 
 /// All files below `folder` in the data folder, sorted by name.
@@ -227,28 +239,38 @@ fn walk(data: &Path, below: &Path, depth: u32, found: &mut Vec<SmallFile>) -> Re
         if is_temporary {
             continue;
         }
-        if kind.is_dir() && depth > 0 {
+        let path = data.join(&below);
+        let path = path.display();
+        if kind.is_dir() && depth == 0 {
+            return Err(Error::State(format!(
+                "{path} is a folder in too many others for a backup: move it elsewhere"
+            )));
+        }
+        if kind.is_dir() {
             walk(data, &below, depth - 1, found)?;
             continue;
         }
         if !kind.is_file() {
             return Err(Error::State(format!(
-                "{} is not a regular file: put the real file there",
-                data.join(&below).display()
+                "{path} is not a regular file: put the real file there"
             )));
         }
-        let bytes = match File::open(data.join(&below)) {
-            // The file was just replaced, for example by a renewed certificate.
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            file => {
-                let mut bytes = Vec::new();
-                let mut file = file.doing("read a key")?.take(SMALL_MAX + 1);
-                file.read_to_end(&mut bytes).doing("read a key")?;
-                bytes
-            }
-        };
+        let bytes = read_small(&data.join(&below))?;
         let name = name.into_owned();
-        found.push(SmallFile { name, bytes });
+        found.extend(bytes.map(|bytes| SmallFile { name, bytes }));
     }
     Ok(())
+}
+
+/// The content of a file, of one that is too large only its beginning. `None` if the file was just replaced, for example
+/// by a renewed certificate.
+fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file.doing("read a key")?,
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(SMALL_MAX + 1).read_to_end(&mut bytes);
+    read.doing("read a key")?;
+    Ok(Some(bytes))
 }

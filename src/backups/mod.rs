@@ -9,7 +9,7 @@ pub mod panel;
 mod restore;
 mod rules;
 
-pub use create::{BackupSource, LiveData, Scope, WrittenBackup, passphrase};
+pub use create::{BackupSource, LiveData, Scope, WrittenBackup, check_files, passphrase};
 pub use folder::FolderFault;
 pub use restore::{BackupInput, RestoreTarget, remove_staging_folders, restore};
 pub use rules::{BackupAge, age, timestamp};

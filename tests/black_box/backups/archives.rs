@@ -514,3 +514,47 @@ fn a_backup_during_a_key_rotation_contains_all_its_keys() {
         }
     });
 }
+
+#[test]
+fn a_file_that_prevents_every_backup_is_reported_by_check() {
+    let server = Server::start();
+    let tls = server.path("data/tls");
+    let put = |name: &str, length: usize| {
+        let path = tls.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, vec![b'x'; length]).unwrap();
+    };
+    let mine = || {
+        let entries = fs::read_dir(&tls).unwrap();
+        entries.map(|entry| entry.unwrap().path())
+    };
+    let before: Vec<_> = mine().collect();
+    let one = |name: &str| vec![name.to_owned()];
+    let many = (0..1100).map(|number| format!("{number}.pem")).collect();
+    for (named, names, length) in [
+        ("tls/large.bin", one("large.bin"), 1024 * 1024 + 1),
+        ("tls/my notes.txt", one("my notes.txt"), 1),
+        ("data/tls/a/b/c/d", one("a/b/c/d/e.pem"), 1),
+        ("1104 files", many, 1),
+    ] {
+        assert!(check_line(&server, "backup").0, "{named}");
+        for name in &names {
+            put(name, length);
+        }
+        let message = error_of(&server, &["backup", "copy"]);
+        let (ok, detail) = check_line(&server, "backup");
+        for text in [&message, &detail] {
+            assert!(text.contains(named) && text.contains("elsewhere"), "{text}");
+        }
+        assert!(!ok && !server.path("copy").exists(), "{named}");
+        for path in mine().filter(|path| !before.contains(path)) {
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            removed.unwrap();
+        }
+    }
+    output_of(&server, &["backup", "copy"]);
+}
