@@ -1,7 +1,8 @@
 //! Limits the number of connections: in total, so that neither file descriptors nor memory run out, and per source
 //! (client address). At a limit, the longest idle connection of the source with the most connections is evicted, so
 //! that the idle connections of a few sources never keep others out. Connections of unidentified callers are evicted
-//! before those of programs, except for a small reserve.
+//! before those of programs: a program loses its connection only to another program, if programs have more than their
+//! part of the connections, or if no other connection is idle.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,8 +24,8 @@ const BYTES_PER_CONNECTION: u64 = 40 * 1024;
 const MEMORY_FRACTION: u64 = 4;
 /// Maximum number of connections per source: enough for a company whose 1,000 devices share an address.
 const PER_SOURCE_MAX: usize = 1536;
-/// This fraction (1/n) of all connections is reserved for callers that have not identified themselves yet. Without
-/// it, a new connection would be the first to be evicted while a few sources hold all the others.
+/// This fraction (1/n) of the connections is never taken by programs, so that a new caller has time to identify itself.
+/// Without it, a new connection would be the first to be evicted while programs hold all the others.
 const UNIDENTIFIED_FRACTION: usize = 8;
 /// Descriptors reserved for the database, the log, certificates and the runtime.
 const RESERVED_DESCRIPTORS: usize = 64;
@@ -187,7 +188,7 @@ impl ConnectionCaps {
         let source_is_full =
             source.is_some_and(|source| table.count(source) >= self.limit.per_source);
         let is_full = source_is_full || table.connections.len() >= self.limit.total;
-        if is_full && !table.evict(source.filter(|_| source_is_full), self.limit) {
+        if is_full && !table.evict(source.filter(|_| source_is_full)) {
             return None;
         }
         let evicted = Arc::<Notify>::default();
@@ -228,9 +229,10 @@ impl ConnectionSlot {
         !self.caps.lock().connections.contains_key(&self.id)
     }
 
-    /// Marks the connection as that of a program: its caller has named an existing license or session.
+    /// Marks the connection as that of a program: its caller has named an existing license or session. If programs have
+    /// more than their part of the connections now, the longest idle one of them is evicted.
     pub(super) fn mark_program(&self) {
-        self.caps.lock().mark_program(self.id);
+        self.caps.lock().mark_program(self.id, self.caps.limit);
     }
 
     /// Waits until the connection is evicted.
@@ -306,7 +308,7 @@ impl ConnectionTable {
         }
     }
 
-    fn mark_program(&mut self, id: u64) {
+    fn mark_program(&mut self, id: u64, limit: ConnectionLimit) {
         let entry = self.connections.get_mut(&id);
         let Some(entry) = entry.filter(|entry| entry.kind != Kind::Program) else {
             return;
@@ -320,6 +322,17 @@ impl ConnectionTable {
                 connections.count += 1;
                 connections.idle.extend(idle_since.map(|since| (since, id)));
             });
+            self.limit_programs(source, limit);
+        }
+    }
+
+    /// Evicts a program if programs have more than their part of the connections of `source`, or of all.
+    fn limit_programs(&mut self, source: Source, limit: ConnectionLimit) {
+        let part = |max: usize| max - max / UNIDENTIFIED_FRACTION;
+        if self.programs.count(source) > part(limit.per_source) {
+            self.evict_connection(self.programs.longest_idle(Some(source)));
+        } else if self.programs.count > part(limit.total) {
+            self.evict_connection(self.programs.longest_idle(None));
         }
     }
 
@@ -334,16 +347,15 @@ impl ConnectionTable {
     }
 
     /// Evicts an idle connection, of `source` if given; returns false if there is none.
-    fn evict(&mut self, source: Option<Source>, limit: ConnectionLimit) -> bool {
-        let max = source.map_or(limit.total, |_| limit.per_source);
-        let within_reserve = self.unidentified.size(source) < max / UNIDENTIFIED_FRACTION;
-        let programs_hold_most = self.programs.most(source) >= self.unidentified.most(source);
-        let mut kinds = [&self.unidentified, &self.programs];
-        if within_reserve && programs_hold_most {
-            kinds.reverse();
-        }
-        let longest_idle = kinds.into_iter().find_map(|kind| kind.longest_idle(source));
-        let entry = longest_idle.and_then(|id| self.remove(id));
+    fn evict(&mut self, source: Option<Source>) -> bool {
+        let unidentified = self.unidentified.longest_idle(source);
+        let longest_idle = unidentified.or_else(|| self.programs.longest_idle(source));
+        self.evict_connection(longest_idle)
+    }
+
+    /// Evicts the connection `id`; returns false if there is none.
+    fn evict_connection(&mut self, id: Option<u64>) -> bool {
+        let entry = id.and_then(|id| self.remove(id));
         if let Some(entry) = &entry {
             entry.evicted.notify_one();
         }
@@ -356,17 +368,6 @@ impl ConnectionsBySource {
         self.sources
             .get(&source)
             .map_or(0, |connections| connections.count)
-    }
-
-    /// The number of connections of `source`, or of all sources.
-    fn size(&self, source: Option<Source>) -> usize {
-        source.map_or(self.count, |source| self.count(source))
-    }
-
-    /// The number of connections of `source`, or of the next source to lose one.
-    fn most(&self, source: Option<Source>) -> usize {
-        let most = || self.eviction_order.last().map_or(0, |(count, _, _)| *count);
-        source.map_or_else(most, |source| self.count(source))
     }
 
     /// Changes the connections of `source`, and updates `count` and `eviction_order`.
@@ -481,15 +482,37 @@ mod tests {
         assert!(table.unidentified.eviction_order.is_empty() && *caps.open.borrow() == 0);
     }
 
+    fn count_evicted(slots: &[ConnectionSlot]) -> usize {
+        slots.iter().filter(|slot| slot.is_evicted()).count()
+    }
+
     #[test]
-    fn a_new_connection_is_not_evicted_while_a_few_sources_hold_the_rest() {
+    fn no_stranger_evicts_a_program_while_another_stranger_is_idle() {
+        let caps = ConnectionCaps::new(ConnectionLimit {
+            total: 16,
+            per_source: 16,
+        });
+        let enter = |last| caps.enter(address(last)).unwrap();
+        // From one address, which has by far the most connections.
+        let company: Vec<_> = (0..14).map(|_| enter(1)).collect();
+        company.iter().for_each(ConnectionSlot::mark_program);
+        let strangers: Vec<_> = (2..40).map(enter).collect();
+        assert_eq!(count_evicted(&company), 0);
+        assert_eq!(
+            count_evicted(&strangers),
+            strangers.len() - 2,
+            "all but the last two"
+        );
+    }
+
+    #[test]
+    fn programs_leave_a_part_of_the_connections_to_new_callers() {
         let caps = ConnectionCaps::new(ConnectionLimit {
             total: 16,
             per_source: 8,
         });
-        let enter = |last| caps.enter(address(last)).unwrap();
         let enter_program = |last| {
-            let slot = enter(last);
+            let slot = caps.enter(address(last)).unwrap();
             slot.mark_program();
             slot
         };
@@ -497,32 +520,28 @@ mod tests {
         let programs: Vec<_> = (0..15)
             .map(|number| enter_program(1 + number % 3))
             .collect();
-        // Two of sixteen are reserved for unidentified callers: neither is evicted for the other.
-        let newcomers = [enter(4), enter(5)];
-        assert!(newcomers.iter().all(|slot| !slot.is_evicted()) && !single.is_evicted());
-        assert_eq!(programs.iter().filter(|slot| slot.is_evicted()).count(), 2);
-        // Beyond the reserve, programs are evicted last.
-        let _third = enter(6);
-        assert!(newcomers[0].is_evicted() && !newcomers[1].is_evicted() && !single.is_evicted());
-        assert_eq!(programs.iter().filter(|slot| slot.is_evicted()).count(), 2);
+        // Two of sixteen are left, so that the next callers can identify themselves.
+        assert!(count_evicted(&programs) == 2 && !single.is_evicted());
+        let newcomers = [4, 5].map(|last| caps.enter(address(last)).unwrap());
+        assert_eq!(count_evicted(&newcomers), 0);
         let table = caps.lock();
         assert_eq!((table.unidentified.count, table.programs.count), (2, 14));
     }
 
     #[test]
-    fn a_new_connection_from_a_full_source_is_not_evicted_first() {
+    fn programs_of_one_source_leave_a_part_of_its_connections_to_new_callers() {
         let caps = ConnectionCaps::new(ConnectionLimit {
             total: 64,
             per_source: 16,
         });
         let enter = || caps.enter(address(1)).unwrap();
         let company: Vec<_> = (0..16).map(|_| enter()).collect();
+        company[0].set_busy();
         company.iter().for_each(ConnectionSlot::mark_program);
-        let newcomers = [enter(), enter()];
-        assert!(newcomers.iter().all(|slot| !slot.is_evicted()));
-        assert_eq!(company.iter().filter(|slot| slot.is_evicted()).count(), 2);
-        let _third = enter();
+        assert!(count_evicted(&company) == 2 && !company[0].is_evicted());
+        let newcomers: Vec<_> = (0..3).map(|_| enter()).collect();
         assert!(newcomers[0].is_evicted() && !newcomers[1].is_evicted());
+        assert_eq!(count_evicted(&company), 2);
     }
 
     #[test]
