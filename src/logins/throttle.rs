@@ -15,6 +15,7 @@ use crate::error::Refused;
 use crate::id::{AdminId, AdminSessionId};
 use crate::metrics::{LOGIN_FAILED, RefusalCounter};
 use crate::security::client_address::ClientAddress;
+use crate::security::password::LENGTH_MIN;
 use crate::security::rate_limit::{Group, Limiter, Rule, Source, rate_limited};
 
 /// What an attempt from an unknown browser costs while the name is tried from many addresses.
@@ -116,10 +117,18 @@ enum LogOutput {
 pub(super) enum AccountName<'a> {
     /// The administrator of this name.
     Known(&'a str),
-    /// No administrator has the name. It is not logged: it may be a password typed into the wrong field.
-    Unknown,
-    /// The name was not looked up.
-    NotLookedUp,
+    /// No administrator has this name.
+    Unknown(&'a str),
+    /// This name was not looked up.
+    NotLookedUp(&'a str),
+}
+
+/// A name that may be logged although no administrator has it. `None` for one that may be a password or a code typed into
+/// the wrong field.
+fn loggable(name: &str) -> Option<&str> {
+    let is_short = name.chars().nth(LENGTH_MIN - 1).is_none();
+    let is_code = name.chars().all(|c| c.is_ascii_digit() || c == ' ');
+    Some(name).filter(|_| is_short && !is_code)
 }
 
 /// The log line about a failed login. Its format is fixed up to the address, because filters such as that of fail2ban
@@ -129,8 +138,16 @@ fn line(fault: LoginFault, account: AccountName<'_>, address: ClientAddress) -> 
     let fault = fault.text();
     match account {
         AccountName::Known(name) => format!("failed login from {address}: {fault} for {name:?}"),
-        AccountName::Unknown => format!("failed login from {address}: {fault} for an unknown name"),
-        AccountName::NotLookedUp => format!("failed login from {address}: {fault}"),
+        AccountName::Unknown(name) => match loggable(name) {
+            Some(name) => {
+                format!("failed login from {address}: {fault} for the unknown name {name:?}")
+            }
+            None => format!("failed login from {address}: {fault} for an unknown name"),
+        },
+        AccountName::NotLookedUp(name) => match loggable(name) {
+            Some(name) => format!("failed login from {address}: {fault} for {name:?}"),
+            None => format!("failed login from {address}: {fault}"),
+        },
     }
 }
 
@@ -366,9 +383,20 @@ mod tests {
             "failed login from 203.0.113.9: wrong password for \"ada\""
         );
         assert_eq!(
-            logged(AccountName::Unknown),
-            "failed login from 203.0.113.9: wrong password for an unknown name"
+            logged(AccountName::Unknown("root")),
+            "failed login from 203.0.113.9: wrong password for the unknown name \"root\""
         );
+        // A password has at least twelve characters.
+        for secret in ["twelve chars", "123456", "123 456", "a password, and more"] {
+            assert_eq!(
+                logged(AccountName::Unknown(secret)),
+                "failed login from 203.0.113.9: wrong password for an unknown name"
+            );
+            assert_eq!(
+                logged(AccountName::NotLookedUp(secret)),
+                "failed login from 203.0.113.9: wrong password"
+            );
+        }
         let forged = logged(AccountName::Known(
             "a\nfailed login from 192.0.2.1: \u{202e}\"",
         ));
@@ -381,10 +409,10 @@ mod tests {
         assert_eq!(
             line(
                 LoginFault::TooManyAttempts,
-                AccountName::NotLookedUp,
+                AccountName::NotLookedUp("eleven char"),
                 stranger
             ),
-            "failed login from unknown, behind 10.0.0.1: too many tries"
+            "failed login from unknown, behind 10.0.0.1: too many tries for \"eleven char\""
         );
     }
 

@@ -137,7 +137,7 @@ impl<'r> Authenticator<'r> {
         let hash = account.as_ref().map(|found| found.password_hash.clone());
         let reported = account
             .as_ref()
-            .map_or(AccountName::Unknown, |_| AccountName::Known(name));
+            .map_or(AccountName::Unknown(name), |_| AccountName::Known(name));
         let hasher = &self.app.hasher;
         let verdict = match known_browser {
             Some(_) => hasher.verify(password, hash).await,
@@ -249,11 +249,11 @@ impl<'r> Authenticator<'r> {
         let locked_out = LockedOut::Source(self.address);
         let lockout = self.throttle.lockout(locked_out, self.now.tick);
         let account = if lockout == Lockout::Reported {
-            AccountName::NotLookedUp
+            AccountName::NotLookedUp(name)
         } else if self.account(name).await?.is_some() {
             AccountName::Known(name)
         } else {
-            AccountName::Unknown
+            AccountName::Unknown(name)
         };
         self.report_refused(lockout, account).await;
         Ok(())
@@ -272,7 +272,7 @@ impl<'r> Authenticator<'r> {
         }
         let account = match account {
             AccountName::Known(name) => Some(name.to_owned()),
-            AccountName::Unknown | AccountName::NotLookedUp => None,
+            AccountName::Unknown(_) | AccountName::NotLookedUp(_) => None,
         };
         let now = self.now.wall;
         let actor = Actor::Server {

@@ -56,7 +56,7 @@ fn failed_logins_are_logged_once_a_minute_for_each_source() {
         lines(&server),
         [
             "203.0.113.1: wrong password for \"ada\"",
-            "203.0.113.2: wrong password for an unknown name",
+            "203.0.113.2: wrong password for the unknown name \"eve\"",
             "203.0.113.3: wrong password for an unknown name",
             "203.0.113.4: wrong password for an unknown name",
             "2001:db8::7: wrong password for \"ada\"",
