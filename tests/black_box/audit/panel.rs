@@ -175,3 +175,22 @@ fn the_section_of_products_is_offered_only_where_there_are_several() {
     assert!(page.contains("Product added"), "{page}");
     assert!(page.contains("ledger"), "{page}");
 }
+
+#[test]
+fn keys_and_trial_runs_have_sections_of_their_own() {
+    let server = Server::start();
+    server.issue_license(1);
+    server.json(&["config", "rotate-signing-key"]);
+    let mut panel = server.logged_in_browser("admin");
+    assert_eq!(panel.post("/integrate", &[("license", "1")]).status, 200);
+    let page = panel.get("/audit").text;
+    for (section, action) in [("keys", "keys.rotate"), ("integrate", "integrate.rehearse")] {
+        assert!(
+            page.contains(&format!("<option value=\"{section}\"")),
+            "{page}"
+        );
+        let table = panel.get(&format!("/audit.csv?room={section}")).text;
+        let rows: Vec<&str> = table.lines().skip(1).collect();
+        assert!(rows.len() == 1 && rows[0].contains(action), "{table}");
+    }
+}
