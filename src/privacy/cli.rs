@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::id::CustomerId;
 use crate::logging::counted;
 use crate::security::private_file::Draft;
+use crate::security::run_as::User;
 use crate::sessions::cli::StoredLiveness;
 
 /// What to do after an erasure.
@@ -54,8 +55,11 @@ pub fn export(console: &Console, export: &Export) -> Result<()> {
         None => console::json(&data.document),
         Some(file) => {
             write_new(file, &format!("{:#}\n", data.document)).map_err(|error| {
+                // Not always the user who typed the command: root becomes the owner of the data folder.
+                let user = User::current().describe();
                 Error::State(format!(
-                    "{} cannot be written ({error}): choose another file",
+                    "{} cannot be written by {user} ({error}): choose another file, or omit --output and redirect the \
+                     output",
                     file.display()
                 ))
             })?;

@@ -165,6 +165,12 @@ fn root_restores_backups_that_only_root_may_read() {
     fs::set_permissions(server.path("vault"), PermissionsExt::from_mode(0o700)).unwrap();
     server.json(&["backup", "vault/copy.tar.age"]);
     server.json(&["backup", "vault/copy.sqlite3", "--database-only"]);
+    // An export belongs to the owner of the data, who may not write there.
+    let message = fails(
+        &server,
+        &["customer", "export", "1", "--output", "vault/1.json"],
+    );
+    assert!(message.contains("written by uid 12345"), "{message}");
     server.json(&["license", "suspend", &key]);
     assert_eq!(server.stop(), Some(0));
     for copy in ["vault/copy.tar.age", "vault/copy.sqlite3"] {
