@@ -4,6 +4,9 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rusqlite::{Connection, Statement, Transaction, params};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -107,10 +110,24 @@ pub fn fill(installation: &Installation) -> Shop {
         starts: Vec::new(),
     };
     shop.add_devices_and_sessions(&installation.database());
+    shop.shuffle();
     shop
 }
 
 impl Shop {
+    /// Puts the bodies in an order of chance: programs do not call in the order of their rows, which would write each
+    /// page of the database once.
+    fn shuffle(&mut self) {
+        let mut random = StdRng::seed_from_u64(1);
+        for bodies in [
+            &mut self.heartbeats,
+            &mut self.verifications,
+            &mut self.starts,
+        ] {
+            bodies.shuffle(&mut random);
+        }
+    }
+
     /// Adds a device to each license, and a session to the first [`WITH_SESSION`].
     fn add_devices_and_sessions(&mut self, database: &Path) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
