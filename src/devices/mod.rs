@@ -6,6 +6,8 @@ mod store;
 
 pub use rules::Refusal;
 
+use std::time::Duration;
+
 use crate::clock::{Now, UnixMs};
 use crate::db::{Reader, Tx};
 use crate::error::{Error, RefusalKind, Refused, Resource, Result};
@@ -17,6 +19,8 @@ use crate::terms::Pattern;
 use crate::text;
 use crate::version::Version;
 
+/// How far apart verifications of a device must be for the later one to be stored.
+const SEEN_STEP: Duration = Duration::from_mins(1);
 /// Fingerprints listed if several devices have the name.
 const NAMESAKES_MAX: usize = 10;
 
@@ -46,8 +50,15 @@ pub struct Device {
     pub version: Version,
     /// When it took the slot.
     pub activated_at: UnixMs,
-    /// When it last sent a request.
+    /// When it last sent a request; of verifications, to [`SEEN_STEP`].
     pub last_seen_at: UnixMs,
+}
+
+impl Device {
+    /// Whether a verification at `now` moves when it was last seen: a write for each would cost more than all of the rest.
+    pub fn is_seen_again(&self, now: UnixMs) -> bool {
+        now >= self.last_seen_at.plus(SEEN_STEP)
+    }
 }
 
 /// The license of a product with a key, if it can be used at `now`.

@@ -1,5 +1,6 @@
 //! What jobs and a restore do with sessions: write their heartbeats to the database, and end them without a request.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{move_to_history, store};
@@ -13,35 +14,58 @@ use crate::session_history::{self, EndReason};
 
 /// Sessions that a sweep checks in one transaction; other writes wait meanwhile.
 const SWEEP_BATCH: u32 = 500;
-/// Heartbeats written in one transaction.
+/// Heartbeats written in one transaction; other writes wait meanwhile.
 const FLUSH_BATCH: usize = 2000;
 
-/// Writes to the database which heartbeats arrived and which devices were verified since the last flush.
+/// Writes to the database which heartbeats arrived and which devices were verified since the last flush, both in the
+/// order of their rows: rows that share a page are written together.
 ///
 /// # Errors
-/// If the write fails; the next flush tries again.
-pub async fn flush(db: &Db, live: &Arc<LiveSessions>) -> Result<()> {
-    loop {
-        let heartbeats = live.take_unsaved(FLUSH_BATCH);
-        let devices_seen = live.take_devices_seen(FLUSH_BATCH);
-        if heartbeats.is_empty() && devices_seen.is_empty() {
-            return Ok(());
+/// If a write fails; the next flush tries again with what was not written.
+pub async fn flush(db: &Db, live: &LiveSessions) -> Result<()> {
+    let heartbeats = Unwritten {
+        rest: live.take_unsaved().into(),
+        put_back: |rest| live.put_back_unsaved(rest),
+    };
+    let heartbeats = heartbeats.write(db, |tx, batch| {
+        batch
+            .iter()
+            .try_for_each(|heartbeat| store::save_heartbeat(tx, heartbeat))
+    });
+    let heartbeats = heartbeats.await;
+    let devices = Unwritten {
+        rest: live.take_devices_seen().into(),
+        put_back: |rest| live.put_back_devices_seen(rest),
+    };
+    let devices = devices.write(db, devices::mark_seen).await;
+    heartbeats.and(devices)
+}
+
+/// What was taken from memory to be written. What is not written when this is dropped is put back: after a failed write,
+/// and when the job is stopped, so that the last flush finds it.
+struct Unwritten<T, P: Fn(&[T])> {
+    rest: VecDeque<T>,
+    put_back: P,
+}
+
+impl<T: Copy + Send + 'static, P: Fn(&[T])> Unwritten<T, P> {
+    /// Writes all of it with `write`, [`FLUSH_BATCH`] in one transaction.
+    async fn write(mut self, db: &Db, write: fn(&Tx<'_>, &[T]) -> Result<()>) -> Result<()> {
+        while !self.rest.is_empty() {
+            let batch: Vec<T> = self.rest.iter().take(FLUSH_BATCH).copied().collect();
+            let count = batch.len();
+            db.write("sessions.flush", move |tx| write(tx, &batch))
+                .await?;
+            self.rest.drain(..count);
         }
-        let (unwritten_heartbeats, unwritten_devices) = (heartbeats.clone(), devices_seen.clone());
-        let written = db
-            .write("sessions.flush", move |tx| {
-                devices::mark_seen(tx, &devices_seen)?;
-                heartbeats
-                    .iter()
-                    .try_for_each(|heartbeat| store::save_heartbeat(tx, heartbeat))
-            })
-            .await;
-        if let Err(error) = written {
-            live.put_back_unsaved(&unwritten_heartbeats);
-            for (device, at) in unwritten_devices {
-                live.mark_device_seen(device, at);
-            }
-            return Err(error);
+        Ok(())
+    }
+}
+
+impl<T, P: Fn(&[T])> Drop for Unwritten<T, P> {
+    fn drop(&mut self) {
+        if !self.rest.is_empty() {
+            (self.put_back)(self.rest.make_contiguous());
         }
     }
 }
@@ -124,5 +148,97 @@ pub fn end_all(tx: &Tx<'_>, now: UnixMs) -> Result<usize> {
             session_history::add(tx, &entry)?;
         }
         ended += sessions.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::{Pauses, Tick};
+    use crate::db::{Options, Synchronous};
+    use crate::id::{DeviceId, ProductId, SessionToken};
+    use crate::licenses::LicenseKey;
+    use crate::live_sessions::{LastHeartbeat, LiveSession};
+    use crate::version::Version;
+
+    const NOON: UnixMs = UnixMs(1_800_000_000_000);
+    /// More than two transactions take.
+    const MANY: i64 = 5000;
+
+    fn token(id: i64) -> SessionToken {
+        SessionToken::from_bytes(i128::from(id).to_be_bytes())
+    }
+
+    fn with_unwritten() -> Arc<LiveSessions> {
+        let live = Arc::new(LiveSessions::new(NOON, Pauses::default()));
+        let key = LicenseKey::new().unwrap();
+        let now = Now {
+            wall: NOON,
+            tick: Tick::START,
+            awake: Duration::ZERO,
+        };
+        for id in (1..=MANY).rev() {
+            let session = LiveSession {
+                session_id: SessionId(id),
+                product: ProductId::FIRST,
+                license_key: key,
+                valid_until: None,
+                version: Version::new(1, 0, 0),
+                updates_until: None,
+                last_heartbeat: LastHeartbeat::now(now, 60),
+                generation: 1,
+                unsaved: true,
+            };
+            live.insert(token(id), session);
+            live.at(now).mark_device_seen(DeviceId(id));
+        }
+        live
+    }
+
+    /// The numbers of the heartbeats and devices that are not written, in the order in which they would be.
+    fn unwritten(live: &LiveSessions) -> (Vec<i64>, Vec<i64>) {
+        let heartbeats = live.take_unsaved();
+        let devices = live.take_devices_seen();
+        live.put_back_unsaved(&heartbeats);
+        live.put_back_devices_seen(&devices);
+        (
+            heartbeats
+                .iter()
+                .map(|heartbeat| heartbeat.session_id.0)
+                .collect(),
+            devices.iter().map(|(device, _)| device.0).collect(),
+        )
+    }
+
+    #[test]
+    fn a_flush_that_fails_or_is_stopped_leaves_the_rest_for_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            path: dir.path().join("t.sqlite3"),
+            synchronous: Synchronous::Full,
+            read_connections: 1,
+        };
+        let db = Db::open_as_server(&options).unwrap();
+        let all: Vec<i64> = (1..=MANY).collect();
+        let live = with_unwritten();
+        assert_eq!(unwritten(&live), (all.clone(), all.clone()));
+        {
+            let mut stopped = pin!(flush(&db, &live));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(matches!(stopped.as_mut().poll(&mut context), Poll::Pending));
+        }
+        assert_eq!(unwritten(&live), (all.clone(), all.clone()));
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.build().unwrap();
+        runtime.block_on(flush(&db, &live)).unwrap();
+        assert_eq!(unwritten(&live), (Vec::new(), Vec::new()));
+        let live = with_unwritten();
+        db.close(Duration::from_secs(10));
+        runtime.block_on(flush(&db, &live)).unwrap_err();
+        assert_eq!(unwritten(&live), (all.clone(), all));
     }
 }

@@ -58,7 +58,8 @@ impl Verification {
     }
 }
 
-/// Verifies license, device and version. Only the time at which the device was last seen changes. A refusal is a result
+/// Verifies license, device and version. Only the time at which the device was last seen
+/// changes, to the minute. A refusal is a result
 /// here, not an error.
 pub fn verify(
     reader: &Reader<'_>,
@@ -79,7 +80,7 @@ pub fn verify(
     };
     let device = devices::find(reader, license.id, &client.hardware_id)?;
     let device_count = devices::count(reader, license.id)?;
-    if let Some(device) = &device {
+    if let Some(device) = device.as_ref().filter(|device| device.is_seen_again(now)) {
         live.mark_device_seen(device.id);
     }
     let no_slot = device.is_none().then_some(devices::Refusal::NotActivated);
