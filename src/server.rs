@@ -49,6 +49,8 @@ pub use signals::NonFatalSignals;
 /// 4 s the process ends within 5 s.
 const FINISH: Duration = Duration::from_millis(400);
 const CLOSE: Duration = Duration::from_millis(400);
+/// Threads for what blocks: reads of the panel, passwords, files. Tokio's own limit is 512, and each takes memory.
+const BLOCKING_THREADS: usize = 32;
 
 /// Rocket with every route. It never listens itself: the front passes requests to it.
 ///
@@ -231,6 +233,7 @@ impl Server {
         }
         let runtime = builder
             .thread_name("serve")
+            .max_blocking_threads(BLOCKING_THREADS)
             .enable_all()
             .build()
             .doing("start the runtime")?;

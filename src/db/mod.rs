@@ -1,5 +1,6 @@
 //! One SQLite database: one thread writes, a pool of connections reads. SQL text lives in `sql/`, not here.
 
+mod batch_reader;
 mod checkpoint;
 mod continuity;
 mod copy;
@@ -49,19 +50,23 @@ pub use vacuum::Vacuumed;
 
 use crate::clock::{Boot, UnixMs};
 use crate::error::{Doing, Error, Result};
+use batch_reader::BatchReader;
 use continuity::Continuity;
 use copy_folder::CopyFolder;
 use generation::Generation;
 use location::DatabaseFiles;
 use opening::Opening;
 
+/// The pools of a process; `None` after [`Db::close`].
+type SharedPools = Arc<RwLock<Option<pool::ReadPools>>>;
+
 /// A handle on the database; cheap to clone.
 #[derive(Clone)]
 pub struct Db {
     writer: queue::Writer,
+    batch_reader: BatchReader,
     thread: Arc<Mutex<Option<writer::Thread>>>,
-    /// `None` after [`Db::close`].
-    readers: Arc<RwLock<Option<r2d2::Pool<pool::Readers>>>>,
+    readers: SharedPools,
     generation: Arc<Generation>,
     condition: Arc<disk::Condition>,
     path: Arc<Path>,
@@ -127,15 +132,10 @@ impl Db {
         let users = users::Users::shared(&path)?;
         let location = Arc::new(DatabaseFiles::new(&path));
         let read_mode = pool::read_mode(&path)?;
-        let readers = pool::Readers::pool(location.clone(), options.read_connections, read_mode)?;
+        let readers = pool::ReadPools::open(&location, options.read_connections, read_mode)?;
         let readers = Arc::new(RwLock::new(Some(readers)));
-        let condition = Arc::<disk::Condition>::default();
-        let context = writer::Context {
-            location: location.clone(),
-            generation: Arc::default(),
-            condition: condition.clone(),
-        };
-        let generation = context.generation.clone();
+        let context = writer::Context::of(location.clone());
+        let (generation, condition) = (context.generation.clone(), context.condition.clone());
         let opened = Opening {
             location: location.clone(),
             options: options.clone(),
@@ -146,11 +146,13 @@ impl Db {
             is_retry: false,
         }
         .first()?;
+        let batch_reader = BatchReader::start(readers.clone(), generation.clone())?;
         let (writer, thread) = writer::start(opened, context)?;
-        let announce = || presence::Presence::announce(&options.path, &location);
-        let presence = lock.is_some().then(|| Arc::new(announce()));
+        let announce = |_| Arc::new(presence::Presence::announce(&options.path, &location));
+        let presence = lock.as_ref().map(announce);
         Ok(Self {
             writer,
+            batch_reader,
             thread: Arc::new(Mutex::new(Some(thread))),
             readers,
             generation,
@@ -285,19 +287,31 @@ impl Db {
             .doing("join a read")?
     }
 
+    /// [`Db::read`] for a request of a program: quick, and one of many. It shares a transaction with those that wait at
+    /// the same time; see `db/batch_reader.rs`.
+    ///
+    /// # Errors
+    /// What `work` returns, or [`Error::Unavailable`] if the database cannot be read now or too many wait.
+    pub async fn read_for_program<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
+    {
+        let answer = self.batch_reader.queue(work)?.await;
+        answer
+            .unwrap_or_else(|_| Err(queue::no_answer()))
+            .inspect_err(|error| self.note("read", error))
+    }
+
     /// [`Db::read`] for synchronous code: a command.
     ///
     /// # Errors
     /// As [`Db::read`].
     pub fn read_blocking<T>(&self, work: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<T> {
-        let readers = self
-            .readers
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let readers = readers.ok_or_else(|| Error::Unavailable {
-            reason: "the server is stopping".to_owned(),
-        })?;
+        let pools = self.readers.read().unwrap_or_else(PoisonError::into_inner);
+        let readers = pools.as_ref().map(|pools| pools.shared.clone());
+        drop(pools);
+        let readers = readers.ok_or_else(|| queue::unavailable("the server is stopping"))?;
         let conn = readers.get().map_err(|error| Error::Unavailable {
             reason: format!("no read connection is free: {error}"),
         })?;
@@ -376,7 +390,7 @@ impl Db {
         }
         // The file was moved or replaced: only connections that are already open read the right one.
         let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
-        let open = readers.as_ref().and_then(|readers| readers.get().ok());
+        let open = readers.as_ref().and_then(|pools| pools.shared.get().ok());
         let conn = open.ok_or_else(|| Error::Unavailable {
             reason: "no read connection is free".to_owned(),
         })?;
@@ -413,7 +427,7 @@ impl Db {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(readers) = readers {
-            pool::close(&readers, patience);
+            readers.close(patience);
         }
         self.writer.stop();
         let thread = self

@@ -1,10 +1,10 @@
 //! Opens the connections of a process, again and again while the disk cannot be written.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use super::location::DatabaseFiles;
 use super::options::Options;
-use super::{checkpoint, disk, lock, pool, writer};
+use super::{SharedPools, checkpoint, disk, lock, pool, writer};
 use crate::error::{Doing, Error, Result};
 
 /// Opens the database for the writer thread: at once, or as soon as the disk can be written.
@@ -14,7 +14,7 @@ pub(super) struct Opening {
     pub(super) condition: Arc<disk::Condition>,
     pub(super) lock: Option<Arc<lock::Lock>>,
     /// Replaced once the disk can be written: the first ones may have been opened as immutable.
-    pub(super) readers: Arc<RwLock<Option<r2d2::Pool<pool::Readers>>>>,
+    pub(super) readers: SharedPools,
     pub(super) is_retry: bool,
     /// Whether the disk could not be written at the start: then that is checked before anything is opened.
     pub(super) check_disk: bool,
@@ -76,21 +76,18 @@ impl Opening {
 
     /// Opens one read connection: if the file is moved away later, a backup needs a connection that is already open.
     fn open_reader(&self) -> Result<()> {
-        let pool = self.readers.read().unwrap_or_else(PoisonError::into_inner);
-        let first = pool.as_ref().map(r2d2::Pool::get).transpose();
+        let pools = self.readers.read().unwrap_or_else(PoisonError::into_inner);
+        let first = pools.as_ref().map(|pools| pools.shared.get()).transpose();
         drop(first.doing("open a read connection")?);
         Ok(())
     }
 
     fn renew_readers(&self) -> Result<()> {
-        let pool = pool::Readers::pool(
-            self.location.clone(),
-            self.options.read_connections,
-            pool::ReadMode::Shared,
-        )?;
+        let size = self.options.read_connections;
+        let pools = pool::ReadPools::open(&self.location, size, pool::ReadMode::Shared)?;
         let mut readers = self.readers.write().unwrap_or_else(PoisonError::into_inner);
         if readers.is_some() {
-            *readers = Some(pool);
+            *readers = Some(pools);
         }
         Ok(())
     }

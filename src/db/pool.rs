@@ -28,6 +28,10 @@ const STATEMENTS: usize = 256;
 /// How long a connection waits for a lock of another process; the pragmas set the same time.
 pub(super) const BUSY: Duration = Duration::from_secs(3);
 
+/// The page cache of a shared connection.
+const SHARED_CACHE_KIB: i32 = 4 * 1024;
+/// The page cache of the connection for programs, whose reads hit rows all over the database.
+const PROGRAMS_CACHE_KIB: i32 = 16 * 1024;
 /// Time between two looks at whether the connections are still used.
 const CLOSE_EACH: Duration = Duration::from_millis(5);
 
@@ -91,19 +95,6 @@ pub(super) fn checkpoint_and_close(conn: Connection) -> rusqlite::Result<bool> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     conn.close().map_err(|(_, error)| error)?;
     Ok(true)
-}
-
-/// Waits until no connection of `pool` is used any more, at most `patience`: a job that was stopped may still read.
-/// The connections are closed with the pool.
-pub(super) fn close(pool: &r2d2::Pool<Readers>, patience: Duration) {
-    let is_used = |state: r2d2::State| state.connections > state.idle_connections;
-    let turns = patience.as_millis() / CLOSE_EACH.as_millis();
-    for _ in 0..turns {
-        if !is_used(pool.state()) {
-            break;
-        }
-        std::thread::park_timeout(CLOSE_EACH);
-    }
 }
 
 /// Opens a file read-only, so that reading changes nothing.
@@ -282,11 +273,55 @@ fn verify_pragmas(conn: &Connection, wanted: &[&[(&str, &str)]]) -> Result<()> {
     Ok(())
 }
 
-/// Opens the read-only connections of the pool.
+/// The connections that read.
+pub(super) struct ReadPools {
+    /// For pages of the panel, jobs and commands.
+    pub(super) shared: r2d2::Pool<Readers>,
+    /// The one connection of the thread that reads for programs.
+    pub(super) for_programs: r2d2::Pool<Readers>,
+}
+
+impl ReadPools {
+    /// Pools of at most `size` shared connections and one for programs, opened when they are needed.
+    pub(super) fn open(location: &Arc<DatabaseFiles>, size: u32, mode: ReadMode) -> Result<Self> {
+        let pool = |size, cache_kib| {
+            let readers = Readers {
+                path: location.path().to_owned(),
+                location: location.clone(),
+                mode,
+                cache_kib,
+            };
+            readers.pool(size)
+        };
+        Ok(Self {
+            shared: pool(size, SHARED_CACHE_KIB)?,
+            for_programs: pool(1, PROGRAMS_CACHE_KIB)?,
+        })
+    }
+
+    /// Waits until no connection is used any more, at most `patience`: a job that was stopped may still read. The
+    /// connections are closed with the pools.
+    pub(super) fn close(self, patience: Duration) {
+        let is_used = |pool: &r2d2::Pool<Readers>| {
+            let state = pool.state();
+            state.connections > state.idle_connections
+        };
+        let turns = patience.as_millis() / CLOSE_EACH.as_millis();
+        for _ in 0..turns {
+            if !is_used(&self.shared) && !is_used(&self.for_programs) {
+                break;
+            }
+            std::thread::park_timeout(CLOSE_EACH);
+        }
+    }
+}
+
+/// Opens the read-only connections of a pool.
 pub(super) struct Readers {
     path: PathBuf,
     location: Arc<DatabaseFiles>,
     mode: ReadMode,
+    cache_kib: i32,
 }
 
 /// How a file is opened for reading.
@@ -300,16 +335,7 @@ pub(super) enum ReadMode {
 
 impl Readers {
     /// A pool of at most `size` connections, opened when they are needed.
-    pub(super) fn pool(
-        location: Arc<DatabaseFiles>,
-        size: u32,
-        mode: ReadMode,
-    ) -> Result<r2d2::Pool<Self>> {
-        let manager = Self {
-            path: location.path().to_owned(),
-            location,
-            mode,
-        };
+    fn pool(self, size: u32) -> Result<r2d2::Pool<Self>> {
         r2d2::Pool::builder()
             .max_size(size)
             .min_idle(Some(0))
@@ -317,7 +343,7 @@ impl Readers {
             .max_lifetime(None)
             .test_on_check_out(false)
             .connection_timeout(BUSY)
-            .build(manager)
+            .build(self)
             .doing("open the read pool")
     }
 }
@@ -334,6 +360,7 @@ impl r2d2::ManageConnection for Readers {
         let conn = open(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         conn.execute_batch(READER)?;
         verify_pragmas(&conn, &[VERIFIED, WAL, READ_ONLY])?;
+        conn.pragma_update(None, "cache_size", -self.cache_kib)?;
         // The path may lead to another file than the one that the writer has open.
         let in_place = self.location.check();
         in_place.map_err(|reason| Error::Unavailable { reason })?;
@@ -368,11 +395,16 @@ mod tests {
         let normal = open_writer(&path, Synchronous::Normal).unwrap();
         let read_only = open_read_only(&path).unwrap();
         let location = Arc::new(DatabaseFiles::new(&path));
-        let pooled = Readers::pool(location, 1, ReadMode::Shared)
-            .unwrap()
-            .get()
-            .unwrap();
-        for conn in [&alone, &full, &normal, &read_only, &*pooled] {
+        let pools = ReadPools::open(&location, 1, ReadMode::Shared).unwrap();
+        let (pooled, for_programs) = (
+            pools.shared.get().unwrap(),
+            pools.for_programs.get().unwrap(),
+        );
+        let pooled = [&*pooled, &*for_programs];
+        for conn in [&alone, &full, &normal, &read_only]
+            .into_iter()
+            .chain(pooled)
+        {
             for (pragma, safe) in [
                 ("journal_mode", "wal"),
                 ("trusted_schema", "0"),
@@ -394,7 +426,7 @@ mod tests {
         }
         let synchronous = [&alone, &full, &normal].map(|conn| value(conn, "synchronous"));
         assert_eq!(synchronous, ["2", "2", "1"]);
-        for conn in [&read_only, &*pooled] {
+        for conn in [&read_only].into_iter().chain(pooled) {
             assert!(conn.execute("insert into t values (1)", []).is_err());
         }
     }

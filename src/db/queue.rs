@@ -1,9 +1,12 @@
-//! The queue of the writer thread, and the jobs in it.
+//! The queue of the writer thread, the jobs in it, and how reads are run.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::generation::Generation;
 use super::reader::{Hook, Reader, Tx};
 use crate::error::{Error, Result};
 
@@ -100,11 +103,7 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
     {
-        let (send, receive) = oneshot::channel();
-        let read: ReadJob = Box::new(move |begun| {
-            // A caller that is gone is no failure.
-            drop(send.send(begun.map_err(unavailable).and_then(work)));
-        });
+        let (read, receive) = read_job(work);
         self.send(Message::Read(read))?;
         Ok(receive)
     }
@@ -123,15 +122,64 @@ impl Writer {
     }
 }
 
+/// A read that tells its result to the receiver.
+pub(super) fn read_job<T, F>(work: F) -> (ReadJob, oneshot::Receiver<Result<T>>)
+where
+    T: Send + 'static,
+    F: FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
+{
+    let (send, receive) = oneshot::channel();
+    let read: ReadJob = Box::new(move |begun| {
+        // A caller that is gone is no failure.
+        drop(send.send(begun.map_err(unavailable).and_then(work)));
+    });
+    (read, receive)
+}
+
+/// Runs reads in one transaction, `first` after it has begun. It takes no lock and writes nothing, so that it works on a
+/// full disk too.
+pub(super) fn run_reads(
+    conn: &Connection,
+    generation: &Generation,
+    reads: Vec<ReadJob>,
+    first: impl FnOnce(),
+) {
+    if reads.is_empty() {
+        return;
+    }
+    let begun = run(conn, "begin");
+    // The first read of the transaction: it determines the state, and the generation, that the reads see.
+    first();
+    let begun = begun.map_err(|error| format!("the database cannot be read: {error}"));
+    let reader = Reader { conn, generation };
+    for read in reads {
+        let seen = begun.as_ref().map(|()| &reader).map_err(String::as_str);
+        if catch_unwind(AssertUnwindSafe(|| read(seen))).is_err() {
+            log::error!("a read panicked");
+        }
+    }
+    if begun.is_ok()
+        && let Err(error) = run(conn, "commit")
+    {
+        log::debug!("the end of a read transaction failed: {error}");
+    }
+}
+
+/// Runs a statement without parameters and rows.
+pub(super) fn run(conn: &Connection, sql: &'static str) -> rusqlite::Result<()> {
+    conn.prepare_cached(sql)?.execute([]).map(drop)
+}
+
 /// The error for a job that was queued and never answered: it panicked.
 pub(super) fn no_answer() -> Error {
     Error::Internal {
-        doing: "write",
+        doing: "wait for a read or write",
         source: "the operation panicked".into(),
     }
 }
 
-fn unavailable(reason: &str) -> Error {
+/// The error for a job that is not run.
+pub(super) fn unavailable(reason: &str) -> Error {
     Error::Unavailable {
         reason: reason.to_owned(),
     }

@@ -49,6 +49,71 @@ fn a_second_check_of_a_connection_sees_what_another_has_written_since() {
     }
 }
 
+#[test]
+fn reads_for_programs_share_a_transaction_and_see_what_was_committed_before() {
+    with_new_database(async |db| {
+        let count = |r: &Reader<'_>| -> Result<i64> {
+            r.one("select count(*) from customers", [], |row| row.get(0))
+        };
+        for added in 1_i64..=3 {
+            db.write("t.add", |tx| tx.run(ADD, [])).await.unwrap();
+            assert_eq!(db.read_for_program(count).await.unwrap(), added);
+        }
+        // All of these wait in the queue before the first of them is awaited.
+        let data_version = |r: &Reader<'_>| {
+            r.one("select data_version from pragma_data_version", [], |row| {
+                row.get::<_, i64>(0)
+            })
+        };
+        let panics = db.read_for_program(move |r: &Reader<'_>| {
+            assert!(count(r)? < 3, "in the reader");
+            Ok(())
+        });
+        let (first, lost, second) = tokio::join!(
+            db.read_for_program(data_version),
+            panics,
+            db.read_for_program(data_version)
+        );
+        assert_eq!(first.unwrap(), second.unwrap());
+        assert!(matches!(lost, Err(Error::Internal { .. })));
+        let refused = db.read_for_program(|_| Err::<(), _>(Error::not_found(Resource::Text, "")));
+        assert!(matches!(refused.await, Err(Error::NotFound { .. })));
+        db.close(Duration::from_secs(10));
+        let stopped = db.read_for_program(count).await;
+        assert!(
+            matches!(stopped, Err(Error::Unavailable { .. })),
+            "{stopped:?}"
+        );
+    });
+}
+
+#[test]
+fn a_page_that_holds_every_connection_of_the_panel_keeps_no_program_waiting() {
+    with_new_database(async |db| {
+        let (entered, all_entered) = std::sync::mpsc::channel();
+        let gate = Arc::new(std::sync::Barrier::new(3));
+        let pages: Vec<_> = (0..2)
+            .map(|_| {
+                let (db, gate, entered) = (db.clone(), gate.clone(), entered.clone());
+                std::thread::spawn(move || {
+                    db.read_blocking(|_| {
+                        entered.send(()).unwrap();
+                        gate.wait();
+                        Ok(())
+                    })
+                })
+            })
+            .collect();
+        all_entered.iter().take(2).for_each(drop);
+        let one = |r: &Reader<'_>| r.one("select 1", [], |row| row.get::<_, i64>(0));
+        assert_eq!(db.read_for_program(one).await.unwrap(), 1);
+        gate.wait();
+        for page in pages {
+            page.join().unwrap().unwrap();
+        }
+    });
+}
+
 /// Overwrites the start of the first page after its header, which only reading the file itself detects.
 fn overwrite_first_page(path: &Path) {
     use std::os::unix::fs::FileExt;

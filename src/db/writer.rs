@@ -13,7 +13,7 @@ use super::disk::Condition;
 use super::failure_log::FailureLog;
 use super::generation::Generation;
 use super::location::DatabaseFiles;
-use super::queue::{Done, First, Job, Message, ReadJob, Writer};
+use super::queue::{Done, First, Job, Message, ReadJob, Writer, run, run_reads};
 use super::reader::{Reader, Tx};
 use super::{lock, pool};
 use crate::clock::{Clock, SystemClock};
@@ -58,6 +58,16 @@ pub(super) struct Context {
     pub(super) location: Arc<DatabaseFiles>,
     pub(super) generation: Arc<Generation>,
     pub(super) condition: Arc<Condition>,
+}
+
+impl Context {
+    pub(super) fn of(location: Arc<DatabaseFiles>) -> Self {
+        Self {
+            location,
+            generation: Arc::default(),
+            condition: Arc::default(),
+        }
+    }
 }
 
 /// Signals that the thread has ended.
@@ -174,39 +184,6 @@ impl Waiting {
             run_reads(conn, &context.generation, vec![read], || {});
         }
     }
-}
-
-/// Runs reads on the state between two transactions. It takes no lock and writes nothing, so that it works on a
-/// full disk too.
-fn run_reads(
-    conn: &Connection,
-    generation: &Generation,
-    reads: Vec<ReadJob>,
-    first: impl FnOnce(),
-) {
-    if reads.is_empty() {
-        return;
-    }
-    let begun = run(conn, "begin");
-    // The first read of the transaction: it determines the state, and the generation, that the reads see.
-    first();
-    let begun = begun.map_err(|error| format!("the database cannot be read: {error}"));
-    let reader = Reader { conn, generation };
-    for read in reads {
-        let seen = begun.as_ref().map(|()| &reader).map_err(String::as_str);
-        if catch_unwind(AssertUnwindSafe(|| read(seen))).is_err() {
-            log::error!("a read panicked");
-        }
-    }
-    if begun.is_ok()
-        && let Err(error) = run(conn, "commit")
-    {
-        log::debug!("the end of a read transaction failed: {error}");
-    }
-}
-
-fn run(conn: &Connection, sql: &'static str) -> rusqlite::Result<()> {
-    conn.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 struct WriterLoop {

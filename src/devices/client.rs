@@ -39,7 +39,7 @@ pub async fn apply_rate_limits(
     let named = license_key.map(|key| NamedCaller::device(product, key.as_bytes(), hardware_id));
     let hardware_id = hardware_id.to_owned();
     let look_up = || {
-        db.read(move |reader| {
+        db.read_for_program(move |reader| {
             super::look_up_caller(reader, product, license_key.as_ref(), &hardware_id)
         })
     };

@@ -182,7 +182,7 @@ async fn apply_rate_limits_to_session(
     }
     let look_up = || {
         app.db
-            .read(move |reader| super::look_up_caller(reader, product, &token, &key))
+            .read_for_program(move |reader| super::look_up_caller(reader, product, &token, &key))
     };
     program.admit(named, look_up).await
 }

@@ -69,7 +69,8 @@ async fn apply_rate_limits(program: &Program, hardware_id: &str, db: &Db) -> Res
     let product = program.settings.config.product;
     let named = NamedCaller::trial(product, hardware_id);
     let hardware_id = hardware_id.to_owned();
-    let look_up = || db.read(move |reader| super::look_up_caller(reader, product, &hardware_id));
+    let look_up =
+        || db.read_for_program(move |reader| super::look_up_caller(reader, product, &hardware_id));
     program.admit(Some(named), look_up).await
 }
 

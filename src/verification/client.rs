@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::VerifiedLicense;
 use crate::app::App;
 use crate::config::Language;
+use crate::db::Reader;
 use crate::devices::ClientIdentity;
 use crate::devices::client::apply_rate_limits;
 use crate::error::Refused;
@@ -103,10 +104,8 @@ async fn verify(
     apply_rate_limits(&program, client.license_key, &client.hardware_id, &app.db).await?;
     let (live, now) = (app.live_sessions.clone(), program.now);
     let settings = program.settings.clone();
-    let verification = app
-        .db
-        .read(move |reader| super::verify(reader, live.at(now), &settings, &client))
-        .await?;
+    let verify = move |reader: &Reader<'_>| super::verify(reader, live.at(now), &settings, &client);
+    let verification = app.db.read_for_program(verify).await?;
     let lease = verification.lease.as_ref();
     let lease = lease.map(|lease| lease.signed(&app.signer.key_pair()));
     let refusal = verification.refusal.clone();
