@@ -21,6 +21,7 @@ use crate::handshake::{self, Handshakes};
 use crate::integrate::{Authority, PublicEndpoint};
 use crate::live_sessions::LiveSessions;
 use crate::logins::SessionLifetime;
+use crate::manual::Manual;
 use crate::metrics::RefusalCounter;
 use crate::net::egress::{self, Egress};
 use crate::privacy::ListFiles;
@@ -61,6 +62,8 @@ pub struct App {
     pub certificates: Option<Arc<Certificates>>,
     /// The one-time link with which the first owner is created.
     pub setup: Arc<SetupLink>,
+    /// The manual, which the panel shows.
+    pub manual: Manual,
     /// Hashes and checks passwords.
     pub hasher: Hasher,
     /// The backup folder.
@@ -84,7 +87,7 @@ impl App {
     ///
     /// # Errors
     /// [`Error::State`] or [`Error::Usage`], with what to do.
-    pub fn open(settings: Config) -> Result<Self> {
+    pub fn open(settings: Config, manual: Manual) -> Result<Self> {
         let opened = Opened::open(&settings)?;
         let (program_settings, limiter) = (Arc::default(), Arc::default());
         let zone = &settings.panel.time_zone;
@@ -101,6 +104,7 @@ impl App {
             handshakes: Arc::new(Handshakes::new(dependencies)),
             endpoint: endpoint(&settings, opened.certificates.as_deref())?,
             setup: Arc::default(),
+            manual,
             hasher: Hasher::new()?,
             backup_dir: backup_dir(&settings),
             refusals,

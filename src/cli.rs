@@ -1,5 +1,7 @@
 //! The command line: its arguments, and the module that handles each command.
 
+mod reference;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -197,6 +199,7 @@ pub fn run(arguments: Arguments, settings: Config, signals: Option<NonFatalSigna
     let process = signals.map(|signals| Process {
         config: file,
         signals,
+        commands: reference::commands,
     });
     match (command, process) {
         (Command::Serve, Some(process)) => server::serve(settings, process, output),

@@ -83,6 +83,8 @@ pub enum Resource {
     License,
     /// A license, looked up by its key.
     LicenseWithKey,
+    /// A page of the manual.
+    ManualPage,
     /// A plan.
     Plan,
     /// A product.
@@ -122,6 +124,7 @@ impl std::fmt::Display for Resource {
             Self::FeatureFlag => "feature flag",
             Self::License => "license",
             Self::LicenseWithKey => "license with the key",
+            Self::ManualPage => "page of the manual",
             Self::Plan => "plan",
             Self::Product => "product",
             Self::RateLimit => "rate limit",

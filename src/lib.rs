@@ -11,7 +11,7 @@
 //!   [`flags`], [`limits`], [`releases`], [`domains`],
 //!   [`handshake`], [`idempotency`], [`leases`], [`verification`], [`server_state`], [`audit`], [`privacy`], [`overview`], [`search`],
 //!   [`admins`], [`logins`], [`backups`],
-//!   [`integrate`], [`signing_keys`]
+//!   [`integrate`], [`signing_keys`], [`manual`]
 //! * around the core: [`panel`], the frame and the guards of its pages
 //! * assembly: [`front`], [`app`], [`server`], [`jobs`], [`doctor`], [`monitor`], [`demo`], [`cli`]
 
@@ -52,6 +52,7 @@ pub mod limits;
 pub mod live_sessions;
 pub mod logging;
 pub mod logins;
+pub mod manual;
 pub mod memory;
 pub mod metrics;
 pub mod monitor;

@@ -94,6 +94,7 @@ const fn command_that_lists(what: Resource) -> &'static str {
         | Resource::Certificate
         | Resource::CertificateAuthority
         | Resource::Domain
+        | Resource::ManualPage
         | Resource::Session
         | Resource::SetUp
         | Resource::SavedFilter

@@ -30,6 +30,7 @@ use crate::front::{Backend, ConnectionLimit, Front, Limits, PlainHttp, RocketBri
 use crate::i18n::Catalog;
 use crate::jobs;
 use crate::logging;
+use crate::manual::{self, Manual};
 use crate::monitor;
 use crate::panel;
 use crate::security::run_as;
@@ -109,6 +110,7 @@ pub fn panel() -> Vec<Route> {
         audit::panel::routes(),
         backups::panel::routes(),
         integrate::panel::routes(),
+        manual::panel::routes(),
         search::panel::routes(),
     ]
     .concat()
@@ -145,6 +147,8 @@ pub struct Process {
     pub config: Option<PathBuf>,
     /// Signals that do not end the process.
     pub signals: NonFatalSignals,
+    /// Writes the list of commands for the manual, as Markdown.
+    pub commands: fn() -> String,
 }
 
 /// The address of a server, as it is printed at the start.
@@ -171,8 +175,8 @@ impl Server {
     ///
     /// # Errors
     /// As [`App::open`].
-    pub fn open(settings: Config) -> Result<Self> {
-        let app = Arc::new(App::open(settings)?);
+    pub fn open(settings: Config, manual: Manual) -> Result<Self> {
+        let app = Arc::new(App::open(settings, manual)?);
         Ok(Self { app })
     }
 
@@ -239,7 +243,9 @@ impl Server {
             .doing("start the runtime")?;
         let db = self.app.db.clone();
         let _watch = self.app.clock.detect_pauses()?;
-        let Process { config, signals } = process;
+        let Process {
+            config, signals, ..
+        } = process;
         let files = signals::Files {
             certificates: self.app.certificates.clone(),
             settings: config,
@@ -423,7 +429,7 @@ async fn listen_plain(address: SocketAddr) -> Result<TcpListener> {
 pub fn serve(settings: Config, process: Process, output: OutputFormat) -> Result<()> {
     let format = settings.log.format;
     run_as::become_owner(&settings.data_folder())?;
-    let server = Server::open(settings)?;
+    let server = Server::open(settings, Manual::new(process.commands))?;
     let ready = |listening: &Listening| match (output, format) {
         (OutputFormat::Json, _) => console::json(&serde_json::json!(listening)),
         (OutputFormat::Text, LogFormat::Json) => console::text(&listening.line()?),

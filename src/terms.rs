@@ -121,6 +121,11 @@ impl Pattern {
         }
     }
 
+    /// Whether a text, in the form of [`indexed`], contains all that it must; for texts outside the index.
+    pub fn is_found_in(&self, indexed: &str) -> bool {
+        !self.parts.is_empty() && self.parts.iter().all(|part| indexed.contains(part))
+    }
+
     /// The expression that looks up candidates in the index.
     pub fn expression(&self) -> String {
         or_nothing(self.trigrams())

@@ -20,6 +20,7 @@ use crate::console;
 use crate::db::Tx;
 use crate::error::{Doing, Error, Resource, Result};
 use crate::id::ProductId;
+use crate::manual::Manual;
 use crate::products::{self, ProductSettings};
 use crate::security::password;
 use crate::security::secret::{self, Secret};
@@ -46,7 +47,8 @@ pub fn run(settings: Config, process: Process) -> Result<()> {
         .prefix("license-server-demo-")
         .tempdir();
     let folder = folder.doing("create a folder for the demo")?;
-    let server = Server::open(demo_settings(settings, folder.path())?)?;
+    let settings = demo_settings(settings, folder.path())?;
+    let server = Server::open(settings, Manual::new(process.commands))?;
     let now = server.app.clock.now();
     let password = secret::hex(&secret::random::<8>()?);
     let owner = Owner {

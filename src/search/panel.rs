@@ -9,14 +9,16 @@ use crate::customers::Customer;
 use crate::domain::Domain;
 use crate::id::{LicenseId, ProductId};
 use crate::licenses::License;
+use crate::manual;
 use crate::panel::{PanelRequest, Support};
-use crate::terms::Terms;
+use crate::terms::{Pattern, Terms};
 use crate::web::html::{Html, HtmlReply, path_with_query};
 
 /// The address of the page.
 const PAGE: &str = "/lizenzserver/search";
 const CUSTOMERS: &str = "/lizenzserver/customers";
 const LICENSES: &str = "/lizenzserver/licenses";
+const MANUAL: &str = "/lizenzserver/help";
 const REFUSALS: &str = "/lizenzserver/refusals";
 /// How many things of a kind the page shows.
 const ON_PAGE: u32 = 20;
@@ -39,6 +41,7 @@ async fn search(request: Support<'_>, q: Option<&str>, app: &App) -> HtmlReply {
         },
     };
     let typed = query.terms.typed().to_owned();
+    let (words, limit) = (query.terms.words(), query.limit);
     let (license, found) = app
         .db
         .read(move |reader| {
@@ -49,7 +52,8 @@ async fn search(request: Support<'_>, q: Option<&str>, app: &App) -> HtmlReply {
     if let Some(license) = license.filter(|_| !request.is_fragment()) {
         return Html::redirect(license_address(&request, &license));
     }
-    let groups = groups(&request, &found, &typed);
+    let mut groups = groups(&request, &found, &typed);
+    groups.extend(manual_group(&request, &words, limit));
     let count: usize = groups
         .iter()
         .filter_map(|group| group["rows"].as_array())
@@ -96,6 +100,27 @@ fn group<T>(
     let rows: Vec<Value> = group.rows.iter().map(row).collect();
     (!rows.is_empty())
         .then(|| json!({ "kind": kind, "rows": rows, "more": group.more, "list": list }))
+}
+
+/// The parts of the manual that have all the words.
+fn manual_group(request: &PanelRequest<'_>, words: &Pattern, limit: u32) -> Option<Value> {
+    let rows = request.app.manual.search(request.language, words);
+    let found = Group::cut(rows, limit);
+    group("manual", &found, None, manual_row)
+}
+
+fn manual_row(found: &manual::Found<'_>) -> Value {
+    let manual::Found { page, section } = found;
+    let anchor = match section.id.as_str() {
+        "" => String::new(),
+        id => format!("#{id}"),
+    };
+    let title = Some(&page.title).filter(|title| **title != section.heading);
+    json!({
+        "href": format!("{MANUAL}/{}{anchor}", page.name),
+        "name": section.heading,
+        "details": details([title.cloned().unwrap_or_default(), beginning(&section.text)]),
+    })
 }
 
 fn customer_row(customer: &Customer) -> Value {

@@ -20,6 +20,57 @@ fn the_readme_names_the_commands_and_the_files() {
     ] {
         assert!(readme.contains(word), "{word}");
     }
+    let words = readme.split_whitespace().count();
+    assert!(words < 900, "the README has {words} words");
+}
+
+#[test]
+fn every_link_between_documents_leads_to_a_file() {
+    for document in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "tests/README.md",
+    ] {
+        let path = root().join(document);
+        let text = fs::read_to_string(&path).unwrap();
+        for link in text.split("](").skip(1) {
+            let link = link.split([')', '#']).next().unwrap();
+            let is_elsewhere = link.is_empty() || link.starts_with("https://");
+            let exists = path.parent().unwrap().join(link).exists();
+            assert!(is_elsewhere || exists, "{document}: {link}");
+        }
+    }
+}
+
+#[test]
+fn the_manual_has_what_operators_and_programs_must_know() {
+    let pages = files("assets/manual", "md");
+    for word in [
+        "data/tls",
+        "data/signing",
+        "Idempotency-Key",
+        "Signature-Nonce",
+        "trusted_proxies",
+        "X-Forwarded-For",
+        "monitor_networks",
+        "failregex",
+        "check --accept-database",
+        "check --accept-clock",
+        "customer erase",
+        "vacuum",
+        "rotate-signing-key",
+        "session_policy",
+        "litestream restore",
+    ] {
+        for language in [".en.md", ".de.md"] {
+            let mut pages = pages.iter();
+            let found = pages.any(|(path, text)| {
+                path.to_string_lossy().ends_with(language) && text.contains(word)
+            });
+            assert!(found, "{word} in {language}");
+        }
+    }
 }
 
 #[test]

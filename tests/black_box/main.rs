@@ -120,6 +120,11 @@ mod logins {
     mod failed_logins;
     mod lifetime;
 }
+mod manual {
+    mod codes;
+    mod pages;
+    mod shell;
+}
 mod overview {
     mod panel;
 }

@@ -1,4 +1,4 @@
-//! Continuous replication beside the server, as described in the README: both are killed, and the replica restores
+//! Continuous replication beside the server, as described in the manual: both are killed, and the replica restores
 //! what was acknowledged up to its last sync.
 
 use std::path::{Path, PathBuf};
@@ -139,7 +139,7 @@ fn what_was_erased_is_neither_in_the_data_folder_nor_in_what_litestream_copies_f
             .any(|copy| copy.as_str().unwrap().ends_with(own)),
         "{erased}"
     );
-    // As in the README.
+    // As in the manual.
     drop(running);
     server.json(&["vacuum"]);
     std::fs::remove_dir_all(&own_copy).unwrap();

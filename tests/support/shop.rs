@@ -178,6 +178,7 @@ impl Shop {
                 ("releases", "<version>") => RELEASE.to_owned(),
                 ("flags", "<name>") => FLAG.to_owned(),
                 ("plans", "<code>") => PLAN.to_owned(),
+                ("help", "<page>") => "program".to_owned(),
                 ("products", "<slug>") => self.product.clone(),
                 (_, named) if named.starts_with('<') => return None,
                 (_, named) => named.to_owned(),

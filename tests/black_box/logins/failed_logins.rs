@@ -16,7 +16,7 @@ fn lines(server: &Server) -> Vec<String> {
     let log = server.log();
     let of_line = |line: &str| {
         let (before, after) = line.split_once("failed login from ")?;
-        // A filter like that in the README expects the time and the level before it, and nothing else.
+        // A filter like that in the manual expects the time and the level before it, and nothing else.
         let words: Vec<&str> = before.split_whitespace().collect();
         assert_eq!((words.len(), words[1]), (2, "WARN"), "{line}");
         Some(after.to_owned())
@@ -146,15 +146,15 @@ fn wrong_codes_and_too_many_attempts_within_a_login_are_reported_too() {
     assert!(page.contains("12 login attempts failed today"), "{page}");
 }
 
-/// Applies the filter in README.md as fail2ban does, and prints the address that it finds in each line of the input.
+/// Applies the filter in the manual as fail2ban does, and prints the address that it finds in each line of the input.
 /// Each line is tried as fail2ban reads it: from the systemd journal, and from a file, where fail2ban cuts out the date.
 const FILTER: &str = r#"
 import re, sys
 HOST = (r"(?:(?:::f{4,6}:)?(?P<ip4>(?:\d{1,3}\.){3}\d{1,3})"
         r"|\[?(?P<ip6>(?:[0-9a-fA-F]{1,4}::?|::){1,7}(?:[0-9a-fA-F]{1,4}|(?<=:):))\]?"
         r"|(?P<dns>[\w\-.^_]*\w))")
-readme = open(sys.argv[1], encoding="utf-8").read()
-rules = readme.split("failregex = ")[1].split("journalmatch")[0].split("\n")
+manual = open(sys.argv[1], encoding="utf-8").read()
+rules = manual.split("failregex = ")[1].split("journalmatch")[0].split("\n")
 rules = [re.compile(rule.strip().replace("<HOST>", HOST)) for rule in rules if rule.strip()]
 assert len(rules) == 2, rules
 def host(line):
@@ -200,8 +200,8 @@ fn the_fail2ban_filter_finds_the_address_and_none_that_a_name_imitates() {
             server.log().matches("failed login from unknown, ").count(),
             1
         );
-        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-        let found = piped("python3", &["-c", FILTER, readme], &server.log());
+        let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/manual/internet.en.md");
+        let found = piped("python3", &["-c", FILTER, manual], &server.log());
         let expected = [
             "203.0.113.0",
             "203.0.113.1",

@@ -45,6 +45,8 @@ pub const ROWS: &[Row] = &[
         &[("name", "Karl"), ("devices", "1")],
     ),
     ("GET /search", Support, &[]),
+    ("GET /help", Support, &[]),
+    ("GET /help/<page>", Support, &[]),
     ("GET /prove", Support, &[]),
     ("POST /prove", Support, &[("old", PASSWORD)]),
     ("GET /profile", Support, &[]),
