@@ -85,6 +85,8 @@ pub enum Resource {
     LicenseWithKey,
     /// A page of the manual.
     ManualPage,
+    /// A page of the panel.
+    Page,
     /// A plan.
     Plan,
     /// A product.
@@ -125,6 +127,7 @@ impl std::fmt::Display for Resource {
             Self::License => "license",
             Self::LicenseWithKey => "license with the key",
             Self::ManualPage => "page of the manual",
+            Self::Page => "page",
             Self::Plan => "plan",
             Self::Product => "product",
             Self::RateLimit => "rate limit",

@@ -101,6 +101,7 @@ const fn command_that_lists(what: Resource) -> &'static str {
         | Resource::SigningKey
         | Resource::Template
         | Resource::Text
+        | Resource::Page
         | Resource::TextFile => "",
     }
 }

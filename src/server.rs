@@ -71,6 +71,7 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .attach(Shield::new()) // Without policies: the front sets the headers, on its own responses too.
         .attach(refusals::client::Recorder::default())
         .mount("/", monitor::routes())
+        .mount("/", panel::root_routes())
         .mount("/", products::site::routes())
         .mount("/api/site", handshake::site::routes())
         .mount("/api/license", products::client::routes())
@@ -79,6 +80,7 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .mount("/api/license", sessions::client::routes())
         .mount("/api/license", verification::client::routes())
         .mount("/lizenzserver", panel())
+        .mount("/lizenzserver", panel::unknown_routes())
         .register("/", web::reply::catchers())
         .register("/lizenzserver", web::html::catchers()))
 }

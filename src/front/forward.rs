@@ -35,6 +35,8 @@ const LOG_EVERY: Duration = Duration::from_mins(1);
 const LOGGED_PATH_MAX: usize = 60;
 /// The path of the panel.
 const PANEL: &str = "/lizenzserver";
+/// A path of the panel that has no page, for those that are not canonical.
+const NO_PAGE: &str = "/lizenzserver/-";
 /// Headers that concern one connection only and are not forwarded (RFC 9110 §7.6.1).
 const HOP_BY_HOP: &[&str] = &[
     "connection",
@@ -218,17 +220,17 @@ impl<'h> Target<'h> {
         // panel's path with a slash at its end, which people type.
         let path = target.path();
         let is_panel_with_slash = path.strip_suffix('/') == Some(PANEL) && target.query().is_none();
-        Some(if is_panel_with_slash {
-            Self {
-                path: PANEL,
-                full: PANEL,
-            }
+        let is_below_panel = path
+            .strip_prefix(PANEL)
+            .is_some_and(|rest| rest.starts_with('/'));
+        let (path, full) = if is_panel_with_slash {
+            (PANEL, PANEL)
+        } else if is_below_panel && !is_canonical(path) {
+            (NO_PAGE, NO_PAGE)
         } else {
-            Self {
-                path,
-                full: target.as_str(),
-            }
-        })
+            (path, target.as_str())
+        };
+        Some(Self { path, full })
     }
 }
 

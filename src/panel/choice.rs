@@ -22,14 +22,13 @@ pub(super) struct ProductChoice {
     chosen: Option<ProductId>,
     /// Of a page about one product.
     default: ProductId,
+    /// The slug in the address, if the shop has no product with it.
+    unknown: Option<String>,
 }
 
 impl ProductChoice {
-    /// The choice in the address of `request`, which its response will keep.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if the shop has no product with the slug.
-    pub(super) fn of(request: &Request<'_>, products: Vec<Product>) -> Result<Self> {
+    /// The choice in the address of `request`, which its response will keep; to be checked by [`ProductChoice::check`].
+    pub(super) fn of(request: &Request<'_>, products: Vec<Product>) -> Self {
         let slug = request.query_value::<&str>(PRODUCT);
         let slug = slug.and_then(std::result::Result::ok).unwrap_or_default();
         let path = request.uri().path();
@@ -41,9 +40,7 @@ impl ProductChoice {
             default_of(&products)
         };
         let named = products.iter().find(|product| product.slug == slug);
-        if named.is_none() && !slug.is_empty() {
-            return Err(Error::not_found(Resource::Product, slug));
-        }
+        let unknown = (named.is_none() && !slug.is_empty()).then(|| slug.to_owned());
         let several = products.len() > 1;
         let chosen = named.map(|product| product.id);
         let choice = Self {
@@ -52,11 +49,23 @@ impl ProductChoice {
                 .filter(|_| several),
             products,
             default,
+            unknown,
         };
         if let Some(product) = choice.chosen.and_then(|id| choice.find(id)) {
             product_param::set_chosen(request, &product.slug);
         }
-        Ok(choice)
+        choice
+    }
+
+    /// Refuses an address that chooses a product which the shop does not have.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(super) fn check(&self) -> Result<()> {
+        match &self.unknown {
+            Some(slug) => Err(Error::not_found(Resource::Product, slug)),
+            None => Ok(()),
+        }
     }
 
     /// The chosen product; `None`: all products.

@@ -3,6 +3,7 @@
 
 mod choice;
 mod counts;
+mod elsewhere;
 mod rules;
 mod set_up;
 mod visitor;
@@ -10,7 +11,7 @@ mod visitor;
 pub use rules::{Refusal, is_path_of_panel};
 pub use visitor::Visitor;
 
-use rocket::http::Status;
+use rocket::http::{Method, Status};
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Orbit, Rocket, Route};
 use serde::Serialize;
@@ -28,7 +29,7 @@ use crate::db::Db;
 use crate::error::{Error, Resource, Result};
 use crate::i18n::Catalog;
 use crate::id::ProductId;
-use crate::logins::{self, CurrentLogin, Session, SessionLifetime};
+use crate::logins::{self, CurrentLogin, Session, SessionLifetime, Stage};
 use crate::products::{self, Product};
 use crate::saved_filters::{self, SavedFilter};
 use crate::security::client_address::ClientAddress;
@@ -69,6 +70,8 @@ pub struct PanelRequest<'r> {
     path: String,
     /// The query of the URL.
     query: String,
+    /// Whether this is a form that was sent: its path may have no page.
+    is_form: bool,
     /// The theme that this browser chose: `light`, `dark`, or empty for that of the system.
     pub theme: &'static str,
     /// The product that the page is about, if it is about one: the chosen product, or the first that is not archived.
@@ -142,41 +145,38 @@ async fn panel_request<'r>(
     required: Required,
 ) -> Result<PanelRequest<'r>> {
     let app = App::of(request)?;
-    let lifetime = app.login_lifetime();
     let RequestTime(now) = RequestTime::of(request);
     let token = login_token_of(request).ok_or(Refusal::NotLoggedIn)?;
     let csrf_token = csrf_token_of(&token);
-    let (admin, session, products) = find_login(&app.db, token, lifetime, now).await?;
+    let (admin, session, products) = find_login(&app.db, token, app.login_lifetime(), now).await?;
     if let Some(language) = admin.language {
         guards::set_language(request, language);
     }
-    rules::check_access(session.stage, &admin, required, &app.settings.panel)?;
-    // Fragments are requested by scripts, without any action of the administrator: they do not keep the login alive.
-    let fragment = html::is_fragment(request);
-    if !fragment {
-        mark_seen(&app.db, &session, now).await;
-    }
-    form::expect_csrf_token(request, &csrf_token);
-    flash::set_sender(request, admin.id);
-    let ResponseLanguage(language) = ResponseLanguage::of(request);
-    let choice = ProductChoice::of(request, products)?;
-    Ok(PanelRequest {
-        ends_s: logins::ends_in_s(&session, lifetime, now.wall),
+    let access = rules::check_access(session.stage, &admin, required, &app.settings.panel);
+    let choice = ProductChoice::of(request, products);
+    let panel_request = PanelRequest {
+        ends_s: logins::ends_in_s(&session, app.login_lifetime(), now.wall),
         admin,
         session,
         now,
-        language,
+        language: ResponseLanguage::of(request).0,
         address: ClientAddress::of(request).to_string(),
         csrf_token,
-        fragment,
+        fragment: html::is_fragment(request),
         path: request.uri().path().to_string(),
         query: query_of(request),
+        is_form: request.method() == Method::Post,
         theme: html::theme(request),
         product: choice.product(),
         choice,
         app,
         rocket: request.rocket(),
-    })
+    };
+    panel_request.prepare_errors(request);
+    access?;
+    panel_request.choice.check()?;
+    panel_request.accept(request).await;
+    Ok(panel_request)
 }
 
 /// The secret token of the login that the browser has.
@@ -230,6 +230,26 @@ fn csrf_token_of(token: &str) -> String {
 }
 
 impl PanelRequest<'_> {
+    /// Gives the page of an error the frame with the navigation, also if the request is refused.
+    fn prepare_errors(&self, request: &Request<'_>) {
+        if self.session.stage == Stage::Full {
+            let mut values = self.common();
+            // Nothing is read for the page of an error.
+            values.insert("counts".to_owned(), counts::none());
+            html::set_frame(request, values);
+        }
+    }
+
+    /// What a request does that is not refused, besides its own action.
+    async fn accept(&self, request: &Request<'_>) {
+        // Fragments are requested by scripts, without any action of the administrator: they do not keep the login alive.
+        if !self.fragment {
+            mark_seen(&self.app.db, &self.session, self.now).await;
+        }
+        form::expect_csrf_token(request, &self.csrf_token);
+        flash::set_sender(request, self.admin.id);
+    }
+
     /// The administrator as the actor of an audit entry.
     pub fn actor(&self) -> Actor {
         Actor::Administrator {
@@ -383,8 +403,12 @@ impl PanelRequest<'_> {
     }
 
     /// The address of the page, without the product: every response adds the chosen
-    /// one to its links and redirects.
+    /// one to its links and redirects. Of the nearest page for a form that was sent to a path without one.
     fn here(&self) -> String {
+        let page = elsewhere::nearest_page(self.rocket, &self.path);
+        if self.is_form && page != self.path {
+            return page.to_owned();
+        }
         let pairs = form_urlencoded::parse(self.query.as_bytes());
         let pairs = pairs.filter(|(name, _)| !["part", PRODUCT].contains(&name.as_ref()));
         let query = form_urlencoded::Serializer::new(String::new())
@@ -537,3 +561,5 @@ fn status_of(error: &Error) -> Status {
 pub fn routes() -> Vec<Route> {
     set_up::routes()
 }
+
+pub use elsewhere::{root_routes, unknown_routes};

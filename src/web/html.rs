@@ -1,10 +1,12 @@
 //! Responses of the panel: a page, a fragment of one, a redirect, a file, or an error.
 
+use std::sync::OnceLock;
+
 use rocket::Request;
 use rocket::http::{ContentType, Header, Status};
 use rocket::response::{self, Responder, Response};
 use rocket::{Catcher, catch, catchers};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::cookies;
 use super::flash;
@@ -14,6 +16,7 @@ use super::page::Pages;
 use super::product_param;
 use super::reply;
 use super::stash::take_stashed;
+use crate::config::Language;
 use crate::error::{Error, RefusalKind, Refused};
 use crate::security::secret;
 
@@ -180,26 +183,50 @@ impl<'r> Responder<'r, 'static> for PanelError {
         let retry = refused.members.get("retry_after").map(ToString::to_string);
         let ResponseLanguage(language) = ResponseLanguage::of(request);
         let (title, detail) = reply::title_and_detail(request, language, &refused, invalid_field);
-        let page = json!({
-            "lang": language.tag(),
-            "theme": theme(request),
-            "title": title,
-            "detail": detail,
-            "fragment": is_fragment(request),
-        });
-        let pages = request.rocket().state::<Pages>();
-        let pages = pages.ok_or(Status::InternalServerError)?;
-        let text = pages.render_in(language, "error.html.tera", &page);
-        let text = text.map_err(|error| {
-            log::error!("{error}");
-            Status::InternalServerError
-        })?;
+        let text = error_page(request, language, &title, &detail)?;
         let mut response = Html::Page { status, text }.respond_to(request)?;
         if let Some(retry) = retry {
             response.set_raw_header("Retry-After", retry);
         }
         Ok(response)
     }
+}
+
+/// The values of the frame, for the page of an error.
+#[derive(Default)]
+struct Frame(OnceLock<Map<String, Value>>);
+
+/// Gives the page of an error the frame with the navigation, with these values: for an administrator who is logged in.
+pub fn set_frame(request: &Request<'_>, values: Map<String, Value>) {
+    // A request belongs to one login, so there is only one value to set.
+    request.local_cache(Frame::default).0.get_or_init(|| values);
+}
+
+/// The page of an error, in the frame if there is one.
+fn error_page(
+    request: &Request<'_>,
+    language: Language,
+    title: &str,
+    detail: &str,
+) -> Result<String, Status> {
+    let frame = request.local_cache(Frame::default).0.get();
+    let template = frame.map_or("error.html.tera", |_| "error_in_frame.html.tera");
+    let mut values = frame.cloned().unwrap_or_default();
+    values.extend(object_members(json!({
+        "lang": language.tag(),
+        "theme": theme(request),
+        "title": title,
+        "detail": detail,
+        "fragment": is_fragment(request),
+    })));
+    let pages = request.rocket().state::<Pages>();
+    let pages = pages.ok_or(Status::InternalServerError)?;
+    pages
+        .render_in(language, template, &values)
+        .map_err(|error| {
+            log::error!("{error}");
+            Status::InternalServerError
+        })
 }
 
 /// What the panel shows of an error that is not a refusal.
@@ -301,9 +328,9 @@ pub fn path_with_query(path: &str, pairs: &[(&str, &str)]) -> String {
 }
 
 /// The members of a JSON object; empty for any other value.
-pub fn object_members(value: serde_json::Value) -> Map<String, serde_json::Value> {
+pub fn object_members(value: Value) -> Map<String, Value> {
     match value {
-        serde_json::Value::Object(map) => map,
+        Value::Object(map) => map,
         _ => Map::new(),
     }
 }

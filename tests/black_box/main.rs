@@ -129,6 +129,7 @@ mod overview {
     mod panel;
 }
 mod panel {
+    mod elsewhere;
     mod forms;
     mod headers;
     mod permissions;

@@ -6,7 +6,7 @@ use rocket::{Route, get, post, routes};
 use serde_json::json;
 
 use super::{Authenticator, session_cookie, set_cookies};
-use crate::admins::Preferences;
+use crate::admins::{Preferences, any_exists};
 use crate::app::App;
 use crate::audit::Act;
 use crate::config::Language;
@@ -25,9 +25,14 @@ const REAUTHENTICATE: &str = "logins/reauthenticate.html.tera";
 /// How long the cookies for language and theme last, in days.
 const PREFERENCE_DAYS: i64 = 365;
 
-/// The login page.
+/// The login page; before the set-up, how to begin.
 #[get("/login?<next>")]
-fn login_page(visitor: Visitor<'_>, next: Option<&str>) -> HtmlReply {
+async fn login_page(visitor: Visitor<'_>, next: Option<&str>, app: &App) -> HtmlReply {
+    // The page does not need the database, so it is shown even if that cannot be read.
+    let any_exists = app.db.read(any_exists).await.unwrap_or(true);
+    if !any_exists {
+        return visitor.page(Status::Ok, "logins/no_administrator.html.tera", json!({}));
+    }
     let form = form::empty_form(json!({ "next": next.unwrap_or_default() }));
     visitor.page(Status::Ok, LOGIN, json!({ "form": form }))
 }
