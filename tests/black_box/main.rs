@@ -43,7 +43,7 @@ mod admins {
 }
 mod audit {
     mod entries;
-    mod panel;
+    pub mod panel;
 }
 mod backups {
     pub mod archives;

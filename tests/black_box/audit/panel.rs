@@ -2,6 +2,7 @@
 
 use crate::browser::{Browser, field};
 use crate::database;
+use crate::shop::add_sample_data;
 use crate::support::Server;
 
 #[test]
@@ -114,6 +115,27 @@ fn what_changed_nothing_leaves_no_entry() {
         database::audited(&server, "client_config.set_limit").len(),
         1
     );
+}
+
+/// That the log shows every field that changed by a name and not by its code, in both languages.
+pub fn expect_names_of_fields(server: &Server) {
+    let mut owner = server.logged_in_browser("owner");
+    for (language, name) in [("de", "Gültig ab:"), ("en", "Valid from:")] {
+        owner.post("/appearance", &[("lang", language)]);
+        let page = owner.get("/audit?rows=200").text;
+        assert!(page.contains(name), "{page}");
+        let changes = page.split("<ul class=\"changes\">").skip(1);
+        let changes = changes.map(|list| list.split("</ul>").next().unwrap());
+        let codes: Vec<&str> = changes.filter(|list| list.contains("<code>")).collect();
+        assert!(codes.is_empty(), "{codes:#?}");
+    }
+}
+
+#[test]
+fn fields_that_changed_have_names() {
+    let server = Server::start();
+    add_sample_data(&server, "");
+    expect_names_of_fields(&server);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::audit::panel::expect_names_of_fields;
 use crate::browser::{Browser, HOME};
 use crate::database::{Rows, Watch};
 use crate::panel::routes::Access::{
@@ -354,4 +355,6 @@ fn every_route_serves_sufficient_roles_only() {
         }
     }
     assert!(matrix.failures.is_empty(), "{}", matrix.failures);
+    // By now the log has entries of almost every kind.
+    expect_names_of_fields(&matrix.server);
 }
