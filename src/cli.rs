@@ -1,19 +1,20 @@
 //! The command line: its arguments, and the module that handles each command.
 
+mod man_page;
 mod reference;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::audit::Actor;
 use crate::backups::BackupDir;
 use crate::config::{self, Config, TlsMode};
-use crate::console::{Console, OutputFormat, message};
+use crate::console::{self, Console, OutputFormat, message};
 use crate::db::{self, Db, Rescued};
 use crate::domains::BindingChange;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::products::cli::ProductArg;
 use crate::security::{data_folder, run_as};
 use crate::server::{NonFatalSignals, Process};
@@ -93,6 +94,15 @@ pub enum Command {
     Vacuum,
     /// Make the index of the search anew, if `check` says that it is damaged; works while the server runs
     Reindex,
+    /// Show the settings in force, as a settings file with comments
+    Settings,
+    /// Print a script that completes commands in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    Man,
     /// Check settings, database, disk, clock and certificate: one line each
     Check {
         /// Trust the machine's clock although the database has seen a later date; requires a stopped server
@@ -210,9 +220,30 @@ pub fn run(arguments: Arguments, settings: Config, signals: Option<NonFatalSigna
                 output,
                 user: config::user(),
             };
-            run.execute(command)
+            run.run(command)
         }
     }
+}
+
+fn show_settings(settings: &Config, output: OutputFormat) -> Result<()> {
+    match output {
+        OutputFormat::Json => {
+            let document = serde_json::to_value(settings).doing("write the settings")?;
+            console::json(&document)
+        }
+        OutputFormat::Text => console::text(&config::commented(settings)?),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(
+        shell,
+        &mut Arguments::command(),
+        "license-server",
+        &mut script,
+    );
+    console::text(&String::from_utf8(script).doing("write the completions")?)
 }
 
 /// The run of a command that is not a server.
@@ -224,6 +255,16 @@ struct CommandRun<'a> {
 }
 
 impl CommandRun<'_> {
+    fn run(self, command: Command) -> Result<()> {
+        match command {
+            Command::Settings => show_settings(self.settings, self.output),
+            Command::Completions { shell } => completions(shell),
+            Command::Man => console::text(&man_page::man_page()),
+            other => self.execute(other),
+        }
+    }
+
+    /// Runs a command that needs the data folder.
     fn execute(self, command: Command) -> Result<()> {
         let data = self.settings.data_folder();
         match command {
@@ -371,6 +412,9 @@ fn run_on_database(console: &Console, backups: &BackupDir, command: Command) -> 
         Command::Reindex => search::cli::reindex(console),
         Command::Serve
         | Command::Demo
+        | Command::Settings
+        | Command::Completions { .. }
+        | Command::Man
         | Command::Check { .. }
         | Command::Backup { .. }
         | Command::Restore { .. } => Err(Error::Usage(

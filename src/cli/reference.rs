@@ -40,32 +40,43 @@ fn append(markdown: &mut String, command: &Command, level: usize) {
 }
 
 /// The words that call a command, without the name of the executable.
-fn path_of(command: &Command) -> String {
+pub(super) fn path_of(command: &Command) -> String {
     let name = command.get_bin_name().unwrap_or(command.get_name());
     name.trim_start_matches("license-server ").to_owned()
 }
 
-fn is_own(argument: &Arg) -> bool {
+pub(super) fn is_own(argument: &Arg) -> bool {
     !EVERYWHERE.contains(&argument.get_id().as_str()) && !argument.is_hide_set()
 }
 
 fn line_of(argument: &Arg) -> String {
-    let mut line = format!("- `{argument}`");
-    if let Some(help) = argument.get_help() {
-        line = format!("{line}: {}", escape(&help.to_string()));
+    match help_of(argument) {
+        help if help.is_empty() => format!("- `{argument}`\n"),
+        help => format!("- `{argument}`: {}\n", escape(&help)),
     }
-    let joined = |values: Vec<String>| values.join("`, `");
+}
+
+/// What the help says of an argument, with its default and its possible values.
+pub(super) fn help_of(argument: &Arg) -> String {
+    let help = argument.get_help().map(ToString::to_string);
+    let mut help = help.unwrap_or_default();
+    if !argument.get_action().takes_values() {
+        return help;
+    }
     let defaults = argument.get_default_values().iter();
-    let defaults = defaults.map(|value| value.to_string_lossy().into_owned());
-    let default = joined(defaults.filter(|value| !value.is_empty()).collect());
-    if !default.is_empty() && argument.get_action().takes_values() {
-        line = format!("{line} \\[default: `{default}`\\]");
-    }
+    let defaults: Vec<String> = defaults
+        .map(|value| format!("`{}`", value.to_string_lossy()))
+        .filter(|value| value != "``")
+        .collect();
     let possible = argument.get_possible_values();
-    let possible = possible.iter().map(|value| value.get_name().to_owned());
-    let possible = joined(possible.collect());
-    if !possible.is_empty() && argument.get_action().takes_values() {
-        line = format!("{line} \\[possible: `{possible}`\\]");
+    let possible: Vec<String> = possible
+        .iter()
+        .map(|value| format!("`{}`", value.get_name()))
+        .collect();
+    for (name, values) in [("default", defaults), ("possible", possible)] {
+        if !values.is_empty() {
+            help = format!("{help} [{name}: {}]", values.join(", "));
+        }
     }
-    line + "\n"
+    help
 }

@@ -1,6 +1,7 @@
 //! The operator's settings: `license-server.toml`, overridden by `LICENSE_SERVER_SECTION__KEY` in the
 //! environment. Read once, at the start. What administrators change in daily work is in the database.
 
+mod commented;
 mod lines;
 mod requirement;
 mod server;
@@ -15,6 +16,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use crate::error::{Doing, Error, Result};
 use crate::text;
 
+pub use commented::commented;
 pub use server::Server;
 pub use settings::{
     Config, Database, Handshake, Language, Log, LogFormat, LogLevel, Panel, Privacy, Sessions,

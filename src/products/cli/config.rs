@@ -52,11 +52,17 @@ pub enum ConfigCommand {
     },
 }
 
+/// The answer to `config set` without a key.
+const KEYS: &str = "name what to set, as KEY=VALUE: client_name (the program's name), heartbeat_interval (seconds, 1..3600), \
+                    session_timeout (seconds, above heartbeat_interval, at most 86400), current_version and minimum_version \
+                    (such as 1.4.0), session_policy (reject, replace_same_device or replace), offline_days (0..90), trial_plan \
+                    (the code of a plan of the kind trial, or nothing), api_key (a key that your programs contain already)";
+
 /// `config set`
 #[derive(Debug, Args)]
 pub struct Set {
-    /// One or more KEY=VALUE
-    #[arg(required = true, value_name = "KEY=VALUE")]
+    /// One or more KEY=VALUE; without any, the keys are listed
+    #[arg(value_name = "KEY=VALUE")]
     pairs: Vec<String>,
     /// Refuse programs older than a new minimum version without asking
     #[arg(long)]
@@ -100,6 +106,9 @@ pub fn run(console: &Console, Config { product, command }: Config) -> Result<()>
 }
 
 fn set(console: &Console, product: &ProductArg, change: &Set) -> Result<()> {
+    if change.pairs.is_empty() {
+        return Err(Error::Usage(KEYS.to_owned()));
+    }
     let pairs = change.pairs.iter().map(|pair| pair_of(pair));
     let pairs = pairs.collect::<Result<Vec<_>>>()?;
     let set_once = |confirmed| {

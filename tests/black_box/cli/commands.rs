@@ -123,7 +123,8 @@ license extend KEY | 2 | --help
 license extend KEY --days x | 2 | --help
 flag set x --on --off | 2 | --help
 session end x | 2 | --help
-config set | 2 | --help
+config set | 2 | heartbeat_interval (seconds, 1..3600)
+completions tcsh | 2 | --help
 config set nonsense | 2 | KEY=VALUE
 config set nothing=1 | 2 | heartbeat_interval
 config set api~key=mine | 2 | rotate-api-key
@@ -382,4 +383,41 @@ fn commands_work_on_the_database_of_a_running_server() {
             .map(Vec::len),
         Some(8)
     );
+}
+
+#[test]
+fn the_settings_in_force_are_shown_as_a_file_that_can_be_used() {
+    let server = Server::prepare(&[("LOG__LEVEL", "\"debug\"")]);
+    let output = server.cli(&["settings"]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let port = format!("\nport = {} # default: 8443\n", server.port());
+    assert!(
+        text.contains(&port) && text.contains("level = \"debug\" # default: \"info\""),
+        "{text}"
+    );
+    std::fs::write(server.path("shown.toml"), &text).unwrap();
+    let again = server.cli(&["--config", "shown.toml", "settings"]);
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), text);
+    assert_eq!(server.json(&["settings"])["server"]["port"], server.port());
+    assert!(!server.database().exists());
+}
+
+#[test]
+fn completions_and_the_man_page_know_every_command() {
+    let server = Server::prepare(&[]);
+    for arguments in [
+        &["completions", "bash"][..],
+        &["completions", "zsh"],
+        &["completions", "fish"],
+        &["man"],
+    ] {
+        let output = server.cli(arguments);
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        for word in ["license", "bind", "rotate", "vacuum", "completions"] {
+            assert!(text.contains(word), "{arguments:?}: {word}");
+        }
+    }
+    assert!(!server.database().exists());
 }
