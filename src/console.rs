@@ -1,7 +1,9 @@
 //! Input and output of commands: a table or a line for people, or one JSON document for scripts.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
 
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::clock::{Now, TrustedClock};
@@ -42,6 +44,49 @@ pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
+/// A list as a command prints it.
+pub struct List<'a, T> {
+    /// The product that the JSON document names, if the list belongs to one.
+    pub product: Option<&'a str>,
+    /// The name of the list in the JSON document.
+    pub name: &'static str,
+    /// Its rows.
+    pub rows: &'a [T],
+    /// A row in the JSON document.
+    pub document: &'a dyn Fn(&T) -> Value,
+    /// The header of the table.
+    pub head: &'static [&'static str],
+    /// A row of the table.
+    pub cells: &'a dyn Fn(&T) -> Vec<String>,
+    /// Whether it was truncated.
+    pub cut: Extent,
+    /// How to see the rest.
+    pub advice: &'a str,
+}
+
+impl<T> Serialize for List<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(None)?;
+        if let Some(product) = self.product {
+            members.serialize_entry("product", product)?;
+        }
+        members.serialize_entry(self.name, &Documents(self))?;
+        if self.cut != Extent::Complete {
+            members.serialize_entry("truncated", &true)?;
+        }
+        members.end()
+    }
+}
+
+/// The rows of a list in its JSON document.
+struct Documents<'a, T>(&'a List<'a, T>);
+
+impl<T> Serialize for Documents<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.rows.iter().map(self.0.document))
+    }
+}
+
 /// Whether a list was truncated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
@@ -80,27 +125,28 @@ impl Console {
         }
     }
 
-    /// As [`Console::show`], for a list that may have been truncated. If so, says so on standard error, followed by
-    /// `advice` on how to see the rest, and adds `"truncated": true` to the JSON.
+    /// As [`Console::show`], for a list that may have been truncated. If so, says so on standard error, followed by its
+    /// advice on how to see the rest, and adds `"truncated": true` to the JSON. Each row becomes JSON or text only when it
+    /// is printed, since a list may have 100,000 of them.
     ///
     /// # Errors
     /// If standard output cannot be written.
-    pub fn show_list(
-        &self,
-        mut document: Value,
-        table: &Table,
-        cut: Extent,
-        advice: &str,
-    ) -> Result<()> {
-        if let Extent::After(shown) = cut {
+    pub fn show_list<T>(&self, list: &List<'_, T>) -> Result<()> {
+        if let Extent::After(shown) = list.cut {
             message(&format!(
-                "license-server: only the first {shown} are listed, there are more: {advice}"
+                "license-server: only the first {shown} are listed, there are more: {}",
+                list.advice
             ));
-            if let Some(members) = document.as_object_mut() {
-                members.insert("truncated".to_owned(), true.into());
-            }
         }
-        self.show(&document, table)
+        write_out(|out| match self.output {
+            OutputFormat::Json => {
+                serde_json::to_writer_pretty(&mut *out, list)?;
+                writeln!(out)
+            }
+            OutputFormat::Text => {
+                write_table(out, (list.head, list.rows), list.cells, column_max())
+            }
+        })
     }
 
     /// Prints `document` as JSON, or one line for people.
@@ -131,9 +177,14 @@ pub fn json(document: &Value) -> Result<()> {
 /// # Errors
 /// If standard output cannot be written.
 pub fn text(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+    write_out(|out| out.write_all(text.as_bytes()))
+}
+
+/// Writes to standard output. A closed pipe is not an error.
+fn write_out(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.doing("print"),
     }
 }
@@ -188,44 +239,54 @@ impl Table {
     }
 
     fn print(&self) -> Result<()> {
-        let is_terminal = std::io::stdout().is_terminal();
-        text(&self.lines(if is_terminal { COLUMN_MAX } else { usize::MAX }))
+        write_out(|out| self.write(out, column_max()))
     }
 
-    fn lines(&self, column_max: usize) -> String {
-        if self.rows.is_empty() {
-            return "none\n".to_owned();
-        }
-        let shown: Vec<Vec<String>> = self
-            .rows
-            .iter()
-            .map(|row| row.iter().map(|cell| printable(cell, column_max)).collect())
-            .collect();
-        let width = |column: usize| {
-            let cells = shown
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count());
-            let head = self.head.get(column).map_or(0, |name| name.len());
-            cells.max().unwrap_or(0).max(head)
-        };
-        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
-        let line = |cells: &[String]| {
-            let padded = cells
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:<width$}"));
-            format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
-        };
-        let head: Vec<String> = self
-            .head
-            .iter()
-            .map(|name| (*name).to_uppercase())
-            .collect();
-        std::iter::once(line(&head))
-            .chain(shown.iter().map(|row| line(row)))
-            .collect()
+    fn write(&self, out: &mut dyn Write, column_max: usize) -> io::Result<()> {
+        write_table(out, (self.head, &self.rows), &Vec::clone, column_max)
     }
+}
+
+/// How wide a column may be.
+fn column_max() -> usize {
+    if io::stdout().is_terminal() {
+        COLUMN_MAX
+    } else {
+        usize::MAX
+    }
+}
+
+/// Writes a table. The cells of each row are made twice, for the widths of the columns and for the row, and not kept.
+fn write_table<T>(
+    out: &mut dyn Write,
+    (head, rows): (&[&str], &[T]),
+    cells: &dyn Fn(&T) -> Vec<String>,
+    column_max: usize,
+) -> io::Result<()> {
+    if rows.is_empty() {
+        return writeln!(out, "none");
+    }
+    let shown = |row: &T| -> Vec<String> {
+        let cells = cells(row).into_iter();
+        cells.map(|cell| printable(&cell, column_max)).collect()
+    };
+    let mut widths: Vec<usize> = head.iter().map(|name| name.len()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(shown(row)) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &[String]| {
+        let padded = cells.iter().zip(&widths);
+        let padded = padded.map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    let head: Vec<String> = head.iter().map(|name| (*name).to_uppercase()).collect();
+    out.write_all(line(&head).as_bytes())?;
+    for row in rows {
+        out.write_all(line(&shown(row)).as_bytes())?;
+    }
+    Ok(())
 }
 
 /// `cell` without control characters, which could move the cursor, and truncated to `max` characters.
@@ -244,6 +305,8 @@ fn printable(cell: &str, max: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -255,24 +318,55 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_one_document_and_says_whether_it_was_truncated() {
+        for (rows, cut, expected) in [
+            (
+                &[1, 2][..],
+                Extent::Complete,
+                json!({ "numbers": [{ "n": 1 }, { "n": 2 }] }),
+            ),
+            (&[], Extent::Complete, json!({ "numbers": [] })),
+            (
+                &[7],
+                Extent::After(1),
+                json!({ "numbers": [{ "n": 7 }], "truncated": true }),
+            ),
+        ] {
+            let list = List {
+                product: None,
+                name: "numbers",
+                rows,
+                document: &|n| json!({ "n": n }),
+                head: &["n"],
+                cells: &|n: &i32| vec![n.to_string()],
+                cut,
+                advice: "",
+            };
+            let printed = serde_json::to_string_pretty(&list).unwrap();
+            assert_eq!(printed, format!("{expected:#}"));
+        }
+    }
+
+    #[test]
     fn table_columns_are_aligned_and_contain_no_control_characters() {
         let rows = [
             vec!["1".to_owned(), "Größe\u{1b}[2J".to_owned(), "x".to_owned()],
             vec!["22".to_owned(), "b".to_owned(), "y".repeat(70)],
         ];
-        let lines = Table::new(&["id", "name", "note"])
-            .with(rows.clone())
-            .lines(64);
+        let lines = |table: Table, column_max| {
+            let mut out = Vec::new();
+            table.write(&mut out, column_max).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let table = || Table::new(&["id", "name", "note"]).with(rows.clone());
         let expected = format!(
             "ID  NAME       NOTE\n1   Größe [2J  x\n22  b          {}…\n",
             "y".repeat(63)
         );
-        assert_eq!(lines, expected);
-        let whole = Table::new(&["id", "name", "note"])
-            .with(rows)
-            .lines(usize::MAX);
+        assert_eq!(lines(table(), 64), expected);
+        let whole = lines(table(), usize::MAX);
         assert!(whole.contains(&"y".repeat(70)), "{whole}");
-        assert_eq!(Table::new(&["id"]).lines(64), "none\n");
+        assert_eq!(lines(Table::new(&["id"]), 64), "none\n");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `license-server check`: one line per check, with what to do if it fails.
 
+mod counts;
+
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
@@ -96,7 +98,7 @@ fn open_database(settings: &Config) -> Result<Db, String> {
 /// The findings about a database that cannot be opened.
 fn skipped_database_findings(problem: &str) -> Vec<Finding> {
     let mut findings = vec![finding("file", Err(problem.to_owned()))];
-    for skipped in ["schema", "integrity", "audit log", "signing keys"] {
+    for skipped in ["schema", "integrity", "counts", "audit log", "signing keys"] {
         findings.push(finding(
             skipped,
             Err("not checked: the database was not opened, see the line \"file\"".to_owned()),
@@ -111,6 +113,7 @@ fn database_findings(settings: &Config, db: &Db) -> Vec<Finding> {
         finding("file", file(&settings.database.path)),
         finding("schema", schema(db)),
         finding("integrity", integrity(db)),
+        finding("counts", counts::check(db)),
         finding("audit log", audit_log(db)),
         finding("signing keys", signing_keys(db, &settings.data_folder())),
     ]

@@ -47,6 +47,7 @@ pub mod integrate;
 pub mod jobs;
 pub mod leases;
 pub mod license_key;
+pub mod license_lists;
 pub mod licenses;
 pub mod limits;
 pub mod live_sessions;

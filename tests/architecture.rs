@@ -80,6 +80,7 @@ const CORE: &[&str] = &[
     "idempotency", // stored responses of activations and starts, so neither of their modules owns them
     "leases",
     "licenses",
+    "license_lists", // the orders of the list of licenses, each by an index
     "live_sessions", // the heartbeats in memory; `sessions` writes them to the database
     "manual",        // rendered, shown and searched; it reads no data
     "logins",        // passwords, second factors and logins of administrators
@@ -187,7 +188,10 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("signing_keys", &["audit"]),
     ("leases", &["licenses", "products"]),
-    ("licenses", &["audit", "customers", "product_state"]),
+    (
+        "licenses",
+        &["audit", "customers", "license_lists", "product_state"],
+    ),
     ("live_sessions", &["licenses"]),
     (
         "overview",
@@ -229,6 +233,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
         &[
             "audit",
             "products",
+            "customers",
             "devices",
             "idempotency",
             "leases",
@@ -237,7 +242,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "session_history",
         ],
     ),
-    ("session_history", &["idempotency", "licenses"]),
+    ("session_history", &["customers", "idempotency", "licenses"]),
     // A trial is issued by a plan, takes the slot of its device, and is answered twice like an activation.
     (
         "trials",

@@ -27,7 +27,7 @@ pub const TIMEOUT_S: u32 = 3600;
 const INSERT_DEVICE: &str = "insert into devices (device_id, license_id, hardware_id, machine_id, client_version, \
      activated_at_ms, last_seen_at_ms) values (?1, ?1, ?2, ?3, '1.0.0', ?4, ?4)";
 /// The session of a license with the same id: id, token, time, timeout in seconds.
-pub const INSERT_SESSION: &str = "insert into active_sessions (session_id, session_token, license_id, device_id, \
+const INSERT_SESSION: &str = "insert into active_sessions (session_id, session_token, license_id, device_id, \
      client_version, address, started_at_ms, last_heartbeat_at_ms, timeout_s) \
      values (?1, ?2, ?1, ?1, '1.0.0', '192.0.2.1', ?3, ?3, ?4)";
 

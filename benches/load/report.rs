@@ -72,6 +72,15 @@ pub fn page(path: &str, ms: (f64, f64), below_ms: f64, kb: f64, below_kb: f64) {
     );
 }
 
+/// Says which pages were not answered within the goal.
+pub fn slow_pages(paths: &[&str], below_ms: f64) {
+    for path in paths {
+        println!(
+            "    NOT AS IT SHOULD BE: p95 of /lizenzserver{path} is not below {below_ms:.0} ms"
+        );
+    }
+}
+
 pub fn handshakes(label: &str, all: &Handshakes, at_least: Option<f64>, below_ms: Option<f64>) {
     #[expect(clippy::cast_precision_loss, reason = "microseconds of some seconds")]
     let ms = |quantile: f64| all.spans.value_at_quantile(quantile) as f64 / 1000.0;

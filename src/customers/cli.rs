@@ -3,10 +3,10 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::CustomerData;
+use super::{Customer, CustomerData};
 use crate::audit::{Act, Actor};
 use crate::backups::BackupDir;
-use crate::console::{Console, Extent, Table};
+use crate::console::{Console, Extent, List};
 use crate::error::Result;
 use crate::privacy;
 use crate::terms::Terms;
@@ -81,7 +81,7 @@ fn list(console: &Console, search: &str) -> Result<()> {
         .db
         .read_blocking(|reader| super::list(reader, &search, LIST_MAX + 1))?;
     let cut = Extent::truncate(&mut found, LIST_MAX);
-    let rows = found.iter().map(|customer| {
+    let cells = |customer: &Customer| {
         vec![
             customer.id.to_string(),
             customer.name.clone(),
@@ -89,8 +89,15 @@ fn list(console: &Console, search: &str) -> Result<()> {
             customer.company.clone(),
             customer.licenses.to_string(),
         ]
-    });
-    let table = Table::new(&["id", "name", "email", "company", "licenses"]).with(rows);
-    let advice = "narrow the list with --search";
-    console.show_list(json!({ "customers": found }), &table, cut, advice)
+    };
+    console.show_list(&List {
+        product: None,
+        name: "customers",
+        rows: &found,
+        document: &|customer| json!(customer),
+        head: &["id", "name", "email", "company", "licenses"],
+        cells: &cells,
+        cut,
+        advice: "narrow the list with --search",
+    })
 }

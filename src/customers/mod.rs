@@ -176,11 +176,16 @@ pub fn page(
     };
     let found = query.found.as_ref();
     let rows = store::page(reader, found, &range)?;
-    let count = store::count_matching(reader, found, Total::ROWS_TO_COUNT)?;
-    let total = Total::counted(count);
     let total = match found {
-        Some(found) if found.is_cut => total.and_more(),
-        _ => total,
+        None => Total::Exactly(store::count(reader)?),
+        Some(found) => {
+            let total = Total::counted(store::count_found(reader, found)?);
+            if found.is_cut {
+                total.and_more()
+            } else {
+                total
+            }
+        }
     };
     Ok((request.page(rows), total))
 }

@@ -61,8 +61,12 @@ pub(super) fn page(
     found: Option<&Matches<CustomerId>>,
     range: &PageRange<'_>,
 ) -> Result<Vec<Customer>> {
+    let ids = match found {
+        Some(found) => id_list(&found.ids),
+        None => id_list(&next(reader, range)?),
+    };
     let params = named_params! {
-        ":found": found.map(|found| id_list(&found.ids)),
+        ":found": ids,
         ":column": range.column.as_str(),
         ":from_value": range.from.map(|from| from.value.as_str()),
         ":from_id": range.from.map(|from| from.id),
@@ -74,14 +78,31 @@ pub(super) fn page(
     }
 }
 
-/// How many customers a list shows; `limit` are counted at most.
-pub(super) fn count_matching(
-    reader: &Reader<'_>,
-    found: Option<&Matches<CustomerId>>,
-    limit: u32,
-) -> Result<u32> {
-    let params =
-        named_params! { ":found": found.map(|found| id_list(&found.ids)), ":limit": limit };
+/// The ids of the customers that come next in the order of a list of all of them.
+fn next(reader: &Reader<'_>, range: &PageRange<'_>) -> Result<Vec<CustomerId>> {
+    let (least, greatest) = (("", i64::MIN), ("\u{10ffff}", i64::MAX));
+    let (value, number) = match (range.from, range.direction) {
+        (Some(from), _) => (from.value.as_str(), from.value.parse().unwrap_or(0)),
+        (None, Direction::Ascending) => least,
+        (None, Direction::Descending) => greatest,
+    };
+    let params = named_params! {
+        ":column": range.column.as_str(),
+        ":from_value": value,
+        ":from_number": number,
+        ":from_id": range.from.map_or(number, |from| from.id),
+        ":limit": range.limit,
+    };
+    let id = |row: &Row<'_>| row.get(0);
+    match range.direction {
+        Direction::Ascending => reader.list(sql!("customers/next_ascending"), params, id),
+        Direction::Descending => reader.list(sql!("customers/next_descending"), params, id),
+    }
+}
+
+/// How many of the customers that a search found a list shows.
+pub(super) fn count_found(reader: &Reader<'_>, found: &Matches<CustomerId>) -> Result<u32> {
+    let params = named_params! { ":found": id_list(&found.ids) };
     reader.one(sql!("customers/count_matching"), params, |row| row.get(0))
 }
 

@@ -208,16 +208,13 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 /// knows only ASCII and would not find "Käthe" by "KÄTHE"); `sort_key(text)`, text as lists sort it; `composed(text)`, text
 /// as it is stored; `slug_of(name)`, a short name for addresses; `spellings(domain)`, a host name in ASCII and in its own
 /// script; `digest_of(prefix, field, …)`, the SHA-256 of [`digest::of_fields`]; and `indexed(text)` and
-/// `indexed_domain(domain)`, which triggers call: a text and a domain as the search index holds them.
+/// `indexed_domain(domain)`: a text and a domain as the search index holds them. Triggers call these and `sort_key`.
 pub fn register_functions(conn: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_DIRECTONLY;
     conn.create_scalar_function("folded", 1, flags, |given| {
         Ok(text::casefold(given.get_raw(0).as_str()?))
-    })?;
-    conn.create_scalar_function("sort_key", 1, flags, |given| {
-        Ok(text::sort_key(given.get_raw(0).as_str()?))
     })?;
     conn.create_scalar_function("composed", 1, flags, |given| {
         Ok(text::to_nfc(given.get_raw(0).as_str()?))
@@ -238,6 +235,9 @@ pub fn register_functions(conn: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_INNOCUOUS;
+    conn.create_scalar_function("sort_key", 1, flags, |given| {
+        Ok(text::sort_key(given.get_raw(0).as_str()?))
+    })?;
     conn.create_scalar_function("indexed", 1, flags, |given| {
         Ok(terms::indexed(given.get_raw(0).as_str()?))
     })?;

@@ -33,9 +33,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0019_figures.sql"),
     include_str!("../../sql/migrations/0020_counts.sql"),
     include_str!("../../sql/migrations/0021_time_zones.sql"),
+    include_str!("../../sql/migrations/0022_lists.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 21;
+pub const SCHEMA: u32 = 22;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

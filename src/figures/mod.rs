@@ -109,6 +109,12 @@ pub fn concurrency(
     })
 }
 
+/// The counts that triggers keep and that are not what they count, by table or column; none if the database is sound. Reads
+/// every license, device and session.
+pub fn wrong_counts(reader: &Reader<'_>) -> Result<Vec<String>> {
+    store::wrong_counts(reader)
+}
+
 /// What happened during a period.
 pub fn activity(reader: &Reader<'_>, query: &FiguresQuery, now: UnixMs) -> Result<Activity> {
     let bins = query.bins(now);

@@ -37,6 +37,10 @@ pub(super) fn running(reader: &Reader<'_>, product: Option<ProductId>) -> Result
     reader.one(sql!("figures/running"), params, |row| row.get(0))
 }
 
+pub(super) fn wrong_counts(reader: &Reader<'_>) -> Result<Vec<String>> {
+    reader.list(sql!("figures/wrong_counts"), [], |row| row.get(0))
+}
+
 /// Calls `add` with each count since a moment: its kind and code, the quarter of an hour, and the number.
 pub(super) fn activity(
     reader: &Reader<'_>,

@@ -7,7 +7,7 @@ use super::{Buyer, EditedTerms, Extension, Features, Kind, License, LicenseEdit,
 use crate::activations;
 use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
-use crate::console::{Console, Extent, NOTHING_TO_CHANGE, Table};
+use crate::console::{Console, Extent, List, NOTHING_TO_CHANGE, Table};
 use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::logging::counted;
@@ -238,12 +238,17 @@ pub fn list(console: &Console, product: &ProductArg, search: &str) -> Result<()>
         Ok((super::list(reader, query)?, Slugs::read(reader)?))
     })?;
     let cut = Extent::truncate(&mut licenses, LIST_MAX);
-    console.show_list(
-        json!({ "licenses": documents(&licenses, &slugs) }),
-        &table(&licenses, &slugs),
+    let table = LicenseTable::of(&licenses, &slugs);
+    console.show_list(&List {
+        product: None,
+        name: "licenses",
+        rows: &licenses,
+        document: &|license| to_json(license, &slugs),
+        head: table.head(),
+        cells: &|license| table.cells(license),
         cut,
-        "narrow the list with --search",
-    )
+        advice: "narrow the list with --search",
+    })
 }
 
 /// Suspends, reinstates or revokes the license of `key`.
@@ -408,9 +413,27 @@ pub fn customer_cell(customer: &str) -> String {
 }
 
 /// The columns of plan and product are shown only if there is something to tell.
-fn table(licenses: &[License], slugs: &Slugs) -> Table {
-    let any_plan = licenses.iter().any(|license| license.plan.is_some());
-    let rows = licenses.iter().map(|license| {
+/// The table of some licenses.
+struct LicenseTable<'a> {
+    /// Whether any of them has a plan.
+    with_plan: bool,
+    slugs: &'a Slugs,
+}
+
+impl<'a> LicenseTable<'a> {
+    fn of(licenses: &[License], slugs: &'a Slugs) -> Self {
+        Self {
+            with_plan: licenses.iter().any(|license| license.plan.is_some()),
+            slugs,
+        }
+    }
+
+    fn head(&self) -> &'static [&'static str] {
+        let head = if self.with_plan { HEAD_WITH_PLAN } else { HEAD };
+        self.slugs.table_head(head)
+    }
+
+    fn cells(&self, license: &License) -> Vec<String> {
         let mut row = vec![
             license.id.to_string(),
             license.key.formatted(),
@@ -421,14 +444,18 @@ fn table(licenses: &[License], slugs: &Slugs) -> Table {
             end_of_term(license),
             license.domain.clone().unwrap_or_default(),
         ];
-        if any_plan {
+        if self.with_plan {
             row.push(license.plan.clone().unwrap_or_default());
         }
-        if slugs.are_several() {
-            row.push(slugs.of(license.product).to_owned());
+        if self.slugs.are_several() {
+            row.push(self.slugs.of(license.product).to_owned());
         }
         row
-    });
-    let head = if any_plan { HEAD_WITH_PLAN } else { HEAD };
-    Table::new(slugs.table_head(head)).with(rows)
+    }
+}
+
+fn table(licenses: &[License], slugs: &Slugs) -> Table {
+    let table = LicenseTable::of(licenses, slugs);
+    let rows = licenses.iter().map(|license| table.cells(license));
+    Table::new(table.head()).with(rows)
 }

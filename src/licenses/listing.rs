@@ -2,19 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use super::{License, LicenseFilter, store};
+use super::{License, LicenseFilter, rules, store};
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Reader;
 use crate::error::{Error, Resource, Result};
 use crate::id::{CustomerId, LicenseId, PlanId, ProductId, SessionId};
 use crate::license_key;
-use crate::paging::{Cursor, Direction, Page, PageRequest, SortPosition};
+use crate::license_lists::{self, Walk};
+use crate::paging::{Direction, Page, PageRequest, SortPosition};
 use crate::terms::{FOUND_MAX, Matches, Pattern, Terms};
+use crate::text;
 
-/// Licenses that a list may have to be sorted by a column: each of them is compared for every page. A search or a filter
-/// makes a longer list short enough.
-pub const SORTED_MAX: u32 = 50_000;
+/// Licenses in a rare state that are all compared for a page of a sorted list: among so few, following the order of the
+/// column to the next one would take longer.
+const COLLECTED_MAX: u32 = 5_000;
 
 /// Which licenses a command lists.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +114,27 @@ pub struct LicenseRow {
     pub session: Option<SessionId>,
 }
 
+impl LicenseRow {
+    /// The position in a list in this order, as the queries compare it.
+    pub fn position(&self, order: Option<(&str, Direction)>) -> SortPosition {
+        let (license, id) = (&self.license, self.license.id.0);
+        let value = match order.map(|(column, _)| column) {
+            Some("customer") => {
+                let name = text::sort_key(&license.customer);
+                license_lists::customer_value(license.customer_id.map(|id| (name.as_str(), id.0)))
+            }
+            Some("key") => license.key.stored(),
+            Some("devices") => return SortPosition::number(self.taken.into(), id),
+            Some("valid_until") => {
+                let until = license.valid_until.map_or(i64::MAX, |until| until.0);
+                return SortPosition::number(until, id);
+            }
+            _ => String::new(),
+        };
+        SortPosition { value, id }
+    }
+}
+
 /// The columns by which a list of licenses can be sorted, as URLs and queries call them. Licenses without an end come last
 /// by `valid_until`.
 pub const COLUMNS: [&str; 4] = ["customer", "key", "devices", "valid_until"];
@@ -154,6 +177,20 @@ pub struct LicenseCounts {
     pub slots: u32,
 }
 
+impl LicenseCounts {
+    /// How many licenses match `filter`.
+    pub const fn matching(&self, filter: LicenseFilter) -> u32 {
+        match filter {
+            LicenseFilter::All => self.all,
+            LicenseFilter::Active => self.active,
+            LicenseFilter::Expiring => self.expiring,
+            LicenseFilter::Unused => self.unused,
+            LicenseFilter::Stopped => self.stopped,
+            LicenseFilter::Expired => self.expired,
+        }
+    }
+}
+
 /// A page of licenses in the order of `query`.
 pub fn page(
     reader: &Reader<'_>,
@@ -161,46 +198,59 @@ pub fn page(
     request: &PageRequest<SortPosition>,
     now: UnixMs,
 ) -> Result<Page<LicenseRow>> {
-    let (low, high) = query.range.unwrap_or((LicenseId(0), LicenseId(i64::MAX)));
-    let range = store::PageRange {
-        low,
-        high,
-        limit: request.rows_to_read(),
+    let (column, direction) = match query.order {
+        Some((column, direction)) => (Some(column), direction),
+        None => (None, Direction::Descending),
+    };
+    let (from, direction) = request.start(direction);
+    let walk = Walk {
+        product: query.product,
+        filter: query.filter,
+        range: query.range.unwrap_or((LicenseId(0), LicenseId(i64::MAX))),
         now,
+        soon: rules::soon(now),
+        column,
+        direction,
+        from,
+        limit: request.rows_to_read(),
     };
-    let rows = match query.order {
-        None => newest_rows(reader, query, &request.from, range),
-        Some((column, direction)) => {
-            let (from, direction) = request.start(direction);
-            let sorting = store::Sorting {
-                column,
-                direction,
-                from,
-            };
-            store::page_sorted(reader, query, &range, &sorting)
-        }
+    let ids = match few(reader, query, &walk)? {
+        Some(ids) => ids,
+        None => license_lists::next(reader, &walk)?,
     };
-    Ok(request.page(rows?))
+    Ok(request.page(store::page(reader, query.customer_id, &walk, &ids)?))
 }
 
-/// The rows of a page, the newest first; the other way round before a position.
-fn newest_rows(
+/// The licenses of which the page is one, if they are so few that they are read at once; `None` if the page is found by
+/// following the order of the list.
+fn few(
     reader: &Reader<'_>,
     query: &LicenseQuery,
-    from: &Cursor<SortPosition>,
-    mut range: store::PageRange,
-) -> Result<Vec<LicenseRow>> {
-    match from {
-        Cursor::First => {}
-        Cursor::After(position) => {
-            range.high = range.high.min(LicenseId(position.id.saturating_sub(1)));
-        }
-        Cursor::Before(position) => {
-            range.low = range.low.max(LicenseId(position.id.saturating_add(1)));
-            return store::page_after(reader, query, &range);
-        }
+    walk: &Walk<'_>,
+) -> Result<Option<Vec<LicenseId>>> {
+    if let Some(found) = &query.found {
+        return Ok(Some(found.ids.clone()));
     }
-    store::page_before(reader, query, &range)
+    if let Some(id) = query.customer_id {
+        return of_customers(reader, &[id], query.product, u32::MAX).map(Some);
+    }
+    if walk.column.is_none() {
+        return Ok(None);
+    }
+    let is_few = match query.filter {
+        _ if query.range.is_some() => true,
+        LicenseFilter::All | LicenseFilter::Active => false,
+        filter => count_by_filter(reader, query, walk.now)?.matching(filter) <= COLLECTED_MAX,
+    };
+    let all = Walk {
+        column: None,
+        from: None,
+        limit: u32::MAX,
+        ..*walk
+    };
+    is_few
+        .then(|| license_lists::next(reader, &all))
+        .transpose()
 }
 
 /// One license as lists show it.

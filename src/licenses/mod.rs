@@ -16,15 +16,15 @@ pub use change::{
 };
 pub use issue::{ORDER_MAX, Order, Term, issue_trial};
 pub use listing::{
-    COLUMNS, LicenseCounts, LicenseQuery, LicenseRow, LicenseSearch, LicenseText, PlanRange,
-    SORTED_MAX, count, count_by_filter, find_row, list, of_customers, of_plan, page, search,
-    with_text,
+    COLUMNS, LicenseCounts, LicenseQuery, LicenseRow, LicenseSearch, LicenseText, PlanRange, count,
+    count_by_filter, find_row, list, of_customers, of_plan, page, search, with_text,
 };
-pub use rules::{EXPIRING_WITHIN, LicenseFilter, Refusal, check_usable};
+pub use rules::{EXPIRING_WITHIN, Refusal, check_usable};
 pub use sale::{Buyer, assign, sell};
 
 pub use crate::features::Features;
 pub use crate::license_key::{KEY_TEXT_MAX, LicenseKey, key_part};
+pub use crate::license_lists::LicenseFilter;
 
 use serde_json::{Value, json};
 

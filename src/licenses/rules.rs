@@ -88,53 +88,6 @@ const DAY: Duration = Duration::from_hours(24);
 /// How long before its end a license is shown as expiring: enough time to write to the customer.
 pub const EXPIRING_WITHIN: Duration = Duration::from_hours(24 * 30);
 
-/// Which licenses a list shows, by their state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LicenseFilter {
-    /// All of them.
-    #[default]
-    All,
-    /// In use now.
-    Active,
-    /// In use, owned by a customer, and expiring within 30 days.
-    Expiring,
-    /// In use, and no device has a slot.
-    Unused,
-    /// Suspended or revoked.
-    Stopped,
-    /// Expired.
-    Expired,
-}
-
-impl LicenseFilter {
-    /// Every filter, in the order of the panel.
-    pub const ALL: [Self; 6] = [
-        Self::All,
-        Self::Active,
-        Self::Expiring,
-        Self::Unused,
-        Self::Stopped,
-        Self::Expired,
-    ];
-
-    /// The word in URLs and SQL queries.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Active => "active",
-            Self::Expiring => "expiring",
-            Self::Unused => "unused",
-            Self::Stopped => "stopped",
-            Self::Expired => "expired",
-        }
-    }
-
-    /// The filter for a word; `None` if unknown.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|filter| filter.as_str() == text)
-    }
-}
-
 /// Licenses that expire by this moment are shown as expiring.
 pub(super) fn soon(now: UnixMs) -> UnixMs {
     now.plus(EXPIRING_WITHIN)

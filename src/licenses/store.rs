@@ -12,7 +12,8 @@ use crate::db::{Reader, Tx, id_list, unknown_value};
 use crate::domain::Domain;
 use crate::error::Result;
 use crate::id::{CustomerId, LicenseId, PlanId, ProductId};
-use crate::paging::{Direction, SortPosition};
+use crate::license_lists::Walk;
+use crate::paging::Direction;
 use crate::sql;
 use crate::terms::{self, Matches, Pattern};
 
@@ -124,83 +125,57 @@ pub(super) fn of_customers(
     })
 }
 
-/// A page of licenses: the range of ids (both included), the maximum number of rows, and the moment.
-pub(super) struct PageRange {
-    pub(super) low: LicenseId,
-    pub(super) high: LicenseId,
-    pub(super) limit: u32,
-    pub(super) now: UnixMs,
-}
-
+/// The parameters of a page of `$ids`, which `$walk` describes.
 macro_rules! page_params {
-    ($query:ident, $range:ident $(, $name:literal: $value:expr)*) => {
+    ($ids:ident, $walk:ident, $customer:expr $(, $name:literal: $value:expr)*) => {
         named_params! {
             $($name: $value,)*
-            ":low": $range.low,
-            ":high": $range.high,
-            ":product_id": $query.product,
-            ":customer_id": $query.customer_id,
-            ":filter": $query.filter.as_str(),
-            ":now_ms": $range.now,
-            ":soon_ms": rules::soon($range.now),
-            ":limit": $range.limit,
+            ":found": id_list($ids),
+            ":product_id": $walk.product,
+            ":customer_id": $customer,
+            ":filter": $walk.filter.as_str(),
+            ":now_ms": $walk.now,
+            ":soon_ms": $walk.soon,
+            ":limit": $walk.limit,
         }
     };
 }
 
-/// The order of a page, and the position that its rows follow in it.
-pub(super) struct Sorting<'a> {
-    pub(super) column: &'static str,
-    pub(super) direction: Direction,
-    pub(super) from: Option<&'a SortPosition>,
-}
-
-/// Licenses sorted by a column.
-pub(super) fn page_sorted(
+/// The page of those licenses with the `ids` that `walk` describes, as rows of a list.
+pub(super) fn page(
     reader: &Reader<'_>,
-    query: &LicenseQuery,
-    range: &PageRange,
-    sorting: &Sorting<'_>,
+    customer: Option<CustomerId>,
+    walk: &Walk<'_>,
+    ids: &[LicenseId],
 ) -> Result<Vec<LicenseRow>> {
+    let Some(column) = walk.column else {
+        return page_by_age(reader, customer, walk, ids);
+    };
+    let (low, high) = walk.range;
     let params = page_params!(
-        query, range,
-        ":found": query.found.as_ref().map(|found| id_list(&found.ids)),
-        ":column": sorting.column,
-        ":from_value": sorting.from.map(|from| from.value.as_str()),
-        ":from_id": sorting.from.map(|from| from.id)
+        ids, walk, customer,
+        ":low": low, ":high": high, ":column": column,
+        ":from_value": walk.from.map(|from| from.value.as_str()),
+        ":from_id": walk.from.map(|from| from.id)
     );
-    match sorting.direction {
+    match walk.direction {
         Direction::Ascending => reader.list(sql!("licenses/page_ascending"), params, license_row),
         Direction::Descending => reader.list(sql!("licenses/page_descending"), params, license_row),
     }
 }
 
-/// The newest licenses of a range, newest first.
-pub(super) fn page_before(
+fn page_by_age(
     reader: &Reader<'_>,
-    query: &LicenseQuery,
-    range: &PageRange,
+    customer: Option<CustomerId>,
+    walk: &Walk<'_>,
+    ids: &[LicenseId],
 ) -> Result<Vec<LicenseRow>> {
-    if let Some(found) = query.found.as_ref().map(|found| id_list(&found.ids)) {
-        let params = page_params!(query, range, ":found": found);
-        return reader.list(sql!("licenses/found_before"), params, license_row);
+    let (low, high) = walk.ids();
+    let params = page_params!(ids, walk, customer, ":low": low, ":high": high);
+    match walk.direction {
+        Direction::Ascending => reader.list(sql!("licenses/found_after"), params, license_row),
+        Direction::Descending => reader.list(sql!("licenses/found_before"), params, license_row),
     }
-    let params = page_params!(query, range);
-    reader.list(sql!("licenses/page_before"), params, license_row)
-}
-
-/// The oldest licenses of a range, oldest first.
-pub(super) fn page_after(
-    reader: &Reader<'_>,
-    query: &LicenseQuery,
-    range: &PageRange,
-) -> Result<Vec<LicenseRow>> {
-    if let Some(found) = query.found.as_ref().map(|found| id_list(&found.ids)) {
-        let params = page_params!(query, range, ":found": found);
-        return reader.list(sql!("licenses/found_after"), params, license_row);
-    }
-    let params = page_params!(query, range);
-    reader.list(sql!("licenses/page_after"), params, license_row)
 }
 
 pub(super) fn find_row(
@@ -225,10 +200,14 @@ pub(super) fn count_by_filter(
         };
         return reader.one(sql!("licenses/found_tally"), params, counts);
     }
-    let params = named_params! {
-        ":product_id": query.product, ":customer_id": query.customer_id,
-        ":now_ms": now, ":soon_ms": soon,
-    };
+    if query.customer_id.is_some() {
+        let params = named_params! {
+            ":customer_id": query.customer_id, ":product_id": query.product,
+            ":now_ms": now, ":soon_ms": soon,
+        };
+        return reader.one(sql!("licenses/customer_tally"), params, counts);
+    }
+    let params = named_params! { ":product_id": query.product, ":now_ms": now, ":soon_ms": soon };
     reader.one(sql!("licenses/tally"), params, counts)
 }
 

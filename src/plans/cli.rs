@@ -10,7 +10,7 @@ use super::{
 };
 use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
-use crate::console::{self, Console, Extent, NOTHING_TO_CHANGE, Table};
+use crate::console::{self, Console, Extent, List, NOTHING_TO_CHANGE, Table};
 use crate::error::{Error, Result};
 use crate::id::ProductId;
 use crate::licenses::Kind;
@@ -217,13 +217,18 @@ fn list(console: &Console, product: &Product) -> Result<()> {
     } else {
         Extent::Complete
     };
-    let documents: Vec<Value> = page.rows.iter().map(listed).collect();
-    let table = Table::new(&[
-        "code", "name", "kind", "devices", "term", "updates", "features", "licenses", "state",
-    ])
-    .with(page.rows.iter().map(row));
-    let document = json!({ "product": product.slug, "plans": documents });
-    console.show_list(document, &table, cut, "show one with plan show CODE")
+    console.show_list(&List {
+        product: Some(&product.slug),
+        name: "plans",
+        rows: &page.rows,
+        document: &listed,
+        head: &[
+            "code", "name", "kind", "devices", "term", "updates", "features", "licenses", "state",
+        ],
+        cells: &row,
+        cut,
+        advice: "show one with plan show CODE",
+    })
 }
 
 fn show(console: &Console, product: ProductId, code: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Filter, RecordedRefusal};
 use crate::clock::UnixMs;
-use crate::console::{Console, Extent, Table};
+use crate::console::{Console, Extent, List};
 use crate::error::Result;
 use crate::licenses;
 use crate::licenses::LicenseKey;
@@ -48,14 +48,16 @@ pub fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<(
         Ok((rows, Slugs::read(reader)?))
     })?;
     let extent = Extent::truncate(&mut rows, LIST_MAX);
-    let documents: Vec<Value> = rows.iter().map(|row| to_json(row, &slugs)).collect();
-    let lines = rows.iter().map(|row| table_row(row, &slugs));
-    console.show_list(
-        json!({ "refusals": documents }),
-        &Table::new(slugs.table_head(HEADER)).with(lines),
-        extent,
-        "narrow the list with --hours or --license",
-    )
+    console.show_list(&List {
+        product: None,
+        name: "refusals",
+        rows: &rows,
+        document: &|row| to_json(row, &slugs),
+        head: slugs.table_head(HEADER),
+        cells: &|row| table_row(row, &slugs),
+        cut: extent,
+        advice: "narrow the list with --hours or --license",
+    })
 }
 
 fn everything(since: UnixMs) -> Filter {

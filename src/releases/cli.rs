@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::json::members;
 use super::{LIST_MAX, Release, ReleaseState};
 use crate::audit::{Act, Actor};
-use crate::console::{Console, Extent, OutputFormat, Table, message};
+use crate::console::{Console, Extent, List, OutputFormat, message};
 use crate::error::{Error, Result};
 use crate::products::cli::ProductArg;
 use crate::version::Version;
@@ -99,11 +99,16 @@ fn list(console: &Console, product: &ProductArg) -> Result<()> {
         Ok((product, releases))
     })?;
     let extent = Extent::truncate(&mut releases, LIST_MAX);
-    let rows = releases.iter().map(row);
-    let table = Table::new(&["version", "channel", "state", "released", "url", "notes"]).with(rows);
-    let documents: Vec<Value> = releases.iter().map(document).collect();
-    let document = json!({ "product": product.slug, "releases": documents });
-    console.show_list(document, &table, extent, "the oldest are left out")
+    console.show_list(&List {
+        product: Some(&product.slug),
+        name: "releases",
+        rows: &releases,
+        document: &document,
+        head: &["version", "channel", "state", "released", "url", "notes"],
+        cells: &row,
+        cut: extent,
+        advice: "the oldest are left out",
+    })
 }
 
 fn yank(console: &Console, product: ProductArg, version: &str) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{EndedSession, HistoryQuery, SessionDetails};
-use crate::console::{Console, Extent, Table};
+use crate::console::{Console, Extent, List};
 use crate::error::Result;
 use crate::licenses;
 use crate::products::Slugs;
@@ -44,11 +44,7 @@ pub fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<(
         Ok((super::list(reader, &query)?, Slugs::read(reader)?))
     })?;
     let extent = Extent::truncate(&mut ended, LIST_MAX);
-    let documents: Vec<Value> = ended
-        .iter()
-        .map(|ended| ended_to_json(ended, &slugs))
-        .collect();
-    let rows = ended.iter().map(|ended| {
+    let cells = |ended: &EndedSession| {
         let mut row = table_row(&ended.session);
         row.pop(); // the last heartbeat, which has no column here
         row.extend([
@@ -58,13 +54,17 @@ pub fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<(
         ]);
         row.extend(product_cell(&ended.session, &slugs));
         row
-    });
-    console.show_list(
-        json!({ "sessions": documents }),
-        &Table::new(slugs.table_head(HEADER)).with(rows),
-        extent,
-        "narrow the list with --hours or --license",
-    )
+    };
+    console.show_list(&List {
+        product: None,
+        name: "sessions",
+        rows: &ended,
+        document: &|ended| ended_to_json(ended, &slugs),
+        head: slugs.table_head(HEADER),
+        cells: &cells,
+        cut: extent,
+        advice: "narrow the list with --hours or --license",
+    })
 }
 
 /// A running session in JSON output.

@@ -15,10 +15,11 @@ use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader, Tx};
 use crate::error::Result;
 use crate::id::{CustomerId, LicenseId, ProductId, SessionId, SessionToken};
-use crate::idempotency;
-use crate::licenses::LicenseKey;
-use crate::paging::{Cursor, Direction, Page, PageRequest, Total};
+use crate::licenses::{self, LicenseKey, LicenseText};
+use crate::paging::{COUNTED_MAX, Cursor, Direction, Page, PageRequest, Total};
+use crate::terms::{Pattern, Terms};
 use crate::version::Version;
+use crate::{customers, idempotency, license_key};
 
 /// Rows removed in one transaction; other writes wait meanwhile.
 const PURGE_BATCH: u32 = 1000;
@@ -187,34 +188,94 @@ impl HistoryFilter {
     }
 }
 
-/// A page of the ended sessions, by their ends in the direction of `filter`.
+/// How the sessions of a filter are found.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// Those of each of these few licenses.
+    Few(Vec<LicenseId>),
+    /// In the order of time: each is compared until the page is full.
+    Many {
+        /// Part of the license key; empty for any.
+        key_part: String,
+        /// Of these customers only; `None` for any.
+        customers: Option<Vec<CustomerId>>,
+    },
+}
+
+/// Licenses whose histories are looked up one by one. Of more, so many of all sessions are that a page is full soon.
+const FEW_MAX: u32 = 5_000;
+
+/// How the sessions of `filter` are found.
+pub fn scope(reader: &Reader<'_>, filter: &HistoryFilter) -> Result<Scope> {
+    let key_part = licenses::key_part(&filter.key);
+    let customers = Terms::parse(&filter.customer);
+    let (licenses, customers) = if !customers.is_empty() {
+        // All of them: the latest sessions may be those of the oldest customers.
+        let found = customers::with_text(reader, &customers.words(), u32::MAX)?;
+        let licenses = store::licenses_of(reader, filter, &found, FEW_MAX + 1)?;
+        (Some(licenses), Some(found))
+    } else if let Some(part) = license_key::searched_part(&filter.key) {
+        let text = LicenseText {
+            pattern: Pattern::of(None),
+            key_part: Some(part),
+        };
+        let found = licenses::with_text(reader, &text, filter.product, FEW_MAX + 1)?;
+        (Some(found), None)
+    } else if let (Some(product), true) = (filter.product, key_part.is_empty()) {
+        let found = store::licenses_of_product(reader, product, FEW_MAX + 1)?;
+        (Some(found), None)
+    } else {
+        (None, None)
+    };
+    Ok(match licenses {
+        Some(licenses) if licenses.len() <= FEW_MAX as usize => Scope::Few(licenses),
+        _ => Scope::Many {
+            key_part,
+            customers,
+        },
+    })
+}
+
+/// A page of the ended sessions, by their ends in the direction of `filter`, whose [`scope`] is given.
 pub fn page(
     reader: &Reader<'_>,
-    filter: &HistoryFilter,
+    (filter, scope): (&HistoryFilter, &Scope),
     request: &PageRequest<Position>,
 ) -> Result<Page<EndedSession>> {
-    let limit = request.rows_to_read();
     let (position, direction) = request.start(filter.direction);
-    let rows = match direction {
-        Direction::Descending => {
-            let position = position.copied().unwrap_or(Position::MAX);
-            store::older(reader, filter, position, limit)?
-        }
-        Direction::Ascending => {
-            let position = position.copied().unwrap_or(Position::MIN);
-            store::newer(reader, filter, position, limit)?
-        }
-    };
+    let position = position.copied().unwrap_or(match direction {
+        Direction::Descending => Position::MAX,
+        Direction::Ascending => Position::MIN,
+    });
+    let limit = request.rows_to_read();
+    let rows = store::page(reader, (filter, scope), position, (direction, limit))?;
     if matches!(request.from, Cursor::Before(_)) && rows.len() < request.limit as usize {
         // Not enough rows for a whole page precede the position: show the first page instead.
-        return page(reader, filter, &PageRequest::first(request.limit));
+        let first = PageRequest::first(request.limit);
+        return page(reader, (filter, scope), &first);
     }
     Ok(request.page(rows))
 }
 
-/// How many ended sessions match a filter.
-pub fn count_matching(reader: &Reader<'_>, filter: &HistoryFilter) -> Result<Total> {
-    let count = store::count_matching(reader, filter, Total::ROWS_TO_COUNT)?;
+/// How many ended sessions match a filter, whose [`scope`] is given.
+pub fn count_matching(reader: &Reader<'_>, filter: &HistoryFilter, scope: &Scope) -> Result<Total> {
+    let limit = Total::ROWS_TO_COUNT;
+    let count = match scope {
+        Scope::Few(licenses) => store::count_of(reader, filter, licenses, limit)?,
+        Scope::Many {
+            customers: Some(customers),
+            ..
+        } => {
+            let some = store::licenses_of(reader, filter, customers, FEW_MAX)?;
+            let count = store::count_of(reader, filter, &some, limit)?;
+            // The other licenses have more.
+            return Ok(match count {
+                0 => Total::Unknown,
+                count => Total::MoreThan(count.min(COUNTED_MAX)),
+            });
+        }
+        Scope::Many { key_part, .. } => store::count(reader, filter, key_part, limit)?,
+    };
     Ok(Total::counted(count))
 }
 

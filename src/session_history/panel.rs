@@ -193,8 +193,9 @@ async fn history(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> 
     let (page, total) = app
         .db
         .read(move |reader| {
-            let page = super::page(reader, &filter, &page_request)?;
-            Ok((page, super::count_matching(reader, &filter)?))
+            let scope = super::scope(reader, &filter)?;
+            let page = super::page(reader, (&filter, &scope), &page_request)?;
+            Ok((page, super::count_matching(reader, &filter, &scope)?))
         })
         .await?;
     let pairs = params.pairs();
@@ -246,18 +247,23 @@ const CSV_COLUMNS: [&str; 13] = [
 #[get("/sessions/history.csv?<params..>")]
 async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
     let filter = Arc::new(params.filter(&request)?);
-    let slugs = app.db.read(Slugs::read).await?;
+    let wanted = filter.clone();
+    let (slugs, scope) = app
+        .db
+        .read(move |reader| Ok((Slugs::read(reader)?, super::scope(reader, &wanted)?)))
+        .await?;
+    let scope = Arc::new(scope);
     let mut csv = Csv::new(slugs.table_head(&CSV_COLUMNS), request.language)?;
     let mut from = Cursor::First;
     loop {
-        let filter = filter.clone();
+        let (filter, scope) = (filter.clone(), scope.clone());
         let page_request = PageRequest {
             from,
             limit: CSV_BATCH,
         };
         let page = app
             .db
-            .read(move |reader| super::page(reader, &filter, &page_request))
+            .read(move |reader| super::page(reader, (&filter, &scope), &page_request))
             .await?;
         let mut fits = true;
         for ended in &page.rows {

@@ -4,12 +4,13 @@ use rusqlite::{Row, named_params};
 
 use super::rules::{BusyDay, Foldable, UnfoldedSession};
 use super::{
-    EndReason, EndedSession, HistoryEntry, HistoryFilter, HistoryQuery, Position, SessionDetails,
+    EndReason, EndedSession, HistoryEntry, HistoryFilter, HistoryQuery, Position, Scope,
+    SessionDetails,
 };
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx, unknown_value};
+use crate::db::{Reader, Tx, id_list, unknown_value};
 use crate::error::Result;
-use crate::id::{LicenseId, SessionId, SessionToken};
+use crate::id::{CustomerId, LicenseId, ProductId, SessionId, SessionToken};
 use crate::licenses::{LicenseKey, key_part};
 use crate::paging::Direction;
 use crate::sql;
@@ -144,140 +145,159 @@ pub(super) fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<EndedSe
     reader.maybe(sql!("session_history/by_id"), params, ended_session)
 }
 
-/// Ended sessions that ended before a position, the latest end first.
-pub(super) fn older(
-    reader: &Reader<'_>,
-    filter: &HistoryFilter,
-    position: Position,
+/// Where the reading of a page begins and ends, in which direction it goes, and how many rows it gives at most.
+struct Stretch {
+    from: Position,
+    bound: UnixMs,
+    direction: Direction,
     limit: u32,
+}
+
+/// Ended sessions that follow a position in a direction of time.
+pub(super) fn page(
+    reader: &Reader<'_>,
+    (filter, scope): (&HistoryFilter, &Scope),
+    position: Position,
+    (direction, limit): (Direction, u32),
 ) -> Result<Vec<EndedSession>> {
-    let key_part = key_part(&filter.key);
-    let Position { at, id } = position.min(filter.upper_bound());
-    let (product, customer, from) = (filter.product, &filter.customer, filter.since);
-    match filter.reason {
-        Some(reason) => of_reason(
-            reader,
-            (filter, reason),
-            Position { at, id },
-            (Direction::Descending, limit),
-        ),
-        None if product.is_none() && key_part.is_empty() && customer.is_empty() => {
-            let params = named_params! {
-                ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
-            };
-            reader.list(sql!("session_history/older"), params, ended_session)
-        }
-        None => {
-            let params = named_params! {
-                ":product_id": product, ":key_part": key_part, ":customer": customer,
-                ":from_ms": from, ":at_ms": at, ":id": id, ":limit": limit,
-            };
-            reader.list(sql!("session_history/search_older"), params, ended_session)
+    let (from, bound) = match direction {
+        Direction::Descending => (position.min(filter.upper_bound()), filter.since),
+        Direction::Ascending => (position.max(filter.lower_bound()), filter.until),
+    };
+    let stretch = Stretch {
+        from,
+        bound,
+        direction,
+        limit,
+    };
+    match scope {
+        Scope::Few(licenses) => of_licenses(reader, filter, licenses, &stretch),
+        Scope::Many {
+            key_part,
+            customers,
+        } => {
+            let customers = customers.as_deref().map(id_list);
+            in_order_of_time(reader, filter, (key_part, customers.as_deref()), &stretch)
         }
     }
 }
 
-/// The same for one end reason, in either direction.
-fn of_reason(
+fn of_licenses(
     reader: &Reader<'_>,
-    (filter, reason): (&HistoryFilter, EndReason),
-    Position { at, id }: Position,
-    (direction, limit): (Direction, u32),
+    filter: &HistoryFilter,
+    licenses: &[LicenseId],
+    stretch: &Stretch,
 ) -> Result<Vec<EndedSession>> {
-    let (reason, key_part) = (reason.as_str(), key_part(&filter.key));
-    let (product, customer) = (filter.product, &filter.customer);
-    let bound = match direction {
-        Direction::Descending => filter.since,
-        Direction::Ascending => filter.until,
-    };
-    if key_part.is_empty() && customer.is_empty() {
-        let params = named_params! {
-            ":product_id": product, ":reason": reason,
-            ":bound_ms": bound, ":at_ms": at, ":id": id, ":limit": limit,
-        };
-        let sql = match direction {
-            Direction::Descending => sql!("session_history/of_reason_older"),
-            Direction::Ascending => sql!("session_history/of_reason_newer"),
-        };
-        return reader.list(sql, params, ended_session);
-    }
     let params = named_params! {
-        ":product_id": product, ":key_part": key_part, ":customer": customer, ":reason": reason,
-        ":bound_ms": bound, ":at_ms": at, ":id": id, ":limit": limit,
+        ":licenses": id_list(licenses), ":reason": filter.reason.map(EndReason::as_str),
+        ":bound_ms": stretch.bound, ":at_ms": stretch.from.at, ":id": stretch.from.id,
+        ":limit": stretch.limit,
     };
-    let sql = match direction {
-        Direction::Descending => sql!("session_history/by_reason_older"),
-        Direction::Ascending => sql!("session_history/by_reason_newer"),
+    let sql = match stretch.direction {
+        Direction::Descending => sql!("session_history/search_older"),
+        Direction::Ascending => sql!("session_history/search_newer"),
     };
     reader.list(sql, params, ended_session)
 }
 
-/// Ended sessions that ended after a position, the earliest end first.
-pub(super) fn newer(
+/// Those of licenses with this part of their key, and of these customers (a JSON array of ids).
+fn in_order_of_time(
     reader: &Reader<'_>,
     filter: &HistoryFilter,
-    position: Position,
-    limit: u32,
+    (key_part, customers): (&str, Option<&str>),
+    stretch: &Stretch,
 ) -> Result<Vec<EndedSession>> {
-    let key_part = key_part(&filter.key);
-    let Position { at, id } = position.max(filter.lower_bound());
-    let (product, customer, until) = (filter.product, &filter.customer, filter.until);
-    match filter.reason {
-        Some(reason) => of_reason(
-            reader,
-            (filter, reason),
-            Position { at, id },
-            (Direction::Ascending, limit),
-        ),
-        None if product.is_none() && key_part.is_empty() && customer.is_empty() => {
-            let params = named_params! {
-                ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
-            };
-            reader.list(sql!("session_history/newer"), params, ended_session)
-        }
-        None => {
-            let params = named_params! {
-                ":product_id": product, ":key_part": key_part, ":customer": customer,
-                ":until_ms": until, ":at_ms": at, ":id": id, ":limit": limit,
-            };
-            reader.list(sql!("session_history/search_newer"), params, ended_session)
-        }
-    }
+    let Some(reason) = filter.reason.map(EndReason::as_str) else {
+        let params = named_params! {
+            ":product_id": filter.product, ":key_part": key_part, ":customers": customers,
+            ":bound_ms": stretch.bound, ":at_ms": stretch.from.at, ":id": stretch.from.id,
+            ":limit": stretch.limit,
+        };
+        let sql = match stretch.direction {
+            Direction::Descending => sql!("session_history/older"),
+            Direction::Ascending => sql!("session_history/newer"),
+        };
+        return reader.list(sql, params, ended_session);
+    };
+    let params = named_params! {
+        ":product_id": filter.product, ":key_part": key_part, ":customers": customers,
+        ":reason": reason, ":bound_ms": stretch.bound, ":at_ms": stretch.from.at,
+        ":id": stretch.from.id, ":limit": stretch.limit,
+    };
+    let sql = match stretch.direction {
+        Direction::Descending => sql!("session_history/of_reason_older"),
+        Direction::Ascending => sql!("session_history/of_reason_newer"),
+    };
+    reader.list(sql, params, ended_session)
 }
 
-/// How many ended sessions match a filter; `limit` are counted at most.
-pub(super) fn count_matching(
+/// How many ended sessions match a filter on many licenses, or on all; `limit` are counted at most.
+pub(super) fn count(
     reader: &Reader<'_>,
     filter: &HistoryFilter,
+    key_part: &str,
     limit: u32,
 ) -> Result<u32> {
-    let key_part = key_part(&filter.key);
     let reason = filter.reason.map(EndReason::as_str);
-    let is_of_all = filter.product.is_none() && key_part.is_empty() && filter.customer.is_empty();
-    match reason {
-        None if is_of_all => {
-            let params = named_params! {
-                ":from_ms": filter.since, ":until_ms": filter.until, ":limit": limit,
-            };
-            return reader.one(sql!("session_history/count"), params, |row| row.get(0));
-        }
-        Some(reason) if is_of_all => {
-            let params = named_params! {
-                ":reason": reason, ":from_ms": filter.since, ":until_ms": filter.until, ":limit": limit,
-            };
-            return reader.one(sql!("session_history/count_of_reason"), params, |row| {
-                row.get(0)
-            });
-        }
-        _ => {}
+    let number = |row: &Row<'_>| row.get(0);
+    if filter.product.is_some() || !key_part.is_empty() {
+        let params = named_params! {
+            ":product_id": filter.product, ":key_part": key_part, ":reason": reason,
+            ":from_ms": filter.since, ":until_ms": filter.until, ":limit": limit,
+        };
+        return reader.one(sql!("session_history/count_walked"), params, number);
     }
+    let Some(reason) = reason else {
+        let params = named_params! {
+            ":from_ms": filter.since, ":until_ms": filter.until, ":limit": limit,
+        };
+        return reader.one(sql!("session_history/count"), params, number);
+    };
     let params = named_params! {
-        ":product_id": filter.product, ":key_part": key_part, ":customer": filter.customer,
         ":reason": reason, ":from_ms": filter.since, ":until_ms": filter.until, ":limit": limit,
+    };
+    reader.one(sql!("session_history/count_of_reason"), params, number)
+}
+
+/// How many ended sessions of these licenses match a filter; `limit` are counted at most.
+pub(super) fn count_of(
+    reader: &Reader<'_>,
+    filter: &HistoryFilter,
+    licenses: &[LicenseId],
+    limit: u32,
+) -> Result<u32> {
+    let params = named_params! {
+        ":licenses": id_list(licenses), ":reason": filter.reason.map(EndReason::as_str),
+        ":from_ms": filter.since, ":until_ms": filter.until, ":limit": limit,
     };
     reader.one(sql!("session_history/count_search"), params, |row| {
         row.get(0)
     })
+}
+
+/// Licenses of these customers that match the product and the key of a filter.
+pub(super) fn licenses_of(
+    reader: &Reader<'_>,
+    filter: &HistoryFilter,
+    customers: &[CustomerId],
+    limit: u32,
+) -> Result<Vec<LicenseId>> {
+    let params = named_params! {
+        ":customers": id_list(customers), ":product_id": filter.product,
+        ":key_part": key_part(&filter.key), ":limit": limit,
+    };
+    reader.list(sql!("session_history/licenses"), params, |row| row.get(0))
+}
+
+/// Licenses of a product.
+pub(super) fn licenses_of_product(
+    reader: &Reader<'_>,
+    product: ProductId,
+    limit: u32,
+) -> Result<Vec<LicenseId>> {
+    let params = named_params! { ":product_id": product, ":limit": limit };
+    let sql = sql!("session_history/licenses_of_product");
+    reader.list(sql, params, |row| row.get(0))
 }
 
 fn ended_session(row: &Row<'_>) -> rusqlite::Result<EndedSession> {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::LivenessCutoff;
 use crate::audit::{Act, Actor};
 use crate::clock::{Now, Pauses, Tick};
-use crate::console::{Console, Extent, Table};
+use crate::console::{Console, Extent, List};
 use crate::error::Result;
 use crate::id::SessionId;
 use crate::live_sessions::{LiveSessions, now_for_command};
@@ -17,8 +17,9 @@ use crate::products::Slugs;
 use crate::products::cli::ProductArg;
 use crate::refusals;
 use crate::server_state;
-use crate::session_history::EndReason;
+
 use crate::session_history::cli::{history, product_cell, table_row, to_json};
+use crate::session_history::{EndReason, SessionDetails};
 
 /// The head of the table; the last column only if there are several products.
 const HEAD: &[&str] = &[
@@ -98,18 +99,21 @@ fn list(console: &Console, product: &ProductArg) -> Result<()> {
         Ok((sessions, Slugs::read(reader)?))
     })?;
     let extent = Extent::truncate(&mut sessions, LIST_MAX);
-    let documents: Vec<Value> = sessions
-        .iter()
-        .map(|session| to_json(session, &slugs))
-        .collect();
-    let rows = sessions.iter().map(|session| {
+    let cells = |session: &SessionDetails| {
         let mut row = table_row(session);
         row.extend(product_cell(session, &slugs));
         row
-    });
-    let table = Table::new(slugs.table_head(HEAD)).with(rows);
-    let hint = "the panel lists and searches all of them";
-    console.show_list(json!({ "sessions": documents }), &table, extent, hint)
+    };
+    console.show_list(&List {
+        product: None,
+        name: "sessions",
+        rows: &sessions,
+        document: &|session| to_json(session, &slugs),
+        head: slugs.table_head(HEAD),
+        cells: &cells,
+        cut: extent,
+        advice: "the panel lists and searches all of them",
+    })
 }
 
 /// Which sessions run, judged by the heartbeats in the database: a command receives none itself.

@@ -5,12 +5,19 @@ use crate::clock::{Now, UnixMs};
 use crate::db::Reader;
 use crate::error::Result;
 use crate::id::{LicenseId, ProductId, SessionId};
+use crate::license_key;
+use crate::licenses::{self, LicenseText};
 use crate::live_sessions::{LastHeartbeat, LiveSessions};
-use crate::paging::{Cursor, Page, PageRequest, Total};
+use crate::paging::{COUNTED_MAX, Cursor, Page, PageRequest, Total};
 use crate::session_history::{Position, SessionDetails};
+use crate::terms::{FOUND_MAX, Pattern, Terms};
+use crate::{customers, devices};
 
 /// Maximum rows read at once. More than a page is read if many of its rows have timed out and await the sweep.
 const BATCH_MAX: u32 = 2000;
+
+/// Sessions whose heartbeats are compared with the clock to count those that run.
+const EXAMINED_MAX: u32 = 5_000;
 
 /// Decides which sessions count as running if only the database is read: those whose `runs_until_ms` in the view
 /// `running_sessions` is later than this moment.
@@ -58,7 +65,17 @@ pub fn count(
     cutoff: LivenessCutoff,
     product: Option<ProductId>,
 ) -> Result<u32> {
-    store::count(reader, cutoff, product)
+    match many(reader, product)? {
+        Some(kept) => Ok(kept),
+        None => store::count(reader, cutoff, product),
+    }
+}
+
+/// How many sessions have not ended, if they are too many to look at the heartbeat of each: those that have timed out and
+/// await the sweep are counted, too.
+fn many(reader: &Reader<'_>, product: Option<ProductId>) -> Result<Option<u32>> {
+    let stored = store::count_stored(reader, product)?;
+    Ok(Some(stored).filter(|stored| *stored > EXAMINED_MAX))
 }
 
 /// The order of a list of running sessions.
@@ -141,23 +158,85 @@ pub struct ListRow {
 }
 
 /// A page of the running sessions, judged by the heartbeats in memory: sessions that have timed out are left out, even
-/// if the sweep has not ended them yet.
+/// if the sweep has not ended them yet. And how many there are in the list.
 pub fn page(
     reader: &Reader<'_>,
     live: &LiveSessions,
     query: &ListQuery,
     now: Now,
-) -> Result<Page<ListRow>> {
-    let rows = read_rows(reader, live, query, now)?;
-    if matches!(query.page.from, Cursor::Before(_)) && rows.len() < query.page.limit as usize {
+) -> Result<(Page<ListRow>, Total)> {
+    let (narrowed, found) = narrow(reader, query)?;
+    let total = match found {
+        Some(total) => total,
+        None => Total::Exactly(live_count(reader, query.product, live, now)?),
+    };
+    let mut request = query.page;
+    let mut rows = read_rows(reader, live, (query.order, &narrowed, request), now)?;
+    if matches!(request.from, Cursor::Before(_)) && rows.len() < request.limit as usize {
         // Not enough rows for a whole page precede the position: show the first page instead.
-        let first = ListQuery {
-            page: PageRequest::first(query.page.limit),
-            ..query.clone()
-        };
-        return page(reader, live, &first, now);
+        request = PageRequest::first(request.limit);
+        rows = read_rows(reader, live, (query.order, &narrowed, request), now)?;
     }
-    Ok(query.page.page(rows))
+    Ok((request.page(rows), total))
+}
+
+/// Which sessions a search finds, and how many; `None` without a search.
+fn narrow(reader: &Reader<'_>, query: &ListQuery) -> Result<(store::Narrowed, Option<Total>)> {
+    let narrowed = store::Narrowed {
+        product: query.product,
+        ..store::Narrowed::default()
+    };
+    let terms = Terms::parse(&query.search);
+    if terms.is_empty() {
+        return Ok((narrowed, None));
+    }
+    let (found, is_cut) = look_up(reader, &terms, query.product)?;
+    let ids = store::matching(reader, query.product, &found, Total::ROWS_TO_COUNT)?;
+    let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+    if is_cut || count > COUNTED_MAX {
+        let total = if count == 0 {
+            Total::Unknown
+        } else {
+            Total::MoreThan(count.min(COUNTED_MAX))
+        };
+        let search = query.search.clone();
+        return Ok((store::Narrowed { search, ..narrowed }, Some(total)));
+    }
+    let found = Some(ids);
+    Ok((
+        store::Narrowed { found, ..narrowed },
+        Some(Total::Exactly(count)),
+    ))
+}
+
+/// What a search finds in the index, and whether there may be more.
+fn look_up(
+    reader: &Reader<'_>,
+    terms: &Terms,
+    product: Option<ProductId>,
+) -> Result<(store::Found, bool)> {
+    let key = LicenseText {
+        pattern: Pattern::of(None),
+        key_part: license_key::searched_part(terms.typed()),
+    };
+    let customers = customers::with_text(reader, &terms.words(), FOUND_MAX)?;
+    let licenses = licenses::with_text(reader, &key, product, FOUND_MAX)?;
+    let devices = devices::with_text(reader, &terms.words(), product, FOUND_MAX)?;
+    let is_cut = [customers.len(), licenses.len(), devices.len()]
+        .iter()
+        .any(|found| *found >= FOUND_MAX as usize);
+    let may_be_address = |c: char| c.is_ascii_hexdigit() || c == '.' || c == ':';
+    let typed = terms.typed().to_ascii_lowercase();
+    let address = Some(typed).filter(|typed| {
+        typed.chars().all(may_be_address) && typed.contains(|c: char| !c.is_ascii_alphabetic())
+    });
+    let found = store::Found {
+        customers,
+        licenses,
+        devices: devices.into_iter().map(|(_, device)| device.id).collect(),
+        address: address.unwrap_or_default(),
+    };
+    Ok((found, is_cut))
 }
 
 /// The rows of a page as [`PageRequest::page`] expects them. Reads in batches until the page is full, since any number
@@ -165,19 +244,19 @@ pub fn page(
 fn read_rows(
     reader: &Reader<'_>,
     live: &LiveSessions,
-    query: &ListQuery,
+    (order, narrowed, request): (Order, &store::Narrowed, PageRequest<Position>),
     now: Now,
 ) -> Result<Vec<ListRow>> {
-    let (order, after) = match query.page.from {
-        Cursor::First => (query.order, query.order.before_first_row()),
-        Cursor::After(position) => (query.order, position),
-        Cursor::Before(position) => (query.order.reversed(), position),
+    let (order, after) = match request.from {
+        Cursor::First => (order, order.before_first_row()),
+        Cursor::After(position) => (order, position),
+        Cursor::Before(position) => (order.reversed(), position),
     };
     let mut list_start = store::ListStart { order, after };
-    let (limit, mut batch) = (query.page.limit as usize, query.page.rows_to_read());
+    let (limit, mut batch) = (request.limit as usize, request.rows_to_read());
     let mut rows = Vec::new();
     loop {
-        let found = store::page(reader, query, list_start, batch)?;
+        let found = store::page(reader, narrowed, list_start, batch)?;
         let was_last_batch = found.len() < batch as usize;
         for row in found {
             list_start.after = row.position();
@@ -212,21 +291,14 @@ pub fn live_count(
     live: &LiveSessions,
     now: Now,
 ) -> Result<u32> {
+    if let Some(kept) = many(reader, product)? {
+        return Ok(kept);
+    }
     let stored = store::heartbeats(reader, product)?;
     let running = stored
         .iter()
         .filter(|stored| !live.last_heartbeat(stored).timed_out(now.tick));
     Ok(u32::try_from(running.count()).unwrap_or(u32::MAX))
-}
-
-/// How many sessions run that match a search: some that have timed out and await the sweep are counted, too.
-pub fn count_matching(
-    reader: &Reader<'_>,
-    product: Option<ProductId>,
-    search: &str,
-) -> Result<Total> {
-    let count = store::count_matching(reader, product, search, Total::ROWS_TO_COUNT)?;
-    Ok(Total::counted(count))
 }
 
 /// The session with this id, unless it has ended; also if it has timed out and awaits the sweep.

@@ -14,8 +14,8 @@ mod upkeep;
 pub use crate::live_sessions::{Credentials, GivenKey, HeartbeatAccepted};
 pub use heartbeat::{heartbeat, heartbeat_in_tx};
 pub use listing::{
-    ListQuery, ListRow, LivenessCutoff, Order, count, count_matching, live_count, page, running,
-    running_by_id, running_on,
+    ListQuery, ListRow, LivenessCutoff, Order, count, live_count, page, running, running_by_id,
+    running_on,
 };
 pub use rules::Refusal;
 pub use start::{StartRequest, Started, start, start_once};

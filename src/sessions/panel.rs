@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::audit::Act;
 use crate::error::{Error, Resource};
 use crate::id::SessionId;
-use crate::paging::{Cursor, Total};
+use crate::paging::Cursor;
 use crate::panel::{Admin, PanelRequest, Support, is_path_of_panel};
 use crate::session_history::panel::{ended_json, parse_position, position_text, session_json};
 use crate::session_history::{self, EndReason, Position};
@@ -61,13 +61,8 @@ async fn list(request: Support<'_>, params: SessionsQuery<'_>, app: &App) -> Htm
     let (page, count, total) = app
         .db
         .read(move |reader| {
-            let page = super::page(reader, &live, &query, now)?;
+            let (page, total) = super::page(reader, &live, &query, now)?;
             let count = super::live_count(reader, query.product, &live, now)?;
-            let total = if query.search.is_empty() {
-                Total::Exactly(count)
-            } else {
-                super::count_matching(reader, query.product, &query.search)?
-            };
             Ok((page, count, total))
         })
         .await?;

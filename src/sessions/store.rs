@@ -2,11 +2,11 @@
 
 use rusqlite::{Row, named_params};
 
-use super::{ListQuery, LivenessCutoff, Order, StoredSession};
+use super::{LivenessCutoff, Order, StoredSession};
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx};
+use crate::db::{Reader, Tx, id_list};
 use crate::error::Result;
-use crate::id::{DeviceId, LicenseId, ProductId, SessionId, SessionToken};
+use crate::id::{CustomerId, DeviceId, LicenseId, ProductId, SessionId, SessionToken};
 use crate::licenses::key_part;
 use crate::live_sessions::{StoredHeartbeat, UnsavedHeartbeat};
 use crate::session_history::{Position, SessionDetails};
@@ -136,6 +136,16 @@ pub(super) fn running_on(
     reader.maybe(sql!("sessions/running_on"), params, |row| row.try_into())
 }
 
+/// Which sessions a list shows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Narrowed {
+    pub(super) product: Option<ProductId>,
+    /// Those that a search found; `None` for all.
+    pub(super) found: Option<Vec<SessionId>>,
+    /// What each row is compared with, if the index finds too much; empty for all.
+    pub(super) search: String,
+}
+
 /// Where the reading of a list begins: its order, and a position in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ListStart {
@@ -162,33 +172,54 @@ impl RunningRow {
     }
 }
 
-/// How many sessions match a search; `limit` are counted at most.
-pub(super) fn count_matching(
+/// What a search found in the index: things whose sessions match.
+pub(super) struct Found {
+    pub(super) customers: Vec<CustomerId>,
+    pub(super) licenses: Vec<LicenseId>,
+    pub(super) devices: Vec<DeviceId>,
+    /// A text that may be part of an address; empty if it cannot.
+    pub(super) address: String,
+}
+
+/// The sessions that match a search.
+pub(super) fn matching(
     reader: &Reader<'_>,
     product: Option<ProductId>,
-    search: &str,
+    found: &Found,
     limit: u32,
-) -> Result<u32> {
+) -> Result<Vec<SessionId>> {
     let params = named_params! {
-        ":product_id": product, ":search": search, ":key_part": key_part(search), ":limit": limit,
+        ":product_id": product,
+        ":customers": id_list(&found.customers),
+        ":licenses": id_list(&found.licenses),
+        ":devices": id_list(&found.devices),
+        ":address": found.address,
+        ":limit": limit,
     };
-    reader.one(sql!("sessions/count_matching"), params, |row| row.get(0))
+    reader.list(sql!("sessions/matching"), params, |row| row.get(0))
+}
+
+/// How many sessions have not ended, as the database counts them itself.
+pub(super) fn count_stored(reader: &Reader<'_>, product: Option<ProductId>) -> Result<u32> {
+    let params = named_params! { ":product_id": product.unwrap_or(ProductId(0)) };
+    reader.one(sql!("sessions/count_stored"), params, |row| row.get(0))
 }
 
 /// Up to `limit` sessions from `ListStart`, including those that have timed out and await the sweep.
 pub(super) fn page(
     reader: &Reader<'_>,
-    query: &ListQuery,
+    narrowed: &Narrowed,
     ListStart { order, after }: ListStart,
     limit: u32,
 ) -> Result<Vec<RunningRow>> {
-    let (product, search) = (query.product, &query.search);
-    let key_part = key_part(search);
+    let (product, search) = (narrowed.product, &narrowed.search);
+    let (key_part, found) = (key_part(search), narrowed.found.as_ref());
+    let found = found.map(|found| id_list(found));
     match order {
         Order::Newest | Order::Oldest => {
             let params = named_params! {
-                ":product_id": product, ":search": search, ":key_part": key_part, ":id": after.id,
-                ":limit": limit,
+                ":product_id": product, ":found": found, ":search": search, ":key_part": key_part,
+                ":id": after.id, ":limit": limit,
             };
             let sql = if order == Order::Newest {
                 sql!("sessions/page_newest")
@@ -199,7 +230,7 @@ pub(super) fn page(
         }
         Order::LatestHeartbeat | Order::EarliestHeartbeat => {
             let params = named_params! {
-                ":product_id": product, ":search": search, ":key_part": key_part,
+                ":product_id": product, ":found": found, ":search": search, ":key_part": key_part,
                 ":at_ms": after.at, ":id": after.id, ":limit": limit,
             };
             let sql = if order == Order::LatestHeartbeat {

@@ -16,6 +16,7 @@ mod in_process;
 #[path = "../support/linear.rs"]
 mod judge;
 mod linear;
+mod lists;
 mod model;
 mod parsers;
 mod pauses;

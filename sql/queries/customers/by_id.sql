@@ -1,6 +1,6 @@
 -- One customer, with the number of its licenses.
 -- :customer_id integer
 select c.customer_id, c.name, c.email, c.company, c.note, c.created_at_ms, c.erased_at_ms,
-       (select count(*) from licenses l where l.customer_id = c.customer_id) as licenses
+       c.licenses
 from customers c
 where c.customer_id = :customer_id;

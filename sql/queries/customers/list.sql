@@ -3,9 +3,9 @@
 -- :found text (ids as a JSON array; null: all), :limit integer
 -- scan ok: all are sorted
 select c.customer_id, c.name, c.email, c.company, c.note, c.created_at_ms, c.erased_at_ms,
-       (select count(*) from licenses l where l.customer_id = c.customer_id) as licenses
+       c.licenses
 from customers c
-where (c.erased_at_ms is null or exists (select 1 from licenses l where l.customer_id = c.customer_id))
+where (c.erased_at_ms is null or c.licenses > 0)
   and (:found is null or c.customer_id in (select value from json_each(:found)))
 order by c.name collate nocase, c.customer_id
 limit :limit;

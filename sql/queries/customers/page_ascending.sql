@@ -1,19 +1,19 @@
--- A page of customers, of all or of those that a search found, with their number of licenses, sorted by a column, the
+-- Some customers with their number of licenses, as a page of a list that is sorted by a column, the
 -- smallest value first; erased ones only if they have any licenses.
--- :found text (ids as a JSON array; null: all), :column text (a word of customers::CustomerColumn), :from_value text,
+-- :found text (ids as a JSON array), :column text (a word of customers::CustomerColumn), :from_value text,
 -- :from_id integer (the position that the page follows; null: the first page), :limit integer
--- scan ok: all are sorted
+-- scan ok: of the rows of the page
 with sorted as (
     select c.customer_id,
            case :column
-           when 'name' then sort_key(c.name)
-           when 'company' then sort_key(c.company)
-           when 'email' then sort_key(c.email)
-           when 'licenses' then printf('%020d', (select count(*) from licenses l where l.customer_id = c.customer_id))
+           when 'name' then c.sort_name
+           when 'company' then c.sort_company
+           when 'email' then c.sort_email
+           when 'licenses' then printf('%020d', c.licenses)
            end as value
     from customers c
-    where (c.erased_at_ms is null or exists (select 1 from licenses l where l.customer_id = c.customer_id))
-      and (:found is null or c.customer_id in (select value from json_each(:found)))
+    where c.customer_id in (select value from json_each(:found))
+      and (c.erased_at_ms is null or c.licenses > 0)
 ), page as materialized (
     select customer_id, value from sorted
     where :from_id is null or (value, customer_id) > (:from_value, :from_id)
@@ -21,6 +21,6 @@ with sorted as (
     limit :limit
 )
 select c.customer_id, c.name, c.email, c.company, c.note, c.created_at_ms, c.erased_at_ms,
-       (select count(*) from licenses l where l.customer_id = c.customer_id) as licenses
+       c.licenses
 from page cross join customers c on c.customer_id = page.customer_id
 order by page.value, page.customer_id;

@@ -3,10 +3,10 @@
 select l.license_id, l.license_key, l.product_id, l.plan, l.customer_id, l.customer, l.kind, l.state, l.device_limit,
        l.valid_from_ms, l.valid_until_ms, l.pending_days, l.features, l.updates_until_ms, l.domain, l.note,
        l.created_at_ms, l.company,
-       (select count(*) from devices d where d.license_id = l.license_id) as taken,
+       l.taken,
        null as session_id
 from license_details l
 where l.plan_id = :plan_id and l.license_id > :after and l.state <> 'revoked'
-  and (:more_than is null or (select count(*) from devices d where d.license_id = l.license_id) > :more_than)
+  and (:more_than is null or l.taken > :more_than)
 order by l.license_id
 limit :limit;

@@ -1,19 +1,42 @@
--- How many licenses match each filter, and how many of their device slots are taken.
--- :product_id, :customer_id integer (null: any), :now_ms, :soon_ms integer (Unix ms)
--- A trial that nobody bought does not count as expiring: there is no customer to write to.
--- scan ok: all licenses are counted, once per page of the list; those of one product by license_product
-select count(*) as every,
-       coalesce(sum(usable and l.valid_from_ms <= :now_ms), 0) as active,
-       coalesce(sum(l.state = 'active' and l.customer_id is not null
-                    and coalesce(l.valid_until_ms between :now_ms and :soon_ms, 0)), 0) as expiring,
-       coalesce(sum(usable and taken = 0), 0) as unused,
-       coalesce(sum(l.state <> 'active'), 0) as stopped,
-       coalesce(sum(l.state = 'active' and not usable), 0) as expired,
-       coalesce(sum(taken), 0) as taken,
-       coalesce(sum(l.device_limit), 0) as slots
-from (select license_id, customer_id, state, device_limit, valid_from_ms, valid_until_ms,
-             state = 'active' and coalesce(valid_until_ms >= :now_ms, 1) as usable,
-             (select count(*) from devices d where d.license_id = license_details.license_id) as taken
-      from license_details
-      where product_id in (select product_id from products where :product_id is null or product_id = :product_id)) l
-where (:customer_id is null or l.customer_id = :customer_id);
+-- How many licenses match each filter, and how many of their device slots are taken. Triggers counted them, by the hour of
+-- their end; only those that end in the hours of :now_ms and :soon_ms are looked at, by license_valid_until, and those that
+-- begin later, by license_future.
+-- :product_id integer (null: any), :now_ms, :soon_ms integer (Unix ms)
+-- scan ok: of what was counted: a row for each product, and for each hour in which licenses of it end
+with counted as (
+    select coalesce(sum(licenses), 0) as every, coalesce(sum(slots), 0) as slots, coalesce(sum(taken), 0) as taken
+    from license_counts
+    where :product_id is null or product_id = :product_id
+), ends as (
+    select coalesce(sum(licenses), 0) as in_use,
+           coalesce(sum(unused), 0) as unused,
+           coalesce(sum(licenses) filter (where hour < :now_ms / 3600000), 0) as expired,
+           coalesce(sum(unused) filter (where hour < :now_ms / 3600000), 0) as unused_expired,
+           coalesce(sum(bought) filter (where hour > :now_ms / 3600000 and hour < :soon_ms / 3600000), 0) as expiring
+    from term_counts
+    where :product_id is null or product_id = :product_id
+), this_hour as (
+    select count(*) as expired, coalesce(sum(taken = 0), 0) as unused_expired
+    from licenses indexed by license_valid_until
+    where valid_until_ms >= :now_ms / 3600000 * 3600000 and valid_until_ms < :now_ms
+      and state = 'active' and (:product_id is null or product_id = :product_id)
+), edges as (
+    select count(customer_id) as expiring
+    from licenses indexed by license_valid_until
+    where (valid_until_ms between :now_ms and :now_ms / 3600000 * 3600000 + 3599999
+           or valid_until_ms between :soon_ms / 3600000 * 3600000 and :soon_ms)
+      and state = 'active' and (:product_id is null or product_id = :product_id)
+), future as (
+    select count(*) as licenses
+    from licenses indexed by license_future
+    where valid_from_ms > :now_ms and valid_from_ms > created_at_ms
+      and state = 'active' and coalesce(valid_until_ms >= :now_ms, 1)
+      and (:product_id is null or product_id = :product_id)
+)
+select c.every, c.slots, c.taken,
+       max(0, e.in_use - e.expired - h.expired - f.licenses) as active,
+       e.expiring + g.expiring as expiring,
+       max(0, e.unused - e.unused_expired - h.unused_expired) as unused,
+       max(0, c.every - e.in_use) as stopped,
+       e.expired + h.expired as expired
+from counted c, ends e, this_hour h, edges g, future f;

@@ -1,23 +1,17 @@
--- Ended sessions that follow a position of the list, the latest end first; only of licenses that match product, key and
--- customer. To avoid reading whole histories, only the session nearest to the position is looked up for each license at
--- first. All sessions of the page belong to the :limit licenses with the nearest ones, so only those are read further.
--- Each lookup is served by session_history_license.
--- :product_id integer (null: any), :key_part text (upper case, no hyphens; empty: any), :customer text (empty: any),
--- :from_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at the position), :limit integer
--- scan ok: of the licenses and customers, for a search for part of a text; never of the history
+-- Ended sessions that follow a position of the list, the latest end first; of few licenses. To avoid reading whole histories, only the
+-- session nearest to the position is looked up for each license at first. All sessions of the page belong to the :limit
+-- licenses with the nearest ones, so only those are read further. Each lookup is served by session_history_license.
+-- :licenses text (ids as a JSON array), :reason text (null: any), :bound_ms integer (Unix ms), :at_ms, :id integer (end and id
+-- of the session at the position), :limit integer
+-- scan ok: of the rows of the page
 with nearest as (
-    select l.license_id, (
+    select f.value as license_id, (
         select h.session_id from session_history h
-        where h.license_id = l.license_id
-          and h.ended_at_ms >= :from_ms and h.ended_at_ms <= :at_ms and (h.ended_at_ms < :at_ms or h.session_id < :id)
+        where h.license_id = f.value and (:reason is null or h.end_reason = :reason)
+          and h.ended_at_ms >= :bound_ms and h.ended_at_ms <= :at_ms and (h.ended_at_ms < :at_ms or h.session_id < :id)
         order by h.ended_at_ms desc, h.session_id desc
         limit 1) as session_id
-    from licenses l
-    where l.product_id in (select product_id from products where :product_id is null or product_id = :product_id)
-      and (:key_part = '' or instr(l.license_key, :key_part) > 0)
-      and (:customer = '' or l.customer_id in (
-          select c.customer_id from customers c
-          where instr(folded(c.name || ' ' || c.company), folded(:customer)) > 0))
+    from json_each(:licenses) f
 ), licenses_on_page as materialized (
     select n.license_id
     from nearest n cross join session_history h on h.session_id = n.session_id
@@ -27,8 +21,8 @@ with nearest as (
     select h.session_id
     from licenses_on_page cross join session_history h on h.session_id in (
         select p.session_id from session_history p
-        where p.license_id = licenses_on_page.license_id
-          and p.ended_at_ms >= :from_ms and p.ended_at_ms <= :at_ms and (p.ended_at_ms < :at_ms or p.session_id < :id)
+        where p.license_id = licenses_on_page.license_id and (:reason is null or p.end_reason = :reason)
+          and p.ended_at_ms >= :bound_ms and p.ended_at_ms <= :at_ms and (p.ended_at_ms < :at_ms or p.session_id < :id)
         order by p.ended_at_ms desc, p.session_id desc
         limit :limit)
     order by h.ended_at_ms desc, h.session_id desc

@@ -1,8 +1,10 @@
--- A page of the sessions that have not ended, the latest heartbeat first, that match a search in license key, customer,
--- company, device or address.
--- :product_id integer (null: any), :search text (empty: all), :key_part text (:search as part of a license key: upper
--- case, no hyphens), :at_ms, :id integer (stored heartbeat and id of the last session before the page), :limit integer
--- scan ok: a search for part of a text reads all rows; a shop has a few thousand running sessions
+-- A page of the sessions that have not ended, the latest heartbeat first, of all or of those that a search found.
+-- :product_id integer (null: any), :found text (ids as a JSON array; null: all), :search text (for what the index finds too
+-- much of; empty: all), :key_part text (:search as part of a license key: upper case, no hyphens),
+-- :at_ms, :id integer (stored heartbeat and id of the last session before
+-- the page),
+-- :limit integer
+-- scan ok: an index of heartbeats would slow each of them down; what is shown is looked up for the page only
 select s.session_id, s.session_token, l.license_id, l.product_id, l.license_key, l.customer_id,
        coalesce(c.name, '') as customer, d.hardware_id, d.machine_id, s.client_version, s.address, s.started_at_ms,
        s.last_heartbeat_at_ms, s.timeout_s,
@@ -11,11 +13,21 @@ from active_sessions s
 join licenses l on l.license_id = s.license_id
 left join customers c on c.customer_id = l.customer_id
 join devices d on d.device_id = s.device_id
-where (s.last_heartbeat_at_ms, s.session_id) < (:at_ms, :id)
-  and (:product_id is null or l.product_id = :product_id)
-  and (:search = ''
-       or (:key_part <> '' and instr(l.license_key, :key_part) > 0)
-       or instr(folded(coalesce(c.name || ' ' || c.company, '') || ' ' || d.machine_id || ' ' || d.hardware_id || ' ' || s.address),
-                folded(:search)) > 0)
-order by s.last_heartbeat_at_ms desc, s.session_id desc
-limit :limit;
+where s.session_id in (
+    select s.session_id from active_sessions s
+    where (s.last_heartbeat_at_ms, s.session_id) < (:at_ms, :id)
+      and (:found is null or s.session_id in (select value from json_each(:found)))
+      and (:search = ''
+           or exists (
+               select 1 from devices d
+               join licenses l on l.license_id = d.license_id
+               left join customers c on c.customer_id = l.customer_id
+               where d.device_id = s.device_id
+                 and ((:key_part <> '' and instr(l.license_key, :key_part) > 0)
+                      or instr(folded(coalesce(c.name || ' ' || c.company, '') || ' ' || d.machine_id || ' ' || d.hardware_id
+                                      || ' ' || s.address), folded(:search)) > 0)))
+      and (:product_id is null
+           or exists (select 1 from licenses l where l.license_id = s.license_id and l.product_id = :product_id))
+    order by s.last_heartbeat_at_ms desc, s.session_id desc
+    limit :limit)
+order by s.last_heartbeat_at_ms desc, s.session_id desc;

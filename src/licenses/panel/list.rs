@@ -14,14 +14,11 @@ use crate::customers::{self, Customer};
 use crate::db::Reader;
 use crate::error::Result;
 use crate::id::{CustomerId, ProductId};
-use crate::licenses::{
-    self, COLUMNS, LicenseCounts, LicenseFilter, LicenseQuery, LicenseRow, SORTED_MAX,
-};
+use crate::licenses::{self, COLUMNS, LicenseCounts, LicenseFilter, LicenseQuery, LicenseRow};
 use crate::paging::{Cursor, Direction, Page, PageRequest, SortPosition, Total};
 use crate::panel::Support;
 use crate::products::Slugs;
 use crate::terms::{FOUND_MAX, Terms};
-use crate::text;
 use crate::web::csv::Csv;
 use crate::web::html::{HtmlReply, path_with_query};
 use crate::web::pager::{self, Extent, Heads, PageLinks, Pager, Shown};
@@ -91,11 +88,8 @@ impl ListParams<'_> {
         ]
     }
 
-    /// The column heads that sort the list; none if it is too long for that.
-    fn heads(&self, filter: LicenseFilter, tally: &LicenseCounts) -> Map<String, Value> {
-        if matching(tally, filter) > SORTED_MAX {
-            return Map::new();
-        }
+    /// The column heads that sort the list.
+    fn heads(&self, filter: LicenseFilter) -> Map<String, Value> {
         let [filter @ .., (_, order)] = self.pairs(filter);
         let heads = Heads {
             path: LIST,
@@ -111,41 +105,13 @@ impl ListParams<'_> {
         let filters = LicenseFilter::ALL.map(|filter| {
             json!({
                 "word": filter.as_str(),
-                "count": matching(tally, filter),
+                "count": tally.matching(filter),
                 "address": path_with_query(LIST, &self.pairs(filter)),
                 "chosen": filter == chosen,
             })
         });
         filters.into()
     }
-}
-
-/// How many licenses match `filter`.
-const fn matching(tally: &LicenseCounts, filter: LicenseFilter) -> u32 {
-    match filter {
-        LicenseFilter::All => tally.all,
-        LicenseFilter::Active => tally.active,
-        LicenseFilter::Expiring => tally.expiring,
-        LicenseFilter::Unused => tally.unused,
-        LicenseFilter::Stopped => tally.stopped,
-        LicenseFilter::Expired => tally.expired,
-    }
-}
-
-/// The position of a license in a list in this order, as the queries compare it.
-fn position(row: &LicenseRow, order: Option<(&str, Direction)>) -> SortPosition {
-    let (license, id) = (&row.license, row.license.id.0);
-    let value = match order.map(|(column, _)| column) {
-        Some("customer") => text::sort_key(&license.customer),
-        Some("key") => license.key.stored(),
-        Some("devices") => return SortPosition::number(row.taken.into(), id),
-        Some("valid_until") => {
-            let until = license.valid_until.map_or(i64::MAX, |until| until.0);
-            return SortPosition::number(until, id);
-        }
-        _ => String::new(),
-    };
-    SortPosition { value, id }
 }
 
 /// A list that was read: its page, and what its head says.
@@ -167,8 +133,6 @@ fn read_list(
 ) -> Result<Listed> {
     query.found = licenses::search(reader, search, query.product)?;
     let tally = licenses::count_by_filter(reader, &query, now)?;
-    let is_short = matching(&tally, query.filter) <= SORTED_MAX;
-    query.order = query.order.filter(|_| is_short);
     let customer = query.customer_id.map(|id| customers::get(reader, id));
     Ok(Listed {
         filter: query.filter,
@@ -183,14 +147,14 @@ fn read_list(
 /// The links below the list.
 fn links(params: &ListParams<'_>, extent: Extent, listed: &Listed) -> PageLinks {
     let pairs = params.pairs(listed.filter);
-    let total = Total::Exactly(matching(&listed.tally, listed.filter));
+    let total = Total::Exactly(listed.tally.matching(listed.filter));
     let total = if listed.is_cut {
         total.and_more()
     } else {
         total
     };
     let shown = Shown::new(&pairs, extent, &listed.page, total);
-    PAGER.sorted_links(&shown, |row: &LicenseRow| position(row, listed.order))
+    PAGER.sorted_links(&shown, |row: &LicenseRow| row.position(listed.order))
 }
 
 /// A page of licenses.
@@ -219,8 +183,8 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
         "tally": listed.tally,
         "filters": params.filters(filter, &listed.tally),
         "csv": path_with_query(CSV, &params.pairs(filter)),
-        "sheet_max": (matching(&listed.tally, filter) > EXPORT_MAX).then_some(EXPORT_MAX),
-        "heads": params.heads(filter, &listed.tally),
+        "sheet_max": (listed.tally.matching(filter) > EXPORT_MAX).then_some(EXPORT_MAX),
+        "heads": params.heads(filter),
         "order": params.order.unwrap_or_default().trim(),
         "pager": links,
     });

@@ -479,39 +479,15 @@ impl Shop {
             if let Some(entry) = audit::verify(reader)?.first_altered {
                 found.push(format!("entry {entry} of the audit log was altered"));
             }
+            let counts = license_server::figures::wrong_counts(reader)?;
+            found.extend(
+                counts
+                    .into_iter()
+                    .map(|name| format!("{name} is not what it counts")),
+            );
             Ok(found)
         });
-        let mut found = read.unwrap();
-        found.extend(self.wrong_counts());
-        found
-    }
-
-    /// The counts that triggers keep and that are not what they count.
-    fn wrong_counts(&self) -> Vec<String> {
-        const COUNTS: &[(&str, &str)] = &[
-            (
-                "select coalesce(sum(licenses), 0) from license_counts",
-                "select count(*) from licenses",
-            ),
-            (
-                "select coalesce(sum(running), 0) from running_counts where product_id = 0",
-                "select count(*) from active_sessions",
-            ),
-            (
-                "select coalesce(sum(running), 0) from running_counts where product_id > 0",
-                "select count(*) from active_sessions",
-            ),
-            (
-                "select coalesce(sum(devices), 0) from version_counts",
-                "select count(*) from devices",
-            ),
-        ];
-        let file = self.process.connect();
-        let number = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
-        let wrong = COUNTS
-            .iter()
-            .filter(|(kept, real)| number(kept) != number(real));
-        wrong.map(|(kept, _)| (*kept).to_owned()).collect()
+        read.unwrap()
     }
 }
 

@@ -1,0 +1,37 @@
+-- Licenses that match a filter and follow a position in the order of their taken slots: some more than :limit, among them those
+-- that come next. Served by license_taken.
+-- :from_number integer (slots), :from_id integer,
+-- :product_id integer (null: any), :filter text (a word of LicenseFilter), :now_ms, :soon_ms integer (Unix ms),
+-- :limit integer
+select license_id from (
+    select l.license_id
+    from licenses l indexed by license_taken
+    where l.taken = :from_number
+      and l.license_id > :from_id
+      and (:product_id is null or l.product_id = :product_id)
+      and case :filter
+          when 'all' then 1
+          when 'active' then l.state = 'active' and l.valid_from_ms <= :now_ms and coalesce(l.valid_until_ms >= :now_ms, 1)
+          when 'expiring' then l.state = 'active' and l.customer_id is not null and l.valid_until_ms between :now_ms and :soon_ms
+          when 'unused' then l.state = 'active' and coalesce(l.valid_until_ms >= :now_ms, 1) and l.taken = 0
+          when 'stopped' then l.state <> 'active'
+          when 'expired' then l.state = 'active' and l.valid_until_ms < :now_ms
+          end
+    order by l.license_id asc
+    limit :limit)
+union all
+select license_id from (
+    select l.license_id
+    from licenses l indexed by license_taken
+    where l.taken > :from_number
+      and (:product_id is null or l.product_id = :product_id)
+      and case :filter
+          when 'all' then 1
+          when 'active' then l.state = 'active' and l.valid_from_ms <= :now_ms and coalesce(l.valid_until_ms >= :now_ms, 1)
+          when 'expiring' then l.state = 'active' and l.customer_id is not null and l.valid_until_ms between :now_ms and :soon_ms
+          when 'unused' then l.state = 'active' and coalesce(l.valid_until_ms >= :now_ms, 1) and l.taken = 0
+          when 'stopped' then l.state <> 'active'
+          when 'expired' then l.state = 'active' and l.valid_until_ms < :now_ms
+          end
+    order by l.taken asc, l.license_id asc
+    limit :limit);
