@@ -203,7 +203,9 @@ pub enum Scope {
 }
 
 /// Licenses whose histories are looked up one by one. Of more, so many of all sessions are that a page is full soon.
-const FEW_MAX: u32 = 5_000;
+const FEW_MAX: u32 = 3_000;
+/// Licenses whose sessions are counted to say that there are more than so many.
+const COUNTED_LICENSES: u32 = 2_000;
 
 /// How the sessions of `filter` are found.
 pub fn scope(reader: &Reader<'_>, filter: &HistoryFilter) -> Result<Scope> {
@@ -266,7 +268,7 @@ pub fn count_matching(reader: &Reader<'_>, filter: &HistoryFilter, scope: &Scope
             customers: Some(customers),
             ..
         } => {
-            let some = store::licenses_of(reader, filter, customers, FEW_MAX)?;
+            let some = store::licenses_of(reader, filter, customers, COUNTED_LICENSES)?;
             let count = store::count_of(reader, filter, &some, limit)?;
             // The other licenses have more.
             return Ok(match count {

@@ -38,7 +38,7 @@ fn fill(path: &Path) {
     let conn = Connection::open(path).unwrap();
     license_server::db::register_functions(&conn).unwrap();
     conn.execute_batch(
-        "insert into products (product_id, slug, created_at_ms) values (2, 'second', 1)",
+        "insert into products (product_id, slug, created_at_ms) values (1, 'first', 1), (2, 'second', 1)",
     )
     .unwrap();
     for name in NAMES {
