@@ -36,6 +36,7 @@ use crate::panel;
 use crate::security::run_as;
 use crate::web::flash::Flashes;
 use crate::web::form::AllowedOrigins;
+use crate::web::once::SentForms;
 use crate::web::page::{self, Pages};
 use crate::{
     activations, api_keys, audit, backups, customers, domains, flags, handshake, integrate,
@@ -65,6 +66,7 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .manage(app.clock.clone())
         .manage(AllowedOrigins::new(settings.public_url().as_deref()))
         .manage(Flashes::default())
+        .manage(SentForms::default())
         .manage(Catalog::load(settings.panel.default_language)?)
         .manage(Pages::default());
     Ok(rocket

@@ -1,30 +1,63 @@
-// Saved in place: <form data-save="Saved."> is sent by script, so that the page stays as it is: where it is scrolled to, what is
-// open, and what is typed in its other forms. The server's pages decide what happened; without script they are shown themselves.
+// Forms. Their rules are the attributes of their fields, and hold without script too.
+// Takes back what was wrong with a form.
+function clearFaults(form) {
+  const above = form.previousElementSibling;
+  if (above?.matches("[data-focus]")) above.remove();
+  $("[data-focus], .wrong", form).forEach((one) => one.remove());
+  for (const field of $("[aria-invalid]", form)) {
+    field.removeAttribute("aria-invalid");
+    field.setAttribute("aria-describedby", field.getAttribute("aria-describedby").replace(/ ?e-\S+/, ""));
+  }
+}
+
+// Shows faults as the server does: beside the fields, and in a summary.
+function showFaults(form, fields) {
+  clearFaults(form);
+  const list = make("ul", {});
+  for (const field of fields) {
+    const text = field.dataset.bad || field.validationMessage, id = `e-${field.id.slice(2)}`;
+    field.parentElement.append(make("span", { id, className: "wrong", textContent: text }));
+    field.setAttribute("aria-invalid", "true");
+    field.setAttribute("aria-describedby", `${field.getAttribute("aria-describedby") ?? ""} ${id}`.trim());
+    for (let box = field.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
+    list.append(make("li", {}, make("a", { href: `#${field.id}`, textContent: `${field.labels[0].textContent}: ${text}` })));
+  }
+  const note = make("div", { className: "note bad", role: "alert", tabIndex: -1 }, make("strong", { textContent: document.body.dataset.faults }), list);
+  note.dataset.focus = "";
+  form.prepend(note);
+  note.focus();
+}
+
+const faulty = new Map(); // the forms that are being checked, each with its faulty fields
+document.addEventListener("invalid", (event) => {
+  const field = event.target, { form } = field;
+  if (form.method !== "post" || !field.id) return;
+  event.preventDefault(); // no bubble of the browser
+  if (!faulty.has(form)) setTimeout(() => { const fields = faulty.get(form); faulty.delete(form); showFaults(form, fields); });
+  faulty.set(form, [...faulty.get(form) ?? [], field]);
+}, true);
+
+// Saved in place: <form data-save="Saved."> is sent by script, and the rest of the page stays as it is. It is saved only if the server says so.
 const texts = document.getElementById("save-texts")?.dataset;
 const partOf = (form) => {
   const { part, name } = form.elements;
-  return part.value === "new_flag" ? "new_flag" : `${part.value}:${name?.value ?? ""}`;
+  return !part ? form.getAttribute("action") : part.value === "new_flag" ? part.value : `${part.value}:${name?.value ?? ""}`;
 };
 const twinOf = (form, page, part = partOf(form)) => $("form[data-save]", page).find((other) => partOf(other) === part);
-const parse = async (answer) => new DOMParser().parseFromString(await answer.text(), "text/html");
-const pathOf = (answer) => new URL(answer.url).pathname;
-const here = location.pathname.replace(/\/update$/, ""); // a form with faults that was sent without script is shown there
-const isElsewhere = (answer) => answer.redirected && pathOf(answer) !== here; // without a login, nothing was saved
+const reload = async () => parse(await (await fetch(location.pathname.replace(/\/update$/, "") + location.search)).text());
 
-// Says beside the button what became of the form; `link` is the address for the text, if any.
+// Says beside the button what became of the form.
 function tell(form, text, link) {
   $(".told", form).forEach((old) => old.remove());
-  const told = Object.assign(document.createElement(link ? "a" : "span"), { className: "told", textContent: text });
-  if (link) Object.assign(told, { href: link, target: "_blank" });
-  $(".acts", form).at(-1).append(told);
+  $(".acts", form).at(-1).append(make(link ? "a" : "span", { className: "told", textContent: text, ...link && { href: link, target: "_blank" } }));
   say(text);
 }
 
-// Puts the server's state of a part into the page: its form, and the notes above it.
+// Puts the server's state of a form, and of what stands above it, into the page.
 function renew(form, page) {
   const twin = twinOf(form, page);
   if (!twin) return;
-  const [old, now] = [form, twin].map((one) => $(":scope > .note:not([role])", one.parentElement));
+  const [old, now] = [form, twin].map((one) => $(":scope > .note:not([role]), :scope.row > summary", one.parentElement));
   old.forEach((note) => note.remove());
   form.before(...now);
   form.replaceChildren(...twin.childNodes);
@@ -34,62 +67,58 @@ function renew(form, page) {
 // A flag that was added gets its row before the form for the next one.
 function addRow(form, page) {
   const row = twinOf(form, page, `flag:${form.elements.name.value.trim()}`);
-  if (row) form.before(row);
+  if (row) form.before(row.parentElement);
   const [shown, counted] = [document, page].map((one) => $("#flags > summary .count", one)[0]);
   if (shown && counted) shown.textContent = counted.textContent;
 }
 
-// A question before the form is saved, such as that for a higher minimum version.
+// A question before the form is saved.
 function ask(form, page) {
-  const dialog = document.createElement("dialog");
+  const question = $("form.ask", page)[0], cancel = $("[data-close]", question)[0];
+  const dialog = make("dialog", {}, make("h2", { id: "ask", textContent: $("#ask", page)[0].textContent }), question);
   dialog.setAttribute("aria-labelledby", "ask");
-  const question = $("form.ask", page)[0];
-  dialog.append(Object.assign(document.createElement("h2"), { id: "ask", textContent: $("#ask", page)[0].textContent }), question);
   document.body.append(dialog);
-  const back = () => $("[type=submit]", form)[0].focus();
-  dialog.addEventListener("close", () => { dialog.remove(); back(); });
+  dialog.addEventListener("close", () => { dialog.remove(); $("[type=submit]", form)[0].focus(); });
   const close = (event) => { event.preventDefault(); dialog.close(); };
-  $("[data-close]", dialog)[0].addEventListener("click", close);
+  cancel.addEventListener("click", close);
   question.addEventListener("submit", (event) => { close(event); save(form, question); });
   dialog.showModal();
-  $("[data-close]", dialog)[0].focus();
+  cancel.focus();
 }
 
-// After a new login, its forms need the token of that login.
+// After a new login, the forms of this page need the token of that login.
 async function renewTokens() {
-  const answer = await fetch(location.href);
-  const token = $("[name=csrf_token]", await parse(answer))[0]?.value;
-  if (isElsewhere(answer) || !token) return;
-  $("[name=csrf_token]").forEach((field) => { field.value = token; });
+  const token = $("[name=csrf_token]", await reload())[0]?.value;
+  const fields = $("[name=csrf_token]");
+  const isNew = token && token !== fields[0].value;
+  if (isNew) fields.forEach((field) => { field.value = token; });
+  return isNew;
 }
 
-async function save(form, sent = form, again = false) {
+async function save(form, sent = form) {
   if (form.dataset.busy) return; // a second click sends nothing
   form.dataset.busy = "1";
+  const send = () => {
+    sent.elements.csrf_token.value = form.elements.csrf_token.value;
+    return fetch(sent.action, { method: "POST", headers: { "X-Save": "1" }, body: new URLSearchParams(new FormData(sent)) });
+  };
   try {
-    if (form.dataset.ended) await renewTokens();
-    if (sent !== form) sent.elements.csrf_token.value = form.elements.csrf_token.value;
-    const answer = await fetch(sent.action, { method: "POST", body: new URLSearchParams(new FormData(sent)) });
-    const page = await parse(answer);
-    delete form.dataset.ended;
-    const isLost = answer.redirected && (isElsewhere(answer) || !new URL(answer.url).searchParams.has("at"));
-    if (isLost && !isElsewhere(answer) && !again) { // a login in another tab led back here, past the form: what is saved has ?at=
-      delete form.dataset.busy;
-      form.dataset.ended = "1";
-      return await save(form, sent, true);
-    }
-    if (isLost) {
-      form.dataset.ended = "1";
-      tell(form, texts.ended, answer.url);
-    } else if (answer.ok && answer.redirected) {
-      if (partOf(form) === "new_flag") addRow(form, page);
-      renew(form, page);
+    let answer = await send();
+    if (answer.status === 403 && await renewTokens()) answer = await send();
+    const page = answer.headers.has("X-Saved") ? null : parse(await answer.text());
+    if (!page) {
+      const now = await reload();
+      if (partOf(form) === "new_flag") addRow(form, now);
+      renew(form, now);
       $("[type=submit]", form)[0].focus({ preventScroll: true });
       tell(form, form.dataset.save);
+    } else if (answer.status === 401) {
+      tell(form, texts.ended, `/lizenzserver/login?next=${encodeURIComponent(location.pathname + location.search)}`);
     } else if ($("form.ask", page).length) {
       ask(form, page);
     } else if (twinOf(form, page)) {
       const faults = $("[data-focus]", page)[0];
+      clearFaults(form);
       renew(form, page);
       form.dataset.dirty = "1";
       if (faults) form.prepend(faults);
@@ -107,6 +136,7 @@ async function save(form, sent = form, again = false) {
 document.addEventListener("submit", (event) => {
   if (event.target.dataset.save === undefined) return;
   event.preventDefault();
+  clearFaults(event.target);
   save(event.target);
 }, true);
 document.addEventListener("input", (event) => { if (event.target.form?.dataset.save !== undefined) $(".told", event.target.form).forEach((told) => told.remove()); });

@@ -1,5 +1,7 @@
 // Conveniences: the panel works without this file. Each block is independent of the others.
 const $ = (query, root = document) => [...root.querySelectorAll(query)];
+const parse = (text) => new DOMParser().parseFromString(text, "text/html");
+const make = (name, members, ...children) => { const one = Object.assign(document.createElement(name), members); one.append(...children); return one; };
 const say = (text) => { document.getElementById("say").textContent = text; };
 
 // Copy: <button data-copy="text" data-done="Copied"> copies the text; if it is empty, that of the element with the id in data-from.
@@ -24,14 +26,13 @@ document.addEventListener("click", async (event) => {
   event.preventDefault();
   const answer = await fetch(link.href, { headers: { "X-Fragment": "1" } }).catch(() => null);
   if (!answer?.ok || answer.redirected) { location.href = link.href; return; }
-  const dialog = document.createElement("dialog");
+  const dialog = make("dialog", { innerHTML: await answer.text() });
   dialog.setAttribute("aria-labelledby", "ask");
-  dialog.innerHTML = await answer.text();
   document.body.append(dialog);
   dialog.addEventListener("close", () => { dialog.remove(); link.focus(); });
   $("[data-close]", dialog).forEach((b) => b.addEventListener("click", (e) => { e.preventDefault(); dialog.close(); }));
   dialog.showModal();
-  $("[data-close]", dialog)[0]?.focus(); // the button that changes nothing
+  $("[autofocus], [data-close]", dialog)[0]?.focus(); // the first field, or the button that changes nothing
 });
 
 // Select all: <input type="checkbox" data-all="selected" hidden> checks the boxes of the form with this id.
@@ -73,8 +74,7 @@ for (const region of $("[data-live]")) {
         show("lost");
         if (!lost && region.dataset.lost) {
           const time = new Intl.DateTimeFormat(document.documentElement.lang, { timeStyle: "short" }).format(at);
-          lost = Object.assign(document.createElement("p"), { className: "note warn", textContent: region.dataset.lost.replace("{at}", time) });
-          lost.setAttribute("role", "status");
+          lost = make("p", { className: "note warn", role: "status", textContent: region.dataset.lost.replace("{at}", time) });
           region.before(lost);
         }
       }
@@ -125,19 +125,13 @@ document.addEventListener("keydown", (event) => {
   const { keys, help, close } = document.body.dataset;
   if (event.key !== "?" || !help || keys === "off") return;
   if (event.target.closest("input, select, textarea, dialog, [contenteditable]")) return;
-  const add = (parent, name, text) => parent.appendChild(Object.assign(document.createElement(name), { textContent: text }));
-  const dialog = document.createElement("dialog");
-  Object.assign(add(dialog, "h2", help), { id: "ask" });
-  dialog.setAttribute("aria-labelledby", "ask");
-  const list = add(dialog, "dl", "");
-  list.className = "facts";
+  const list = make("dl", { className: "facts" });
   for (const target of $("[data-key]")) {
-    add(add(list, "dt", ""), "kbd", target.dataset.key);
-    add(list, "dd", target.labels?.[0]?.textContent ?? target.firstChild.textContent);
+    list.append(make("dt", {}, make("kbd", {}, target.dataset.key)), make("dd", {}, target.labels?.[0]?.textContent ?? target.firstChild.textContent));
   }
-  const form = add(dialog, "form", "");
-  Object.assign(form, { method: "dialog", className: "acts" });
-  Object.assign(add(form, "button", close), { className: "btn" });
+  const form = make("form", { method: "dialog", className: "acts" }, make("button", { className: "btn" }, close));
+  const dialog = make("dialog", {}, make("h2", { id: "ask" }, help), list, form);
+  dialog.setAttribute("aria-labelledby", "ask");
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
@@ -145,7 +139,7 @@ document.addEventListener("keydown", (event) => {
 
 // Search: results below the field of the bar while one types (WAI-ARIA combobox with a listbox). Without script, the form leads to its page.
 for (const field of $(".bar [type=search]")) {
-  const box = Object.assign(document.createElement("div"), { className: "found", hidden: true });
+  const box = make("div", { className: "found", hidden: true });
   const traits = { role: "combobox", autocomplete: "off", "aria-autocomplete": "list", "aria-controls": "found", "aria-expanded": "false" };
   for (const [name, value] of Object.entries(traits)) field.setAttribute(name, value);
   field.form.append(box);
@@ -197,18 +191,15 @@ for (const field of $(".bar [type=search]")) {
 // End of the login: two minutes before it, the page shows a warning. <body data-ends="3600" data-ending="Stay"> (in seconds)
 const { ends, ending } = document.body.dataset;
 const warn = (left) => setTimeout(() => {
-  const note = Object.assign(document.createElement("p"), { className: "note warn" });
-  note.setAttribute("role", "alert");
-  const stay = Object.assign(document.createElement("a"), { href: location.href, textContent: ending });
+  const stay = make("a", { href: location.href }, ending), note = make("p", { className: "note warn", role: "alert" }, stay);
   stay.addEventListener("click", async (event) => { // a request keeps the login alive, and what is typed stays
     event.preventDefault();
     const answer = await fetch(location.href).catch(() => null);
-    const left = new DOMParser().parseFromString((await answer?.text()) ?? "", "text/html").body.dataset.ends;
+    const left = parse((await answer?.text()) ?? "").body.dataset.ends;
     if (!left || left <= 120) return location.assign(stay.href);
     note.remove();
     warn(left);
   });
-  note.append(stay);
   document.getElementById("main").prepend(note);
 }, Math.max(Number(left) - 120, 0) * 1000);
 if (ends) warn(ends);

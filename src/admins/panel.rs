@@ -12,7 +12,7 @@ use crate::id::AdminId;
 use crate::logins;
 use crate::logins::panel::{Authenticator, new_password};
 use crate::paging::{Direction, SortPosition};
-use crate::panel::Owner;
+use crate::panel::{Owner, PanelRequest};
 use crate::revision::Revision;
 use crate::text;
 use crate::web::form::{self, Fields, Form};
@@ -66,12 +66,21 @@ async fn new_form(request: Owner<'_>) -> HtmlReply {
 #[post("/admins/new", data = "<form>")]
 async fn add(request: Owner<'_>, authenticator: Authenticator<'_>, form: Form) -> HtmlReply {
     request.require_reauthentication()?;
+    let make = add_once(&request, &authenticator, &form);
+    request.once(&form, make).await
+}
+
+async fn add_once(
+    request: &PanelRequest<'_>,
+    authenticator: &Authenticator<'_>,
+    form: &Fields,
+) -> HtmlReply {
     let added = async {
         let name = form.text("name").to_owned();
         let mut faults = Faults::default();
         let role = faults.keep(Role::parse(form.text("role")));
         let role = role.unwrap_or(Role::Support);
-        let password = faults.keep(new_password(&form, &[&name]));
+        let password = faults.keep(new_password(form, &[&name]));
         // Without a password, only the other faults are found.
         let hash = match password {
             Some(password) => authenticator.app.hasher.hash(password).await?,

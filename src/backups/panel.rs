@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::audit::Act;
 use crate::error::{Doing, Error, RefusalKind, Refused, Resource, Result};
 use crate::paging::SortPosition;
-use crate::panel::Owner;
+use crate::panel::{Owner, PanelRequest};
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
 use crate::web::pager::{self, Heads};
@@ -88,8 +88,12 @@ async fn list(request: Owner<'_>, order: Option<&str>, app: &App) -> HtmlReply {
 }
 
 /// Makes a backup now.
-#[post("/backups", data = "<_form>")]
-async fn make(request: Owner<'_>, _form: Form, app: &App) -> HtmlReply {
+#[post("/backups", data = "<form>")]
+async fn make(request: Owner<'_>, form: Form, app: &App) -> HtmlReply {
+    request.once(&form, make_once(&request, app)).await
+}
+
+async fn make_once(request: &PanelRequest<'_>, app: &App) -> HtmlReply {
     let made = super::make(&app.db, &app.backup_dir, request.actor(), request.now.wall).await?;
     made.noted?;
     Html::done("/lizenzserver/backups", "backup_made")

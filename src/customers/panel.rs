@@ -10,9 +10,8 @@ use crate::config::Language;
 use crate::error::Result;
 use crate::id::CustomerId;
 use crate::paging::PageRequest;
-use crate::panel::{Admin, Support};
+use crate::panel::{Admin, PanelRequest, Support};
 use crate::privacy;
-use crate::revision;
 use crate::terms::{FOUND_MAX, Terms};
 use crate::web::csv::Csv;
 use crate::web::form::{self, Fields, Form};
@@ -155,7 +154,11 @@ async fn new_form(request: Admin<'_>) -> HtmlReply {
 /// Adds a customer.
 #[post("/customers/new", data = "<form>")]
 async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
-    let (new, actor, now) = (data(&form), request.actor(), request.now.wall);
+    request.once(&form, add_once(&request, &form, app)).await
+}
+
+async fn add_once(request: &PanelRequest<'_>, form: &Fields, app: &App) -> HtmlReply {
+    let (new, actor, now) = (data(form), request.actor(), request.now.wall);
     let added = app
         .db
         .write("customers.add", move |tx| {
@@ -207,21 +210,15 @@ async fn edit(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
     let Err(error) = changed else {
         return Html::done(format!("{LIST}/{id}"), "saved");
     };
-    // After an edit conflict the form shows the saved data, too, and saving again overwrites it.
-    let conflict = revision::is_conflict(&error);
     let present = app.db.read(move |reader| super::get(reader, id)).await?;
     let values = json!({
         "title": "edit",
         "back": format!("{LIST}/{id}"),
         "seen": form.revision().after(&error, present.revision()),
-        "present": conflict.then_some(present),
     });
+    let rejected = form.rejected("customers", error).against(json!(present));
     request
-        .render_with_errors(
-            "customers/form.html.tera",
-            form.rejected("customers", error),
-            values,
-        )
+        .render_with_errors("customers/form.html.tera", rejected, values)
         .await
 }
 

@@ -2,6 +2,7 @@
 //! for a role: the arguments of a route say who may call it.
 
 mod choice;
+mod conflict;
 mod counts;
 mod elsewhere;
 mod rules;
@@ -31,15 +32,17 @@ use crate::i18n::Catalog;
 use crate::id::ProductId;
 use crate::logins::{self, CurrentLogin, Session, SessionLifetime, Stage};
 use crate::products::{self, Product};
+use crate::revision;
 use crate::saved_filters::{self, SavedFilter};
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::RATE_LIMITED;
 use crate::security::secret;
 use crate::web::cookies;
 use crate::web::flash::{self, Flashes};
-use crate::web::form::{self, RejectedForm};
+use crate::web::form::{self, Fields, RejectedForm};
 use crate::web::guards::{self, RequestTime, ResponseLanguage};
 use crate::web::html::{self, Html, HtmlReply};
+use crate::web::once::{Sender, SentForms};
 use crate::web::page::Pages;
 use crate::web::product_param::PRODUCT;
 use crate::web::stash::stash;
@@ -461,10 +464,34 @@ impl PanelRequest<'_> {
             fields,
             section,
             error,
+            present,
         } = form;
-        let status = status_of(&error);
-        let errors = form_errors((catalog, self.language), section, error)?;
-        Ok((status, form::with_errors(fields, errors)))
+        let (status, language) = (status_of(&error), (catalog, self.language));
+        let present = present.filter(|_| revision::is_conflict(&error));
+        let errors = form_errors(language, section, error)?;
+        let form = match present {
+            Some(present) => {
+                conflict::with_conflicts(language, section, &fields.merged(&present), errors)
+            }
+            None => form::with_errors(fields, errors),
+        };
+        Ok((status, form))
+    }
+
+    /// The response of `make`; if the same form was sent twice, that to the first one. See [`SentForms::once`].
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub async fn once(&self, form: &Fields, make: impl Future<Output = HtmlReply>) -> HtmlReply {
+        let forms = self.rocket.state::<SentForms>();
+        let forms = forms.ok_or_else(|| missing_state("sent forms"))?;
+        let address = format!("{}?{}", self.path, self.query);
+        let sender = Sender {
+            admin: self.admin.id,
+            address: &address,
+            at: self.now.tick,
+        };
+        forms.once(sender, form, make).await
     }
 
     /// The values that every template may use.
@@ -486,6 +513,8 @@ impl PanelRequest<'_> {
             "done": null,
             "products": self.choice.switcher(&self.path),
             "csrf_token": self.csrf_token,
+            // Without an id, a form works as well, but makes two things if it is sent twice.
+            "form_id": secret::random::<16>().map(|id| secret::hex(&id)).unwrap_or_default(),
             "ends_s": self.ends_s,
             "current_admin": self.admin,
             "archived": archived,

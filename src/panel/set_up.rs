@@ -6,7 +6,7 @@ use rocket::http::{CookieJar, Status};
 use rocket::{Route, get, post, routes};
 use serde_json::json;
 
-use super::{Admin, Visitor};
+use super::{Admin, PanelRequest, Visitor};
 use crate::admins::{self, any_exists, check_name};
 use crate::app::App;
 use crate::audit::{Act, Actor};
@@ -114,6 +114,12 @@ async fn license_page(request: Admin<'_>, app: &App) -> HtmlReply {
 /// Issues the first license.
 #[post("/setup/license", data = "<form>")]
 async fn license(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
+    request
+        .once(&form, license_once(&request, &form, app))
+        .await
+}
+
+async fn license_once(request: &PanelRequest<'_>, form: &Fields, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
     let buyer = Buyer::new_named(form.text("name"));
     let mut faults = Faults::default();

@@ -11,10 +11,10 @@ use crate::db::{Db, Reader};
 use crate::error::Result;
 use crate::id::{LicenseId, ProductId};
 use crate::licenses::{self, Buyer, Kind};
-use crate::panel::Admin;
+use crate::panel::{Admin, PanelRequest};
 use crate::plans;
 use crate::products;
-use crate::web::form::{self, Form};
+use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, object_members};
 use crate::zone::Day;
 
@@ -49,6 +49,12 @@ async fn sell_form(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
 /// Gives the license of a trial a customer, and makes it a license of the plan that the form names.
 #[post("/licenses/<id>/sell", data = "<form>")]
 async fn sell(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
+    request
+        .once(&form, sell_once(&request, &form, id, app))
+        .await
+}
+
+async fn sell_once(request: &PanelRequest<'_>, form: &Fields, id: i64, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
     let customer = form.text("customer").to_owned();
     let buyer = if form.has("new_customer") {

@@ -10,6 +10,7 @@ use rocket::request::Request;
 use serde_json::{Map, Value, json};
 
 use super::connection::RequestContext;
+use super::digests::{DIGESTS_FIELD, digests};
 use super::stash::stash;
 use crate::error::{Error, Fault, RefusalKind, Refused, Result};
 use crate::logging::RateLimitedLine;
@@ -68,7 +69,7 @@ impl OpenForm {
 pub struct LenientForm(pub Option<Fields>);
 
 /// The fields of a form, decoded by [`Fields::parse`]. [`Form`] and [`OpenForm`] have removed the CSRF token.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
@@ -353,7 +354,8 @@ fn contains_replacement_character(form: &[u8]) -> bool {
 
 /// A form for a template, with its initial values and no errors.
 pub fn empty_form(values: Value) -> Value {
-    json!({ "values": values, "errors": {}, "faults": [] })
+    let shown = digests(&values);
+    json!({ "values": values, "was": shown, "errors": {}, "notes": {}, "faults": [] })
 }
 
 /// A form that is shown again with its input and an error.
@@ -364,6 +366,27 @@ pub struct RejectedForm<'f> {
     pub section: &'static str,
     /// Why it was rejected.
     pub error: Error,
+    /// The values that are saved, for an edit conflict.
+    pub present: Option<Value>,
+}
+
+impl RejectedForm<'_> {
+    /// The same. After an edit conflict, it is merged with these values, which are saved now.
+    #[must_use]
+    pub fn against(mut self, present: Value) -> Self {
+        self.present = Some(present);
+        self
+    }
+}
+
+impl Fields {
+    /// Replaces the value of a field.
+    pub(super) fn set(&mut self, name: &str, value: String) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+    }
 }
 
 impl Fields {
@@ -373,6 +396,7 @@ impl Fields {
             fields: self,
             section,
             error,
+            present: None,
         }
     }
 }
@@ -401,7 +425,8 @@ pub fn with_errors(fields: &Fields, errors: Vec<(String, String)>) -> Value {
         .iter()
         .map(|(_, field, text)| json!({ "field": field, "text": text }));
     let faults: Vec<Value> = faults.collect();
-    json!({ "values": typed, "errors": errors, "faults": faults })
+    let was = fields.raw(DIGESTS_FIELD);
+    json!({ "values": typed, "was": was, "errors": errors, "notes": {}, "faults": faults })
 }
 
 #[cfg(test)]

@@ -115,10 +115,7 @@ impl<'r> Responder<'r, 'static> for Html {
                 "Location",
                 product_param::add_to_path(request, path),
             )),
-            Self::Done { path, done } => {
-                flash::keep(request, &path, done);
-                return Self::Redirect(path).respond_to(request);
-            }
+            Self::Done { path, done } => return report(request, path, done),
             Self::File { name, kind, bytes } => response
                 .header(*kind)
                 .header(Header::new(
@@ -129,6 +126,15 @@ impl<'r> Responder<'r, 'static> for Html {
         };
         response.ok()
     }
+}
+
+/// Redirects to a page that reports what was done; a script that saves in place is told by a header.
+fn report(request: &Request<'_>, path: String, done: &'static str) -> response::Result<'static> {
+    if is_saved_by_script(request) {
+        return Response::build().header(Header::new("X-Saved", "1")).ok();
+    }
+    flash::keep(request, &path, done);
+    Html::Redirect(path).respond_to(request)
 }
 
 /// A part of a page; 304 without it if the panel's script has the same text already.
@@ -269,7 +275,7 @@ fn redirect_to_remedy(request: &Request<'_>, code: &str) -> Option<response::Res
 /// Redirects to the login page, which leads back to the requested page if this is a `GET`. The panel's script gets a bare
 /// 401 instead.
 fn redirect_to_login(request: &Request<'_>) -> response::Result<'static> {
-    if is_fragment(request) {
+    if is_fragment(request) || is_saved_by_script(request) {
         return Response::build().status(Status::Unauthorized).ok();
     }
     let requested = request.uri().to_string();
@@ -286,6 +292,12 @@ fn redirect_to_login(request: &Request<'_>) -> response::Result<'static> {
 /// Whether the panel's script requests a fragment of a page.
 pub fn is_fragment(request: &Request<'_>) -> bool {
     request.headers().get_one("x-fragment") == Some("1")
+}
+
+/// Whether the panel's script sends a form in place. It gets no redirect after it was saved, but a header that says so: where
+/// a redirect leads to depends on what happens in other tabs.
+fn is_saved_by_script(request: &Request<'_>) -> bool {
+    request.headers().get_one("x-save") == Some("1")
 }
 
 /// `light` or `dark`, from the cookie; empty for the setting of the system.

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::driver::Chrome;
 use crate::setup::{self, expect_no_page_errors};
 
 /// The text beside the button of the first form of the settings.
@@ -15,7 +16,9 @@ fn settings_are_saved_in_place_and_touch_nothing_else() {
     server.json(&["flag", "set", "beta", "--on"]);
     chrome.open_page("/config");
     chrome.script("window.same = history.length;", &json!([]));
-    chrome.script("document.getElementById('flags').open = true;", &json!([]));
+    let open =
+        "document.querySelectorAll('#flags, #flags .row').forEach((row) => { row.open = true; });";
+    chrome.script(open, &json!([]));
     let unsaved = chrome.find("#flags [name=description]");
     chrome.write(&unsaved, "not saved yet");
     // Twice: the second form carries the revision that the first one made.
@@ -66,6 +69,23 @@ fn a_new_flag_gets_its_row_without_leaving_the_page() {
         chrome
             .until("document.querySelector('[aria-labelledby=new-flag] [name=name]').value === ''");
     }
+    // A flag is a row that opens, and stays open when it is saved.
+    let row = "document.querySelector('#flags .row')";
+    chrome.script(
+        &format!("{row}.querySelector('summary').click();"),
+        &json!([]),
+    );
+    let enabled = chrome.find("#flags .row [name=enabled]");
+    chrome.click(&enabled);
+    let save = chrome.find("#flags .row button");
+    chrome.click(&save);
+    chrome.until(&format!(
+        "{row}.open && {row}.querySelector('.told')?.textContent === 'Saved.'"
+    ));
+    chrome.until(&format!(
+        "{row}.querySelector('summary').textContent.includes('Off')"
+    ));
+    assert_eq!(server.json(&["flag", "list"])["flags"][0]["enabled"], false);
     // The same name again is refused in the form for a new flag, and nowhere else.
     let field = chrome.find("[aria-labelledby=new-flag] [name=name]");
     chrome.write(&field, "beta");
@@ -88,25 +108,120 @@ fn a_login_that_ends_loses_nothing_that_is_typed() {
     };
     chrome.open_page("/config");
     chrome.fill("Heartbeat interval (seconds)", "17");
-    let log_out = "const csrf_token = document.querySelector('[name=csrf_token]').value; \
-        return fetch('/lizenzserver/logout', { method: 'POST', body: new URLSearchParams({ csrf_token }) }).then(() => 1);";
-    chrome.script(log_out, &json!([]));
+    log_out(&chrome);
     chrome.press("Save");
     chrome.until(&format!("{REPORT}.includes('your login has ended')"));
     let link = chrome.eval("document.querySelector('#client .told').getAttribute('href')");
     assert!(
-        link.as_str().unwrap().contains("/lizenzserver/login"),
+        link.as_str().unwrap().contains("/lizenzserver/login?next="),
         "{link}"
     );
     let typed = "document.getElementById('f-heartbeat_interval').value";
     assert_eq!(chrome.eval(typed), "17");
     // Logged in again in another tab, the same form is saved.
-    let log_in = "return fetch('/lizenzserver/login', { method: 'POST', body: new URLSearchParams(arguments[0]) }).then(() => 1);";
-    let credentials = json!([{ "name": "ada", "password": crate::browser::PASSWORD }]);
-    chrome.script(log_in, &credentials);
+    log_in(&chrome);
     chrome.press("Save");
     chrome.until(&format!("{REPORT} === 'Saved.'"));
     assert_eq!(server.json(&["config", "show"])["heartbeat_interval"], 17);
+}
+
+/// Ends the login, as another tab might.
+fn log_out(chrome: &Chrome) {
+    let script = "const csrf_token = document.querySelector('[name=csrf_token]').value; \
+        return fetch('/lizenzserver/logout', { method: 'POST', body: new URLSearchParams({ csrf_token }) }).then(() => 1);";
+    chrome.script(script, &json!([]));
+}
+
+/// Logs in again, as another tab might.
+fn log_in(chrome: &Chrome) {
+    let script = "return fetch('/lizenzserver/login', { method: 'POST', body: new URLSearchParams(arguments[0]) }).then(() => 1);";
+    let credentials = json!([{ "name": "ada", "password": crate::browser::PASSWORD }]);
+    chrome.script(script, &credentials);
+}
+
+#[test]
+fn saved_is_said_only_of_what_is_stored_whatever_other_tabs_do() {
+    let Some((server, mut chrome)) = setup::start_with_owner() else {
+        return;
+    };
+    chrome.open_page("/config");
+    // The login ends, and another tab makes a new one, while the form is on its way: before it arrives, between its
+    // arrival and the answer, and after the answer.
+    let hold = "window.held = []; window.send = window.fetch; \
+        window.fetch = (...all) => new Promise((go) => window.held.push(() => go(window.send(...all))));";
+    let release = "window.fetch = window.send; window.held.splice(0).forEach((go) => go());";
+    let new_logins: [fn(&Chrome); 3] = [
+        |chrome| {
+            log_out(chrome);
+            log_in(chrome);
+        },
+        log_in,
+        log_out,
+    ];
+    for (interval, change) in [11, 12, 13].into_iter().zip(new_logins) {
+        chrome.fill("Heartbeat interval (seconds)", &interval.to_string());
+        chrome.script(hold, &json!([]));
+        chrome.press("Save");
+        chrome.until("window.held.length === 1");
+        chrome.script("window.fetch = window.send;", &json!([]));
+        change(&chrome);
+        chrome.script(release, &json!([]));
+        chrome.until(&format!("{REPORT} !== ''"));
+        let stored = server.json(&["config", "show"])["heartbeat_interval"] == interval;
+        let said = chrome.eval(REPORT);
+        assert_eq!(said == "Saved.", stored, "{interval}: {said}");
+        let typed = "document.getElementById('f-heartbeat_interval').value";
+        assert_eq!(chrome.eval(typed), interval.to_string());
+    }
+    log_in(&chrome);
+    chrome.press("Save");
+    chrome.until(&format!("{REPORT} === 'Saved.'"));
+    assert_eq!(server.json(&["config", "show"])["heartbeat_interval"], 13);
+}
+
+#[test]
+fn faults_that_the_browser_finds_are_shown_like_those_of_the_server() {
+    let Some((server, mut chrome)) = setup::start_with_owner() else {
+        return;
+    };
+    chrome.open_page("/customers/new");
+    chrome.until("document.activeElement.name === 'name'");
+    chrome.script("window.same = true;", &json!([]));
+    chrome.fill("E-mail", "ada");
+    chrome.press("Add customer");
+    chrome.until("document.activeElement.matches('form > .note.bad')");
+    let linked = "[...document.querySelectorAll('form > .note a')].map((a) => a.hash).join()";
+    assert_eq!(chrome.eval(linked), "#f-name,#f-email");
+    let beside = "[...document.querySelectorAll('[aria-invalid]')].map((f) => \
+        document.getElementById(f.getAttribute('aria-describedby').split(' ').at(-1)).textContent).join()";
+    let texts = "Please enter a name of at most 200 characters.,Please enter an address such as name@example.org.";
+    assert_eq!(chrome.eval(beside), texts);
+    assert_eq!(chrome.eval("window.same"), true);
+    chrome.fill("Name", "Ada");
+    chrome.press("Add customer");
+    chrome.until("document.activeElement.matches('form > .note.bad')");
+    assert_eq!(chrome.eval(linked), "#f-email");
+    chrome.fill("E-mail", "ada@example.org");
+    chrome.press("Add customer");
+    chrome.until_at("/lizenzserver/customers/1");
+    let customers = server.json(&["customer", "list"]);
+    assert_eq!(customers["customers"].as_array().unwrap().len(), 1);
+    expect_no_page_errors(&chrome);
+}
+
+#[test]
+fn a_double_click_makes_one_customer() {
+    let Some((server, mut chrome)) = setup::start_with_owner() else {
+        return;
+    };
+    chrome.open_page("/customers/new");
+    chrome.fill("Name", "Ada");
+    // As quick as no hand is, and without the script that disables the button.
+    let twice = "const form = document.querySelector('main form'); form.submit(); form.submit();";
+    chrome.script(twice, &json!([]));
+    chrome.until_at("/lizenzserver/customers/1");
+    let customers = server.json(&["customer", "list"]);
+    assert_eq!(customers["customers"].as_array().unwrap().len(), 1);
 }
 
 #[test]

@@ -14,9 +14,8 @@ use crate::error::{Error, Faults, Result};
 use crate::features::Features;
 use crate::id::LicenseId;
 use crate::licenses::{self, EditedTerms, Extension, Kind, License, LicenseEdit, LicenseRow};
-use crate::panel::Admin;
+use crate::panel::{Admin, PanelRequest};
 use crate::plans;
-use crate::revision;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, object_members};
 
@@ -132,19 +131,13 @@ async fn edit(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
     let Err(error) = changed else {
         return Html::done(format!("{LIST}/{id}"), "saved");
     };
-    // After a conflict, the form also shows the current values and may be sent again to overwrite them.
     let page = EditPage::read(&app.db, id, now).await?;
-    let conflict = revision::is_conflict(&error);
     let seen = form.revision().after(&error, page.row.license.revision());
     let mut values = page.json(now);
     values.insert("seen".to_owned(), json!(seen));
-    values.insert("present".to_owned(), json!(conflict.then_some(page.values)));
+    let rejected = form.rejected("licenses", error).against(page.values);
     request
-        .render_with_errors(
-            EDIT,
-            form.rejected("licenses", error),
-            Value::Object(values),
-        )
+        .render_with_errors(EDIT, rejected, Value::Object(values))
         .await
 }
 
@@ -177,8 +170,14 @@ pub(super) fn extension_of(form: &Fields) -> Result<Extension> {
 /// Extends a license.
 #[post("/licenses/<id>/extend", data = "<form>")]
 async fn extend(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
+    request
+        .once(&form, extend_once(&request, &form, id, app))
+        .await
+}
+
+async fn extend_once(request: &PanelRequest<'_>, form: &Fields, id: i64, app: &App) -> HtmlReply {
     let (actor, now, seen) = (request.actor(), request.now.wall, form.revision());
-    let extended = match extension_of(&form) {
+    let extended = match extension_of(form) {
         Ok(by) => {
             app.db
                 .write("licenses.extend", move |tx| {

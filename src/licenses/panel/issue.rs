@@ -13,7 +13,7 @@ use crate::features::Features;
 use crate::id::{CustomerId, ProductId};
 use crate::licenses::{self, Buyer, Kind, License, LicenseQuery};
 use crate::paging::PageRequest;
-use crate::panel::{Admin, Support};
+use crate::panel::{Admin, PanelRequest, Support};
 use crate::plans::{self, Sale};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, path_with_query};
@@ -84,6 +84,10 @@ fn sale_of(form: &Fields, product: ProductId) -> (Sale, Faults) {
 /// Issues licenses, to a new customer if the form says so.
 #[post("/licenses/new", data = "<form>")]
 pub(super) async fn issue(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
+    request.once(&form, issue_once(&request, &form, app)).await
+}
+
+async fn issue_once(request: &PanelRequest<'_>, form: &Fields, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
     let customer = form.text("customer").to_owned();
     let buyer = if form.has("new_customer") {
@@ -91,7 +95,7 @@ pub(super) async fn issue(request: Admin<'_>, form: Form, app: &App) -> HtmlRepl
     } else {
         Buyer::Named(customer)
     };
-    let (sale, faults) = sale_of(&form, request.product);
+    let (sale, faults) = sale_of(form, request.product);
     let sold = app
         .db
         .write("plans.sell", move |tx| {

@@ -9,9 +9,8 @@ use crate::audit::Act;
 use crate::error::{Error, Faults};
 use crate::features::Features;
 use crate::licenses::Kind;
-use crate::panel::Admin;
+use crate::panel::{Admin, PanelRequest};
 use crate::plans::{self, PlanChange, PlanTerms, TermStart};
-use crate::revision;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};
 
@@ -49,8 +48,12 @@ async fn new_form(request: Admin<'_>) -> HtmlReply {
 /// Adds a plan.
 #[post("/plans/new", data = "<form>")]
 async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
+    request.once(&form, add_once(&request, &form, app)).await
+}
+
+async fn add_once(request: &PanelRequest<'_>, form: &Fields, app: &App) -> HtmlReply {
     let (actor, now, product) = (request.actor(), request.now.wall, request.product);
-    let (terms, faults) = terms_of(&form);
+    let (terms, faults) = terms_of(form);
     let code = form.text("code").to_owned();
     let added = app
         .db
@@ -99,16 +102,13 @@ async fn edit(request: Admin<'_>, code: &str, form: Form, app: &App) -> HtmlRepl
         return Html::done(page_of(code), "plan_saved");
     };
     let plan = load(&app.db, product, code).await?;
-    // After an edit conflict the form also shows the saved values, and saving again overwrites them.
-    let conflict = revision::is_conflict(&error);
     let values = json!({
         "plan": template_json(&plan),
         "seen": form.revision().after(&error, plan.revision()),
-        "present": conflict.then(|| plan.terms.facts()),
     });
-    request
-        .render_with_errors(FORM, form.rejected("plans", error), values)
-        .await
+    let rejected = form.rejected("plans", error);
+    let rejected = rejected.against(plan.terms.facts());
+    request.render_with_errors(FORM, rejected, values).await
 }
 
 /// The routes of this file.

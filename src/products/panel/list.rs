@@ -8,7 +8,7 @@ use crate::audit::Act;
 use crate::error::{Error, Result};
 use crate::panel::{Admin, PanelRequest};
 use crate::products::{self, NewProduct, Product, ProductColumn};
-use crate::web::form::{self, Form};
+use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, path_with_query};
 use crate::web::pager::{self, Extent, Heads, Pager, Shown};
 use crate::web::product_param::PRODUCT;
@@ -86,6 +86,10 @@ async fn new_form(request: Admin<'_>) -> HtmlReply {
 /// Adds a product, and shows its settings.
 #[post("/products/new", data = "<form>")]
 async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
+    request.once(&form, add_once(&request, &form, app)).await
+}
+
+async fn add_once(request: &PanelRequest<'_>, form: &Fields, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
     let new = NewProduct {
         name: form.text("name").to_owned(),

@@ -9,11 +9,13 @@ use serde_json::{Value, json};
 
 use super::ProductSettings;
 use crate::web::form;
+use crate::web::html::object_members;
 
 const PAGE: &str = "/lizenzserver/config";
 
-fn client(config: &ProductSettings) -> Value {
-    let values = json!({
+/// The values of the form of the settings.
+fn client_values(config: &ProductSettings) -> Value {
+    let mut values = object_members(json!({
         "client_name": config.client_name,
         "current_version": config.current_version,
         "minimum_version": config.minimum_version,
@@ -21,9 +23,17 @@ fn client(config: &ProductSettings) -> Value {
         "session_timeout": config.session_timeout,
         "session_policy": config.session_policy,
         "offline_days": config.offline_days,
-        "trial_plan": config.trial_plan.as_ref().map_or("", |plan| plan.code.as_str()),
-    });
-    json!({ "seen": config.revision(), "form": form::empty_form(values) })
+    }));
+    // A shop without trials sees nothing of them.
+    if let Some(plan) = &config.trial_plan {
+        values.insert("trial_plan".to_owned(), plan.code.as_str().into());
+    }
+    values.into()
+}
+
+fn client(config: &ProductSettings) -> Value {
+    let form = form::empty_form(client_values(config));
+    json!({ "seen": config.revision(), "form": form })
 }
 
 /// The routes of the settings and the products.

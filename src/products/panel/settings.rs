@@ -8,7 +8,7 @@ use rocket::{Route, get, post, routes};
 use serde_json::{Value, json};
 
 use super::first::{FIRST_COLUMNS, NEXT_STEP, render_first_with_errors};
-use super::{PAGE, client};
+use super::{PAGE, client, client_values};
 use crate::admins::Role;
 use crate::api_keys::{self, RetiredKey, masked};
 use crate::app::App;
@@ -119,6 +119,22 @@ impl SettingsPage {
         limits.filter(move |limit| has_trials || limit.name != limits::TRIALS)
     }
 
+    /// The revision and the values of the form of a part of the page; `name` is that of a flag or limit.
+    fn part(&self, part: &str, name: &str) -> Option<(Revision, Value)> {
+        match part {
+            "client" => Some((self.config.revision(), client_values(&self.config))),
+            "flag" => {
+                let flag = self.flags.iter().find(|flag| flag.name == name)?;
+                Some((flag.revision(), flag_values(flag)))
+            }
+            "limit" => {
+                let limit = self.limits.iter().find(|limit| limit.name == name)?;
+                Some((limit.revision(), limit_values(limit).0))
+            }
+            _ => None,
+        }
+    }
+
     fn key(&self) -> Value {
         let retired = self.retired.iter();
         let retired: Vec<Value> = retired
@@ -136,23 +152,32 @@ fn trial_plans(reader: &Reader<'_>, product: ProductId) -> Result<Vec<Plan>> {
     Ok(plans)
 }
 
-fn flag(flag: &Flag) -> Value {
-    let values = json!({
+fn flag_values(flag: &Flag) -> Value {
+    json!({
         "name": flag.name,
         "description": flag.description,
         "enabled": flag.enabled,
         "share": flag.share_percent,
-    });
-    json!({ "name": flag.name, "seen": flag.revision(), "form": form::empty_form(values) })
+    })
 }
 
-fn limit(limit: &Limit) -> Value {
-    let (values, unit) = match limit.rate {
+fn flag(flag: &Flag) -> Value {
+    let form = form::empty_form(flag_values(flag));
+    json!({ "name": flag.name, "seen": flag.revision(), "form": form })
+}
+
+/// The values of the form of a limit, and the unit of time.
+fn limit_values(limit: &Limit) -> (Value, &'static str) {
+    match limit.rate {
         Rate::PerMinute { calls, burst } => {
             (json!({ "per_minute": calls, "burst": burst }), "minute")
         }
         Rate::PerHour { trials } => (json!({ "per_hour": trials }), "hour"),
-    };
+    }
+}
+
+fn limit(limit: &Limit) -> Value {
+    let (values, unit) = limit_values(limit);
     json!({
         "name": limit.name,
         "unit": unit,
@@ -263,8 +288,12 @@ fn flag_of(form: &Fields, faults: &mut Faults) -> Flag {
 /// Saves any part of the page.
 #[post("/config/update", data = "<form>")]
 async fn update(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
-    let at = part_id(&form)?;
-    let (change, faults) = change(&form);
+    request.once(&form, update_once(&request, &form, app)).await
+}
+
+async fn update_once(request: &PanelRequest<'_>, form: &Fields, app: &App) -> HtmlReply {
+    let at = part_id(form)?;
+    let (change, faults) = change(form);
     let (seen, actor) = (form.revision(), request.actor());
     let (product, now) = (request.product, request.now.wall);
     let saved = app
@@ -277,13 +306,13 @@ async fn update(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
     if let Err(error) = &saved
         && let Some(minimum) = UnconfirmedMinimum::of(error)
     {
-        return ask_minimum(&request, &form, minimum).await;
+        return ask_minimum(request, form, minimum).await;
     }
     match (saved, at) {
         (Ok(()), "first") => Html::redirect(NEXT_STEP),
         (Ok(()), at) => Html::done(format!("{PAGE}?at={at}#{at}"), "part_saved"),
-        (Err(error), "first") => render_first_with_errors(&request, &form, error, &app.db).await,
-        (Err(error), _) => render_with_errors(&request, &form, error, &app.db).await,
+        (Err(error), "first") => render_first_with_errors(request, form, error, &app.db).await,
+        (Err(error), _) => render_with_errors(request, form, error, &app.db).await,
     }
 }
 
@@ -323,17 +352,9 @@ async fn render_with_errors(
 ) -> HtmlReply {
     let page = SettingsPage::of(request, db).await?;
     let (part, name) = (form.text("part"), form.text("name"));
-    let current = match part {
-        "client" => page.config.revision(),
-        "flag" => {
-            let flag = page.flags.iter().find(|flag| flag.name == name);
-            flag.map(Flag::revision).unwrap_or_default()
-        }
-        _ => {
-            let limit = page.limits.iter().find(|limit| limit.name == name);
-            limit.map(Limit::revision).unwrap_or_default()
-        }
-    };
+    let saved = page.part(part, name);
+    let current = saved.as_ref().map(|(revision, _)| revision.clone());
+    let current = current.unwrap_or_default();
     let mut values = object_members(page.values(request));
     // Identifies the form on the page: client, new_flag, flag:<name>, limit:<name>.
     let form_id = match part {
@@ -343,7 +364,12 @@ async fn render_with_errors(
     values.insert("faulty".to_owned(), form_id.into());
     let seen = Revision::parse(form.raw("seen")).after(&error, current);
     values.insert("seen".to_owned(), json!(seen));
-    let (status, rejected) = request.rejected_form(form.rejected("config", error))?;
+    let rejected = form.rejected("config", error);
+    let rejected = match saved {
+        Some((_, values)) => rejected.against(values),
+        None => rejected,
+    };
+    let (status, rejected) = request.rejected_form(rejected)?;
     values.insert("rejected".to_owned(), rejected);
     request
         .page_with(status, "products/page.html.tera", Value::Object(values))

@@ -1,18 +1,17 @@
 //! Adding and editing releases.
 
 use rocket::{Route, get, post, routes};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{LIST, page_of, version_in_path};
 use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
 use crate::error::{Error, Faults};
-use crate::panel::Admin;
+use crate::panel::{Admin, PanelRequest};
 use crate::products::{self, Publication};
-use crate::releases::json::members;
 use crate::releases::{self, Release, ReleaseState};
-use crate::revision::{self, Revision};
+use crate::revision::Revision;
 use crate::version::Version;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply};
@@ -33,6 +32,16 @@ fn from_form(form: &Fields, version: Version, now: UnixMs) -> Release {
     }
 }
 
+/// The values of the form that edits a release.
+fn form_values(release: &Release) -> Value {
+    json!({
+        "channel": release.channel,
+        "notes": release.notes,
+        "url": release.download_url,
+        "sha256": release.sha256,
+    })
+}
+
 /// The form for a new release.
 #[get("/releases/new")]
 async fn new_form(request: Admin<'_>) -> HtmlReply {
@@ -44,6 +53,10 @@ async fn new_form(request: Admin<'_>) -> HtmlReply {
 /// Adds a release, and makes it the current version if the form says so.
 #[post("/releases/new", data = "<form>")]
 async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
+    request.once(&form, add_once(&request, &form, app)).await
+}
+
+async fn add_once(request: &PanelRequest<'_>, form: &Fields, app: &App) -> HtmlReply {
     let (actor, now, product) = (request.actor(), request.now.wall, request.product);
     let mut faults = Faults::default();
     let version = Version::from_input(form.text("version"));
@@ -54,7 +67,7 @@ async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         Publication::Available
     };
     let version = version.unwrap_or(Version::new(0, 0, 0));
-    let release = from_form(&form, version, now);
+    let release = from_form(form, version, now);
     let added = app
         .db
         .write("products.add_release", move |tx| {
@@ -90,12 +103,7 @@ async fn edit_form(request: Admin<'_>, version: &str, app: &App) -> HtmlReply {
         "back": page_of(version),
         "seen": release.revision(),
         "version": version,
-        "form": form::empty_form(json!({
-            "channel": release.channel,
-            "notes": release.notes,
-            "url": release.download_url,
-            "sha256": release.sha256,
-        })),
+        "form": form::empty_form(form_values(&release)),
     });
     request.page("releases/form.html.tera", values).await
 }
@@ -123,19 +131,14 @@ async fn edit(request: Admin<'_>, version: &str, form: Form, app: &App) -> HtmlR
         .db
         .read(move |reader| releases::get(reader, product, version))
         .await?;
-    // After an edit conflict the form shows the saved data, too, and saving again overwrites it.
-    let conflict = revision::is_conflict(&error);
     let seen = seen.after(&error, present.revision());
     let values = json!({
         "title": "edit", "back": page_of(version), "seen": seen, "version": version,
-        "present": conflict.then(|| members(&present)),
     });
+    let rejected = form.rejected("releases", error);
+    let rejected = rejected.against(form_values(&present));
     request
-        .render_with_errors(
-            "releases/form.html.tera",
-            form.rejected("releases", error),
-            values,
-        )
+        .render_with_errors("releases/form.html.tera", rejected, values)
         .await
 }
 

@@ -1,7 +1,7 @@
 //! Forms of the panel that people fill: all faults at once, each at its field.
 
 use crate::browser::{Browser, field};
-use crate::support::Server;
+use crate::support::{Response, Server};
 
 /// The fields to which the summary of the faults on a page links, in its order.
 fn linked_fields(page: &str) -> Vec<&str> {
@@ -248,4 +248,156 @@ fn what_is_refused_undoes_all_that_the_form_asked_for() {
     expect_faults(&mut panel, "/licenses/new", &fields, &["count"]);
     let customers = server.json(&["customer", "list"]);
     assert_eq!(customers["customers"].as_array().unwrap().len(), 0);
+}
+
+/// The path that a response redirects to, which was made by a form.
+fn made(response: &Response) -> &str {
+    assert_eq!(response.status, 303, "{}", response.text);
+    response.header("location").unwrap()
+}
+
+#[test]
+fn a_form_that_is_sent_twice_makes_one_thing() {
+    let server = Server::start();
+    let mut panel = server.logged_in_browser("admin");
+    let form_id = field(&panel.get("/customers/new").text, "form_id");
+    let csrf_token = panel.csrf_token();
+    let customer = |name: &'static str| {
+        [
+            ("form_id", form_id.clone()),
+            ("csrf_token", csrf_token.clone()),
+            ("name", name.to_owned()),
+        ]
+    };
+    let send = |panel: &mut Browser, path: &str, fields: &[(&str, String)]| {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        panel.post_bare(path, &fields)
+    };
+    // Side by side.
+    let both = [panel.clone(), panel.clone()].map(|mut panel| {
+        let fields = customer("Ada");
+        std::thread::spawn(move || {
+            let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
+            panel.post_bare("/customers/new", &fields)
+        })
+    });
+    for response in both.map(|thread| thread.join().unwrap()) {
+        assert_eq!(made(&response), "/lizenzserver/customers/1");
+    }
+    // One after the other; the page that it leads to reports it each time.
+    let again = send(&mut panel, "/customers/new", &customer("Ada"));
+    assert_eq!(made(&again), "/lizenzserver/customers/1");
+    assert!(panel.follow(&again).text.contains("Saved."));
+    // What was changed before it was sent again is another customer.
+    let other = send(&mut panel, "/customers/new", &customer("Bob"));
+    assert_eq!(made(&other), "/lizenzserver/customers/2");
+    let issue_id = field(&panel.get("/licenses/new").text, "form_id");
+    let license = [
+        ("form_id", issue_id),
+        ("csrf_token", csrf_token.clone()),
+        ("customer", "1".to_owned()),
+        ("kind", "trial".to_owned()),
+        ("devices", "1".to_owned()),
+        ("count", "3".to_owned()),
+    ];
+    for _ in 0..2 {
+        let issued = send(&mut panel, "/licenses/new", &license);
+        assert_eq!(made(&issued), "/lizenzserver/licenses/issued/1/3");
+    }
+    let page = panel.get("/licenses/1/extend").text;
+    let extension = [
+        ("form_id", field(&page, "form_id")),
+        ("seen", field(&page, "seen")),
+        ("csrf_token", csrf_token.clone()),
+        ("days", "10".to_owned()),
+    ];
+    let extended = [(); 2].map(|()| {
+        let extended = send(&mut panel, "/licenses/1/extend", &extension);
+        assert_eq!(made(&extended), "/lizenzserver/licenses/1");
+        panel.get("/licenses.csv").text
+    });
+    assert_eq!(extended[0], extended[1]);
+    let key = field(&panel.get("/licenses/new").text, "form_id");
+    assert_ne!(key, form_id);
+}
+
+#[test]
+fn of_two_who_edit_only_what_both_changed_is_a_conflict() {
+    let server = Server::start();
+    server.json(&[
+        "customer",
+        "add",
+        "Ada",
+        "--company",
+        "Old",
+        "--email",
+        "a@example.org",
+    ]);
+    let (mut one, mut other) = (
+        server.logged_in_browser("admin"),
+        server.logged_in_browser("owner"),
+    );
+    let page = one.get("/customers/1/edit").text;
+    let fields = |page: &str, name: &'static str, company: &'static str, email: &'static str| {
+        [
+            ("seen", field(page, "seen")),
+            ("was", field(page, "was")),
+            ("name", name.to_owned()),
+            ("company", company.to_owned()),
+            ("email", email.to_owned()),
+            ("note", String::new()),
+        ]
+    };
+    let send = |panel: &mut Browser, fields: &[(&str, String)]| {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        panel.post("/customers/1/edit", &fields)
+    };
+    let theirs = fields(&page, "Ada Lovelace", "New", "a@example.org");
+    assert_eq!(send(&mut other, &theirs).status, 303);
+    // Both changed the name, the other the company, and I the mail address.
+    let late = send(&mut one, &fields(&page, "Augusta", "Old", "b@example.org"));
+    assert_eq!(late.status, 422);
+    assert_eq!(marked_fields(&late.text), ["name"]);
+    assert_eq!(linked_fields(&late.text), ["name"]);
+    assert!(
+        late.text.contains("Saved meanwhile: Ada Lovelace"),
+        "{}",
+        late.text
+    );
+    assert_eq!(late.text.matches("Their value is taken over").count(), 1);
+    for value in ["Augusta", "New", "b@example.org"] {
+        let shown = format!("value=\"{value}\"");
+        assert!(late.text.contains(&shown), "{value}: {}", late.text);
+    }
+    let again = fields(&late.text, "Augusta", "New", "b@example.org");
+    assert_eq!(send(&mut one, &again).status, 303);
+    let saved = server.json(&["customer", "list"])["customers"][0].clone();
+    let saved = ["name", "company", "email"].map(|name| saved[name].as_str().unwrap().to_owned());
+    assert_eq!(saved, ["Augusta", "New", "b@example.org"]);
+}
+
+#[test]
+fn a_form_that_script_saves_gets_no_redirect_but_is_told() {
+    let server = Server::start();
+    let mut panel = server.logged_in_browser("admin");
+    let page = panel.get("/config").text;
+    let limit = page.split("name=\"name\" value=\"login\"").nth(1).unwrap();
+    let limit = [
+        ("part", "limit"),
+        ("name", "login"),
+        ("seen", &*field(limit, "seen")),
+        ("per_minute", "7"),
+        ("burst", "7"),
+    ];
+    panel.headers.push(("X-Save".to_owned(), "1".to_owned()));
+    let saved = panel.post("/config/update", &limit);
+    assert_eq!((saved.status, saved.header("x-saved")), (200, Some("1")));
+    // It was changed since the form was made.
+    let late = panel.post("/config/update", &limit);
+    assert_eq!((late.status, late.header("x-saved")), (422, None));
+    let forged = panel.post_bare("/config/update", &limit);
+    assert_eq!((forged.status, forged.header("x-saved")), (403, None));
+    panel.set_cookie("__Host-session", "ended");
+    let ended = panel.post_bare("/config/update", &limit);
+    assert_eq!((ended.status, ended.header("x-saved")), (401, None));
 }

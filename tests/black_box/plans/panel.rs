@@ -206,7 +206,7 @@ fn plans_are_added_and_edited_and_invalid_ones_shown_again() {
         &plan(&[("name", "Club"), ("seen", &seen)]),
     );
     assert!(late.status == 422 && late.text.contains("Someone else changed this"));
-    assert!(late.text.contains(">Crew</dd>") && late.text.contains("value=\"Club\""));
+    assert!(late.text.contains("Saved meanwhile: Crew") && late.text.contains("value=\"Club\""));
     let again = field(&late.text, "seen");
     let saved = panel.post(
         "/plans/team/edit",

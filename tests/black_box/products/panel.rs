@@ -140,9 +140,12 @@ fn a_fault_of_one_part_stands_in_no_other() {
     let server = Server::start();
     let mut panel = server.logged_in_browser("admin");
     server.json(&["flag", "set", "beta", "--on"]);
+    let page = panel.get("/config").text;
+    let (limit_seen, flag_seen) = (seen(&page, "limit", "login"), seen(&page, "flag", "beta"));
     let limit = [
         ("part", "limit"),
         ("name", "login"),
+        ("seen", &*limit_seen),
         ("per_minute", "x"),
         ("burst", "5"),
     ];
@@ -153,6 +156,7 @@ fn a_fault_of_one_part_stands_in_no_other() {
     let flag = [
         ("part", "flag"),
         ("name", "beta"),
+        ("seen", &*flag_seen),
         ("description", "typed here"),
         ("share", "x"),
     ];
@@ -181,7 +185,7 @@ fn the_second_of_two_conflicting_changes_is_refused() {
         "{}",
         late.text
     );
-    assert!(late.text.contains("value=\"10\"") && late.text.contains("Current values"));
+    assert!(late.text.contains("value=\"10\"") && late.text.contains("Saved meanwhile: 20"));
     assert_eq!(server.json(&["config", "show"])["heartbeat_interval"], 20);
     let token = seen(&late.text, "client", "");
     let again = client(&token, &[("heartbeat_interval", "10")]);

@@ -334,7 +334,7 @@ fn an_edit_conflict_of_a_release_is_reported() {
         "{}",
         conflict.text
     );
-    assert!(conflict.text.contains("Current values") && conflict.text.contains("Quick"));
+    assert!(conflict.text.contains("Saved meanwhile: Quick"));
     let saved = &server.json(&["release", "list"])["releases"][0];
     assert_eq!(
         (&saved["notes"], &saved["sha256"]),
