@@ -89,17 +89,16 @@ pub fn remove(act: &Act<'_>, live: LiveNow<'_>, id: CustomerId) -> Result<Erased
 /// Erases the customer of `erasure`, who exists.
 pub(super) fn erase_person(act: &Act<'_>, live: LiveNow<'_>, erasure: &Erasure) -> Result<Erased> {
     let tx = act.tx;
-    forget_filters(tx, erasure.customer_id)?;
+    // Before the devices are released, whose names are among the words.
+    let mut words = words_about(tx, &customers::get(tx, erasure.customer_id)?)?;
     let license_ids = store::license_ids(tx, erasure.customer_id)?;
     let device_count = release_devices(act, live, (erasure.customer_id, &license_ids))?;
     let entries = store::audit_entries(tx, erasure.customer_id, erasure.created_at)?;
     let domains = own_domains(tx, erasure.customer_id, &entries)?;
     let mut entry_ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
-    for domain in &domains {
-        let about_domain = store::audit_entries_of_domain(tx, domain, erasure.customer_id)?;
-        entry_ids.extend(about_domain.iter().map(|entry| entry.id));
-        store::forget_domain(tx, domain, erasure.customer_id)?;
-    }
+    entry_ids.extend(forget_domains(tx, erasure.customer_id, &domains)?);
+    words.extend(domains);
+    saved_filters::forget(tx, &words, &erasure.customer_id.to_string())?;
     let audit_entries = audit::erase(tx, &entry_ids, act.now)?;
     let sessions = store::clear(tx, erasure)?;
     if erasure.licenses == LicensePolicy::Revoke {
@@ -129,15 +128,34 @@ pub(super) fn erase_person(act: &Act<'_>, live: LiveNow<'_>, erasure: &Erasure) 
     Ok(erased)
 }
 
-/// What tells the customer in a saved filter.
-pub(super) fn words_about(customer: &Customer) -> [&str; 3] {
-    [&customer.name, &customer.email, &customer.company]
+/// What a saved filter about the customer contains, besides the websites: name, mail address, company, and the devices.
+pub(super) fn words_about(reader: &Reader<'_>, customer: &Customer) -> Result<Vec<String>> {
+    let Customer {
+        name,
+        email,
+        company,
+        ..
+    } = customer;
+    let mut words = [name, email, company].map(String::clone).to_vec();
+    for license in store::license_ids(reader, customer.id)? {
+        for device in store::device_rows(reader, license)? {
+            let names = ["machine_id", "hardware_id"].map(|name| device.get(name).cloned());
+            let names = names.into_iter().flatten();
+            words.extend(names.filter_map(|name| name.as_str().map(str::to_owned)));
+        }
+    }
+    Ok(words)
 }
 
-/// Erases the saved filters that search for the customer.
-fn forget_filters(tx: &Tx<'_>, id: CustomerId) -> Result<()> {
-    let customer = customers::get(tx, id)?;
-    saved_filters::forget(tx, &words_about(&customer), &id.to_string())
+/// Deletes what handshakes for these domains left; the audit entries about them.
+fn forget_domains(tx: &Tx<'_>, id: CustomerId, domains: &[String]) -> Result<Vec<i64>> {
+    let mut entries = Vec::new();
+    for domain in domains {
+        let about_domain = store::audit_entries_of_domain(tx, domain, id)?;
+        entries.extend(about_domain.iter().map(|entry| entry.id));
+        store::forget_domain(tx, domain, id)?;
+    }
+    Ok(entries)
 }
 
 /// Ends the sessions of a customer's licenses, and frees their slots. First deletes the refused calls of the customer, of

@@ -46,6 +46,7 @@ fn collect(reader: &Reader<'_>, id: CustomerId, now: UnixMs) -> Result<PersonalD
     let customer = customers::get(reader, id)?;
     let mut entries = store::audit_entries(reader, id, customer.created_at)?;
     let mut websites = Vec::new();
+    let mut words = words_about(reader, &customer)?;
     for domain in own_domains(reader, id, &entries)? {
         entries.extend(store::audit_entries_of_domain(reader, &domain, id)?);
         websites.push(json!({
@@ -54,10 +55,10 @@ fn collect(reader: &Reader<'_>, id: CustomerId, now: UnixMs) -> Result<PersonalD
             "addresses": store::source_rows(reader, &domain, id)?,
             "refusals": store::domain_refusal_rows(reader, &domain, id)?,
         }));
+        words.push(domain);
     }
     entries.sort_by_key(|entry| entry.id);
     entries.dedup_by_key(|entry| entry.id);
-    let words = words_about(&customer);
     let filters = saved_filters::about(reader, &words, &id.to_string())?;
     let filters = filters
         .iter()

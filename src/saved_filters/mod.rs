@@ -72,14 +72,14 @@ pub fn remove(tx: &Tx<'_>, admin: AdminId, id: i64) -> Result<SavedFilter> {
 
 /// The filters, of all administrators, that search for a person or are named so: by one of `words`, such as the name, or
 /// by the number of the customer.
-pub fn about(reader: &Reader<'_>, words: &[&str], customer: &str) -> Result<Vec<SavedFilter>> {
+pub fn about(reader: &Reader<'_>, words: &[String], customer: &str) -> Result<Vec<SavedFilter>> {
     let filters = store::all(reader)?.into_iter();
     let about = filters.filter(|filter| rules::is_about(filter, words, customer));
     Ok(about.collect())
 }
 
 /// Removes the filters that [`about`] finds.
-pub fn forget(tx: &Tx<'_>, words: &[&str], customer: &str) -> Result<()> {
+pub fn forget(tx: &Tx<'_>, words: &[String], customer: &str) -> Result<()> {
     for filter in about(tx, words, customer)? {
         store::remove(tx, filter.id)?;
     }

@@ -84,7 +84,7 @@ pub(super) fn checked(new: &NewFilter) -> Result<NewFilter> {
 
 /// Whether a filter searches for one of these words, or for the licenses of the customer with this number, or has one of
 /// the words in its name.
-pub(super) fn is_about(filter: &SavedFilter, words: &[&str], customer: &str) -> bool {
+pub(super) fn is_about(filter: &SavedFilter, words: &[String], customer: &str) -> bool {
     let words = words.iter().map(|word| text::casefold(word));
     let words: Vec<String> = words
         .filter(|word| word.chars().count() >= WORD_MIN)
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_filter_that_names_a_person_is_recognized() {
-        let words = ["K\u{e4}the Wei\u{df}", "kaethe@example.org", "", "AG"];
+        let words = ["K\u{e4}the Wei\u{df}", "kaethe@example.org", "", "AG"].map(str::to_owned);
         for (query, is_about_them) in [
             ("customer=7", true),
             ("customer=17", false),

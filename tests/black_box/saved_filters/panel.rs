@@ -111,16 +111,23 @@ fn a_filter_that_searches_for_an_erased_customer_is_erased_too() {
         "--email",
         "kaethe@example.org",
     ]);
+    let words = ["license", "issue", "--customer", "1"];
+    let issued = server.json(&[&words[..], &["--domain", "kaethes.example"]].concat());
+    let key = issued["licenses"][0]["license_key"].as_str().unwrap();
+    server.client().session(key, "kaethes-laptop");
     let mut panel = server.logged_in_browser("owner");
     for (name, query) in [
         ("mail", "q=kaethe%40example.org"),
         ("number", "customer=1"),
+        ("device", "q=kaethes-laptop"),
+        ("fingerprint", "q=hash+of+kaethes-laptop"),
+        ("domain", "q=www.kaethes.example"),
         ("other", "q=Ada"),
         ("state", "state=expiring"),
     ] {
         panel.post("/filters", &filter("licenses", name, query));
     }
-    assert_eq!(database::count(&server, "saved_filters"), 4);
+    assert_eq!(database::count(&server, "saved_filters"), 7);
     let export = server.json(&["customer", "export", "1"]);
     let names: Vec<&str> = export["saved_filters"]
         .as_array()
@@ -128,7 +135,8 @@ fn a_filter_that_searches_for_an_erased_customer_is_erased_too() {
         .iter()
         .map(|filter| filter["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["mail", "number"], "{export}");
+    let about = ["mail", "number", "device", "fingerprint", "domain"];
+    assert_eq!(names, about, "{export}");
     server.json(&["customer", "erase", "1", "--yes"]);
     assert_eq!(database::count(&server, "saved_filters"), 2);
 }
