@@ -174,7 +174,7 @@ pub(super) fn number_position(
             open: outside,
         });
     };
-    let number = from.value.parse().map_err(|_| no_position())?;
+    let number = from.value.parse().ok().ok_or_else(no_position)?;
     let open = match (number, direction) {
         (i64::MAX, _) => from.id,
         (_, Direction::Ascending) => outside,

@@ -493,6 +493,8 @@ pub(crate) fn hex_of(token: SessionToken) -> String {
 /// The code of a refusal, with the end reason of the session if there is one.
 pub(crate) fn code_of(error: Error) -> String {
     match error {
+        // All are told at once; a model tells the first one.
+        Error::Several(errors) => code_of(errors.into_iter().next().unwrap()),
         Error::Refused(refused) => match refused.members.get("end_reason") {
             Some(reason) => format!("{} {}", refused.code, reason.as_str().unwrap()),
             None => refused.code.to_owned(),
