@@ -139,7 +139,7 @@ fn scanned<'a>(step: &str, statement: &str, tables: &[&'a str]) -> Option<&'a st
             || statement.contains(&alias)
             || statement.contains(&format!("{table} {name}\n"))
     };
-    tables.iter().copied().find(|table| is_named(&table))
+    tables.iter().copied().find(|table| is_named(table))
 }
 
 #[test]
