@@ -271,6 +271,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
 const FILE_NAMES: &[&str] = &[
     "mod",
     "rules",
+    "programs",
     "store",
     "client",
     "site",

@@ -2,6 +2,7 @@
 //! module of its own, since a dry run uses licenses, devices and sessions.
 
 pub mod panel;
+mod programs;
 mod rules;
 
 pub use rules::Refusal;

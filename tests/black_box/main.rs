@@ -100,6 +100,7 @@ mod idempotency {
     mod repeats;
 }
 mod integrate {
+    mod harness;
     pub mod panel;
     mod program;
     mod site_files;

@@ -15,6 +15,7 @@ const SESSION: &str = "__Host-session";
 /// Routes that are not pages: static files and downloads.
 pub const NOT_PAGES: &[&str] = &[
     "/integrate/ca.pem",
+    "/integrate/program/file",
     "/integrate/site.php",
     "/integrate/site.py",
     "/audit.csv",

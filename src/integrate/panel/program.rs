@@ -5,7 +5,7 @@ use rocket::{Route, get, post, routes};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{CA_FILE, key_to_show};
+use super::{CA_FILE, api_key_to_show, key_to_show};
 use crate::activations::client::{ActivateResponse, DeactivateResponse};
 use crate::admins::Role;
 use crate::app::App;
@@ -132,12 +132,7 @@ impl View<'_> {
 fn values(view: &View<'_>, page_data: &IntegratePage) -> Result<Map<String, Value>> {
     let View { request, app } = view;
     let endpoint = &app.endpoint;
-    let may_see = request.may(Role::Admin);
-    let api_key = if may_see {
-        page_data.config.api_key.reveal().clone()
-    } else {
-        request.text("integrate.your_api_key", &Map::new())?
-    };
+    let api_key = api_key_to_show(request, &page_data.config)?;
     let license_key = key_to_show(request, page_data.chosen.as_ref())?;
     let version = page_data.config.current_version.to_string();
     let parameters = CallParameters {
@@ -147,21 +142,14 @@ fn values(view: &View<'_>, page_data: &IntegratePage) -> Result<Map<String, Valu
         version: &version,
         authority: endpoint.authority.as_ref().map(|_| CA_FILE),
     };
-    let keys = page_data.keys.as_ref().map(signing_keys::json::published);
-    let program = json!({
-        "url": endpoint.url, "api_key": api_key, "license_key": license_key, "version": version,
-        "product": page_data.config.client_name,
-        "ca": parameters.authority, "keys": keys,
-        "trials": page_data.config.trial_plan.is_some(),
-    });
     let mut values = object_members(json!({
         "url": endpoint.url,
         "public": endpoint.public,
-        "keys": keys,
+        "keys": page_data.keys.as_ref().map(signing_keys::json::published),
         "ca": endpoint.authority.as_ref().map(|authority| &authority.file),
         "calls": rules::calls(&parameters),
-        "program": request.render("integrate/example.py.tera", &program)?,
-        "sees_key": may_see,
+        "languages": super::language::tabs(None),
+        "sees_key": request.may(Role::Admin),
         "steps": null,
         "form": form::empty_form(json!({})),
     }));

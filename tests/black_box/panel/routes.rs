@@ -273,6 +273,8 @@ pub const ROWS: &[Row] = &[
     ("GET /config/update", Admin, &[]),
     ("GET /integrate", Support, &[]),
     ("GET /integrate/ca.pem", Support, &[]),
+    ("GET /integrate/program", Support, &[]),
+    ("GET /integrate/program/file", Support, &[]),
     ("GET /integrate/site", Support, &[]),
     ("GET /integrate/site.php", Support, &[]),
     ("GET /integrate/site.py", Support, &[]),

@@ -12,6 +12,9 @@ const PAGE_MAX: usize = 30 * 1024;
 /// whole text of what is cut short; and 10 kB around them.
 pub const LIST_MAX: usize = 80 * 1024;
 
+/// The same for a page with the whole file for a program.
+const PROGRAM_MAX: usize = 40 * 1024;
+
 #[test]
 fn every_page_of_a_large_shop_is_under_30_kb_and_every_list_under_80_kb() {
     let server = Server::start();
@@ -40,6 +43,15 @@ fn every_page_of_a_large_shop_is_under_30_kb_and_every_list_under_80_kb() {
             if answer.text.len() > max {
                 writeln!(wrong, "{path}: {}", answer.text.len()).unwrap();
             }
+        }
+    }
+    let integrate = panel.get("/integrate").text;
+    let tabs = integrate.split("/lizenzserver/integrate/program?").skip(1);
+    for tab in tabs.map(|rest| rest.split('"').next().unwrap()) {
+        let page = panel.get(&format!("/integrate/program?{tab}"));
+        seen += 1;
+        if page.text.len() > PROGRAM_MAX {
+            writeln!(wrong, "{tab}: {}", page.text.len()).unwrap();
         }
     }
     assert!(wrong.is_empty() && seen > 5, "{seen}\n{wrong}");
