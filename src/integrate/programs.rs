@@ -7,6 +7,7 @@ use serde_json::Value;
 pub(super) enum Language {
     Python,
     JavaScript,
+    CSharp,
     Java,
     Cpp,
 }
@@ -36,7 +37,13 @@ const KEYS: [&str; 4] = [
 
 impl Language {
     /// Every language, in the order of the page.
-    pub(super) const ALL: [Self; 4] = [Self::Python, Self::JavaScript, Self::Java, Self::Cpp];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Python,
+        Self::JavaScript,
+        Self::CSharp,
+        Self::Java,
+        Self::Cpp,
+    ];
 
     /// The language of an address; the first if there is none of this name.
     pub(super) fn from_name(name: Option<&str>) -> Self {
@@ -52,6 +59,7 @@ impl Language {
             Self::Python => "python",
             Self::JavaScript => "javascript",
             Self::Java => "java",
+            Self::CSharp => "csharp",
             Self::Cpp => "cpp",
         }
     }
@@ -62,6 +70,7 @@ impl Language {
             Self::Python => "Python",
             Self::JavaScript => "JavaScript",
             Self::Java => "Java",
+            Self::CSharp => "C#",
             Self::Cpp => "C++",
         }
     }
@@ -72,6 +81,7 @@ impl Language {
             Self::Python => "license.py",
             Self::JavaScript => "license.cjs",
             Self::Java => "License.java",
+            Self::CSharp => "License.cs",
             Self::Cpp => "license.cpp",
         }
     }
@@ -82,6 +92,10 @@ impl Language {
             Self::Python => "python3 license.py",
             Self::JavaScript => "node license.cjs",
             Self::Java => "javac License.java\njava License",
+            Self::CSharp => {
+                "dotnet new console -o licensed\ncp License.cs licensed/Program.cs\n\
+                 dotnet build licensed -o licensed/out\ncp ca.pem licensed/out\nlicensed/out/licensed"
+            }
             Self::Cpp => {
                 "c++ -std=c++17 license.cpp -o license -lcurl -lcrypto -pthread\n./license"
             }
@@ -93,6 +107,7 @@ impl Language {
             Self::Python => include_str!("../../assets/clients/license.py"),
             Self::JavaScript => include_str!("../../assets/clients/license.cjs"),
             Self::Java => include_str!("../../assets/clients/License.java"),
+            Self::CSharp => include_str!("../../assets/clients/License.cs"),
             Self::Cpp => include_str!("../../assets/clients/license.cpp"),
         }
     }
@@ -103,7 +118,7 @@ impl Language {
         match self {
             Self::Python | Self::JavaScript => literal,
             // Their compilers may take the file for one in the system's encoding.
-            Self::Java => literal.chars().map(escaped_utf16).collect(),
+            Self::Java | Self::CSharp => literal.chars().map(escaped_utf16).collect(),
             Self::Cpp => literal.bytes().map(escaped_octal).collect(),
         }
     }
@@ -188,7 +203,7 @@ mod tests {
                 Language::Python => 250,
                 Language::JavaScript => 280,
                 // They are longer where the standard library has no JSON or no Ed25519.
-                Language::Java => 480,
+                Language::Java | Language::CSharp => 480,
                 Language::Cpp => 500,
             };
             assert!(written <= limit, "{file} has {written} lines");
@@ -209,10 +224,12 @@ mod tests {
         };
         let plain = r#"PRODUCT = "Stück \"Zwei\" \\ 日本""#;
         let ascii = r#"PRODUCT = "St\u00fcck \"Zwei\" \\ \u65e5\u672c""#;
+        let csharp = r#"Product = "St\u00fcck \"Zwei\" \\ \u65e5\u672c""#;
         for (language, line) in [
             (Language::Python, plain),
             (Language::JavaScript, plain),
             (Language::Java, ascii),
+            (Language::CSharp, csharp),
             (
                 Language::Cpp,
                 r#"product = "St\303\274ck \"Zwei\" \\ \346\227\245\346\234\254""#,

@@ -20,6 +20,8 @@ pub struct Language {
     pub file: &'static str,
     /// The program without which it is skipped, as `command -v` knows it.
     pub needs: &'static str,
+    /// What is replaced in the file, since this machine's compiler or runtime cannot do it.
+    pub patches: &'static [(&'static str, &'static str)],
     /// The command that compiles it; empty if it needs none.
     pub build: &'static [&'static str],
     /// The command that runs it.
@@ -164,6 +166,11 @@ impl Bench {
     pub fn install(&self, folder: &str, text: &str) {
         let folder = self.server.path(folder);
         std::fs::create_dir_all(&folder).unwrap();
+        let mut text = text.to_owned();
+        for (from, to) in self.language.patches {
+            assert!(text.contains(from), "{from}");
+            text = text.replace(from, to);
+        }
         std::fs::write(folder.join(self.language.file), text).unwrap();
         let authority = self.server.path("data/tls/ca.pem");
         std::fs::copy(authority, folder.join("ca.pem")).unwrap();

@@ -16,6 +16,7 @@ const PYTHON: Language = Language {
     word: "python",
     file: "license.py",
     needs: "python3",
+    patches: &[],
     build: &[],
     run: &["python3", "-B", "license.py"],
     run_in_german: &[],
@@ -24,6 +25,7 @@ const JAVASCRIPT: Language = Language {
     word: "javascript",
     file: "license.cjs",
     needs: "node",
+    patches: &[],
     build: &[],
     run: &["node", "license.cjs"],
     run_in_german: &[],
@@ -33,6 +35,7 @@ const JAVA: Language = Language {
     word: "java",
     file: "License.java",
     needs: "javac",
+    patches: &[],
     build: &["javac", "-Xlint:all", "License.java"],
     run: &["java", "-cp", "FOLDER", "License"],
     run_in_german: &["java", "-Duser.language=de", "-cp", "FOLDER", "License"],
@@ -42,6 +45,7 @@ const CPP: Language = Language {
     word: "cpp",
     file: "license.cpp",
     needs: "g++ && command -v curl-config",
+    patches: &[],
     build: &[
         "g++",
         "-std=c++17",
@@ -61,6 +65,29 @@ const CPP: Language = Language {
 
 /// A name, and what happens to a program.
 type Scenario = (&'static str, fn(&mut Bench));
+
+/// Mono, since the .NET SDK is in no registry. It cannot check a chain of ECDSA certificates, as those of the server are:
+/// that the certificate is the server's is not tested.
+const CSHARP: Language = Language {
+    word: "csharp",
+    file: "License.cs",
+    needs: "mcs && command -v mono",
+    patches: &[
+        ("&& chain.Build(certificate)", "&& chain != null"),
+        (
+            "&& chain.ChainElements[chain.ChainElements.Count - 1].Certificate.Equals(authority)",
+            "&& authority != null",
+        ),
+    ],
+    build: &[
+        "mcs",
+        "-out:license.exe",
+        "-r:System.Net.Http,System.Numerics,System.Runtime.Serialization,System.Xml,System.Xml.Linq",
+        "License.cs",
+    ],
+    run: &["mono", "license.exe"],
+    run_in_german: &[],
+};
 
 /// What happens to a program; each leaves no session behind, and the key stored.
 const SCENARIOS: &[Scenario] = &[
@@ -112,6 +139,11 @@ fn a_javascript_program_runs_under_its_license() {
 #[test]
 fn a_java_program_runs_under_its_license() {
     run_scenarios(&JAVA);
+}
+
+#[test]
+fn a_csharp_program_runs_under_its_license() {
+    run_scenarios(&CSHARP);
 }
 
 #[test]
