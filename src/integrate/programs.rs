@@ -22,6 +22,8 @@ pub(super) struct ProgramParameters<'a> {
     pub(super) version: &'a str,
     /// Whether the program has to trust the file `ca.pem` beside it, instead of the authorities that the system trusts.
     pub(super) own_authority: bool,
+    /// Whether a device may try the product without a key.
+    pub(super) trials: bool,
     /// The public keys that verify responses, the current and the next one, each with its key id before it; `None` before
     /// the first start of the server.
     pub(super) keys: Option<[String; 4]>,
@@ -34,6 +36,9 @@ const KEYS: [&str; 4] = [
     "NEXT-KEY-ID",
     "NEXT-PUBLIC-KEY",
 ];
+
+/// What a file says when it asks for the key; left out for a product without trials.
+const TRIAL_PROMPT: &str = " (empty for a trial)";
 
 impl Language {
     /// Every language, in the order of the page.
@@ -140,10 +145,15 @@ impl Language {
         if let Some(keys) = &parameters.keys {
             values.extend(KEYS.into_iter().zip(keys.iter().cloned()));
         }
+        let template = if parameters.trials {
+            self.template().to_owned()
+        } else {
+            self.template().replace(TRIAL_PROMPT, "")
+        };
         let fill = |text: String, (placeholder, value): &(&str, String)| {
             text.replacen(&format!("\"{placeholder}\""), &self.literal(value), 1)
         };
-        values.iter().fold(self.template().to_owned(), fill)
+        values.iter().fold(template, fill)
     }
 }
 
@@ -194,6 +204,14 @@ mod tests {
     }
 
     #[test]
+    fn every_file_offers_a_trial_in_one_place() {
+        for language in Language::ALL {
+            let found = language.template().matches(TRIAL_PROMPT).count();
+            assert_eq!(found, 1, "{}", language.file_name());
+        }
+    }
+
+    #[test]
     fn every_file_is_short_enough_to_be_read_before_it_is_copied() {
         for language in Language::ALL {
             let lines = language.template().lines();
@@ -220,6 +238,7 @@ mod tests {
             product: name,
             version: "1.2.0",
             own_authority: false,
+            trials: false,
             keys: None,
         };
         let plain = r#"PRODUCT = "Stück \"Zwei\" \\ 日本""#;

@@ -47,6 +47,7 @@ async fn filled(request: &PanelRequest<'_>, app: &App, language: Language) -> Re
         product: &config.client_name,
         version: &config.current_version.to_string(),
         own_authority: app.endpoint.authority.is_some(),
+        trials: config.trial_plan.is_some(),
         keys: keys.map(|keys| {
             let (current, next) = (keys.current, keys.next);
             [current.id(), current.base64(), next.id(), next.base64()]
