@@ -333,9 +333,10 @@ fn every_list_with_several_products_is_accessible_and_its_texts_fit() {
 #[test]
 fn the_checks_find_problems() {
     let Some(axe) = axe() else { return };
-    let Some((_server, chrome)) = setup::start() else {
+    let Some((server, chrome)) = setup::start() else {
         return;
     };
+    server.add_admin("ada", "owner");
     chrome.open_page("/login");
     let break_page = "document.querySelector('label').remove(); document.querySelector('h1').style.whiteSpace = 'nowrap'; \
          document.querySelector('h1').append(' Donaudampfschifffahrt'.repeat(9));";

@@ -181,7 +181,7 @@ fn without_tls_it_serves_on_loopback_only() {
         "{response:?}"
     );
     assert_eq!(
-        wire::exchange(&mut plain, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        wire::exchange(&mut plain, b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n")
             .unwrap()
             .status,
         503

@@ -547,13 +547,12 @@ fn the_figures_show_trials_by_day_once_they_were_offered() {
 fn a_device_asks_on_the_page_integrate_for_its_trial_once_that_is_offered() {
     let server = started(&[], &[PLAN]);
     let mut panel = english(&server, "admin");
-    assert!(
-        !panel
-            .get("/integrate")
-            .text
-            .contains("call(&quot;trial&quot;")
-    );
-    server.json(OFFER);
-    let page = panel.get("/integrate").text;
-    assert!(page.contains("call(&quot;trial&quot;"), "{page}");
+    for language in ["python", "javascript", "java", "csharp", "cpp"] {
+        let path = format!("/integrate/program?language={language}");
+        let offers = |panel: &mut Browser| panel.get(&path).text.contains("(empty for a trial)");
+        server.json(&["config", "set", "trial_plan="]);
+        eventually("the file offers no trial", || !offers(&mut panel));
+        server.json(OFFER);
+        eventually("the file offers a trial", || offers(&mut panel));
+    }
 }

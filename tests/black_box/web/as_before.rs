@@ -203,12 +203,7 @@ fn versions(to: &mut Recorder) {
     for path in ["/versions.json", "/versions.txt"] {
         to.send("without a key", &format!("GET {path}"), &[], "");
     }
-    for path in [
-        "/",
-        "/api/license/nothing",
-        "/versions.xml",
-        "/versions/x.json",
-    ] {
+    for path in ["/api/license/nothing", "/versions.xml", "/versions/x.json"] {
         to.get("not served", path, &[]);
     }
 }
