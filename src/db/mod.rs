@@ -48,6 +48,8 @@ pub use search_index::Reindexed;
 pub use types::{id_list, unknown_value};
 pub use vacuum::Vacuumed;
 
+use tokio::sync::oneshot::error::RecvError;
+
 use crate::clock::{Boot, UnixMs};
 use crate::error::{Doing, Error, Result};
 use batch_reader::BatchReader;
@@ -220,10 +222,7 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
-        let answer = self.writer.queue(work)?.await;
-        answer
-            .unwrap_or_else(|_| Err(queue::no_answer()))
-            .inspect_err(|error| self.note(name, error))
+        self.noted(name, self.writer.queue(work)?.await)
     }
 
     /// Runs `work` in the writer thread, between two transactions: what it reads does not change in this process
@@ -236,10 +235,7 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
     {
-        let answer = self.writer.queue_read(work)?.await;
-        answer
-            .unwrap_or_else(|_| Err(queue::no_answer()))
-            .inspect_err(|error| self.note(name, error))
+        self.noted(name, self.writer.queue_read(work)?.await)
     }
 
     /// Runs `work` at the beginning of the first transaction of this process. It is repeated with each transaction
@@ -263,10 +259,7 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
-        let answer = self.writer.queue(work)?.blocking_recv();
-        answer
-            .unwrap_or_else(|_| Err(queue::no_answer()))
-            .inspect_err(|error| self.note(name, error))
+        self.noted(name, self.writer.queue(work)?.blocking_recv())
     }
 
     /// Runs `work` on a pooled connection that cannot write.
@@ -297,10 +290,7 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
     {
-        let answer = self.batch_reader.queue(work)?.await;
-        answer
-            .unwrap_or_else(|_| Err(queue::no_answer()))
-            .inspect_err(|error| self.note("read", error))
+        self.noted("read", self.batch_reader.queue(work)?.await)
     }
 
     /// [`Db::read`] for synchronous code: a command.
@@ -492,6 +482,13 @@ pub fn rescue(path: &Path, target: Option<&Path>) -> Result<Rescued> {
 }
 
 impl Db {
+    /// The answer of one of the threads, if it gave one; failures are logged.
+    fn noted<T>(&self, name: &str, answer: Result<Result<T>, RecvError>) -> Result<T> {
+        answer
+            .unwrap_or_else(|_| Err(queue::no_answer()))
+            .inspect_err(|error| self.note(name, error))
+    }
+
     /// Logs failures; refusals are not logged.
     fn note(&self, name: &str, error: &Error) {
         match error {

@@ -50,7 +50,7 @@ pub struct Device {
     pub version: Version,
     /// When it took the slot.
     pub activated_at: UnixMs,
-    /// When it last sent a request; of verifications, to [`SEEN_STEP`].
+    /// When it last sent a request; of verifications, to the minute.
     pub last_seen_at: UnixMs,
 }
 
