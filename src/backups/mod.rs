@@ -338,16 +338,12 @@ pub enum BackupEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::{Options, Synchronous};
+    use crate::db::Options;
 
     #[test]
     fn the_newest_backups_are_kept_and_other_files_are_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            path: dir.path().join("t.sqlite3"),
-            synchronous: Synchronous::Full,
-            read_connections: 1,
-        };
+        let options = Options::in_folder(dir.path());
         let db = Db::open_as_server(&options).unwrap();
         let source = BackupSource {
             data: dir.path().to_owned(),

@@ -21,3 +21,15 @@ pub struct Options {
     /// Connections in the read pool; at least 1.
     pub read_connections: u32,
 }
+
+#[cfg(test)]
+impl Options {
+    /// A database in the folder of a test.
+    pub(crate) fn in_folder(folder: &std::path::Path) -> Self {
+        Self {
+            path: folder.join("t.sqlite3"),
+            synchronous: Synchronous::Full,
+            read_connections: 1,
+        }
+    }
+}

@@ -9,11 +9,9 @@ const ADD: &str = "insert into customers (name, created_at_ms) values (hex(rando
 
 fn with_new_database<T>(test: impl AsyncFnOnce(Db) -> T) -> T {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("t.sqlite3");
     let options = Options {
-        path,
-        synchronous: Synchronous::Full,
         read_connections: 2,
+        ..Options::in_folder(dir.path())
     };
     let db = Db::open_as_server(&options).unwrap();
     tokio::runtime::Builder::new_current_thread()
@@ -31,11 +29,7 @@ async fn count(db: &Db) -> i64 {
 #[test]
 fn a_second_check_of_a_connection_sees_what_another_has_written_since() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        path: dir.path().join("t.sqlite3"),
-        synchronous: Synchronous::Full,
-        read_connections: 1,
-    };
+    let options = Options::in_folder(dir.path());
     let db = Db::open_as_server(&options).unwrap();
     let name = "insert into customers (name, created_at_ms) values (hex(randomblob(30)), 0)";
     for _ in 0..3 {
@@ -124,11 +118,7 @@ fn overwrite_first_page(path: &Path) {
 #[test]
 fn damage_is_noted_and_a_sound_file_in_its_place_does_not_clear_it() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        path: dir.path().join("t.sqlite3"),
-        synchronous: Synchronous::Full,
-        read_connections: 1,
-    };
+    let options = Options::in_folder(dir.path());
     Db::open_as_server(&options)
         .unwrap()
         .close(Duration::from_secs(10));

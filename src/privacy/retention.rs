@@ -108,9 +108,8 @@ mod tests {
     /// A database with a license, and a device that was last seen on each of these days. The first has a session.
     fn database(dir: &std::path::Path, days: &[u32]) -> Db {
         let options = Options {
-            path: dir.join("t.sqlite3"),
             synchronous: Synchronous::Normal,
-            read_connections: 1,
+            ..Options::in_folder(dir)
         };
         let db = Db::open_as_server(&options).unwrap();
         let days = days.to_vec();

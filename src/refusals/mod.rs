@@ -482,9 +482,8 @@ mod tests {
     /// A database with two licenses: of no customer, since only their ids matter.
     fn database(dir: &std::path::Path) -> Db {
         let options = Options {
-            path: dir.join("t.sqlite3"),
             synchronous: Synchronous::Normal,
-            read_connections: 1,
+            ..Options::in_folder(dir)
         };
         let db = Db::open_as_server(&options).unwrap();
         db.write_blocking("test", |tx| {

@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
     use crate::clock::{Pauses, Tick};
-    use crate::db::{Options, Synchronous};
+    use crate::db::Options;
     use crate::id::{DeviceId, ProductId, SessionToken};
     use crate::licenses::LicenseKey;
     use crate::live_sessions::{LastHeartbeat, LiveSession};
@@ -217,11 +217,7 @@ mod tests {
     #[test]
     fn a_flush_that_fails_or_is_stopped_leaves_the_rest_for_the_next_one() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            path: dir.path().join("t.sqlite3"),
-            synchronous: Synchronous::Full,
-            read_connections: 1,
-        };
+        let options = Options::in_folder(dir.path());
         let db = Db::open_as_server(&options).unwrap();
         let all: Vec<i64> = (1..=MANY).collect();
         let live = with_unwritten();
