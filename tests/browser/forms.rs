@@ -6,7 +6,7 @@ use crate::driver::Chrome;
 use crate::setup::{self, expect_no_page_errors};
 
 /// The text beside the button of the first form of the settings.
-const REPORT: &str = "document.querySelector('#client .told')?.textContent ?? ''";
+const REPORT: &str = "(document.querySelector('#client .told')?.textContent ?? '')";
 
 #[test]
 fn settings_are_saved_in_place_and_touch_nothing_else() {
