@@ -33,7 +33,7 @@ use crate::security::password::Hasher;
 use crate::security::rate_limit::{Limiter, Quota, Rule};
 use crate::security::signing::Signer;
 use crate::tls::{self, Certificates, TrustedAuthority};
-use crate::{server_state, signing_keys};
+use crate::{server_state, signing_keys, standby};
 
 /// Upper bound for the duration of a sweep.
 const SWEEP_DURATION_MAX: Duration = Duration::from_secs(30);
@@ -168,6 +168,7 @@ impl Opened {
     /// Opens them, creates those that are missing, and records the start.
     fn open(settings: &Config) -> Result<Self> {
         data_folder::secure(&settings.database.path)?;
+        standby::refuse_on_standby(&settings.database.path)?;
         let is_first_start = !settings.database.path.exists();
         let db = Db::open_as_server(&database_options(settings))?;
         let clock = server_clock(&db)?;

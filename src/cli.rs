@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::audit::Actor;
-use crate::backups::BackupDir;
+use crate::backups::{BackupDir, Origin};
 use crate::config::{self, Config, TlsMode};
 use crate::console::{self, Console, OutputFormat, message};
 use crate::db::{self, Db, Rescued};
@@ -18,6 +18,7 @@ use crate::error::{Doing, Error, Result};
 use crate::products::cli::ProductArg;
 use crate::security::{data_folder, run_as};
 use crate::server::{NonFatalSignals, Process};
+use crate::standby::{self, FollowedFile, Mode};
 use crate::{
     activations, admins, app, backups, customers, demo, doctor, domains, flags, licenses, limits,
     overview, plans, privacy, products, releases, search, server, sessions, trials,
@@ -89,6 +90,17 @@ pub enum Command {
         /// File with the passphrase of an encrypted archive [default: the one in the settings]
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
+        /// Also a copy that a server has made after a standby had replaced it
+        #[arg(long)]
+        replaced_server: bool,
+    },
+    /// Take over on a standby: make the file that Litestream follows the database, with its sessions
+    Promote {
+        /// The followed file [default: standby.sqlite3 beside the database]
+        file: Option<PathBuf>,
+        /// Only check the file and the keys, also while Litestream follows
+        #[arg(long)]
+        check: bool,
     },
     /// Rewrite the database, so that nothing of what was deleted is left in it; works while the server runs
     Vacuum,
@@ -281,6 +293,23 @@ impl CommandRun<'_> {
                 }
                 doctor::check(self.settings, self.output)
             }
+            Command::Backup { .. } | Command::Restore { .. } | Command::Promote { .. } => {
+                self.execute_on_files(command)
+            }
+            other => {
+                run_as::become_owner(&data)?;
+                let backups = app::backup_dir(self.settings);
+                let console = self.open(other.if_missing())?;
+                let done = run_on_database(&console, &backups, other);
+                console.db.close(CLOSE);
+                done
+            }
+        }
+    }
+
+    /// Runs a command that copies or replaces the database.
+    fn execute_on_files(self, command: Command) -> Result<()> {
+        match command {
             Command::Backup {
                 file,
                 database_only: true,
@@ -293,15 +322,16 @@ impl CommandRun<'_> {
             Command::Restore {
                 file,
                 passphrase_file,
-            } => self.restore(&file, passphrase_file),
-            other => {
-                run_as::become_owner(&data)?;
-                let backups = app::backup_dir(self.settings);
-                let console = self.open(other.if_missing())?;
-                let done = run_on_database(&console, &backups, other);
-                console.db.close(CLOSE);
-                done
-            }
+                replaced_server: true,
+            } => self.restore(&file, passphrase_file, Origin::Any),
+            Command::Restore {
+                file,
+                passphrase_file,
+                ..
+            } => self.restore(&file, passphrase_file, Origin::Current),
+            Command::Promote { file, check: true } => self.promote(file, Mode::Check),
+            Command::Promote { file, .. } => self.promote(file, Mode::Promote),
+            _ => Err(no_database_command()),
         }
     }
 
@@ -328,9 +358,9 @@ impl CommandRun<'_> {
         target.finish(&written, output)
     }
 
-    fn restore(self, file: &Path, passphrase_file: Option<PathBuf>) -> Result<()> {
+    fn restore(self, file: &Path, passphrase_file: Option<PathBuf>, origin: Origin) -> Result<()> {
         let (settings, data) = (self.settings, self.settings.data_folder());
-        let input = backups::BackupInput::open(file, &settings.database.path)?;
+        let input = backups::BackupInput::open(file, &settings.database.path)?.with_origin(origin);
         let passphrase_file = passphrase_file.or_else(|| settings.backup.passphrase_file.clone());
         let passphrase = passphrase_file.filter(|_| input.is_encrypted());
         let passphrase = passphrase.as_deref().map(backups::passphrase).transpose()?;
@@ -338,15 +368,23 @@ impl CommandRun<'_> {
         run_as::become_owner(&data)?;
         data_folder::secure(&settings.database.path)?;
         let backup_dir = app::backup_dir(settings);
-        let target = backups::RestoreTarget {
-            database: &settings.database.path,
-            data: &data,
-            backups: backup_dir.usable_folder(),
-            own_authority: settings.tls.mode == TlsMode::SelfSigned,
-        };
+        let target = restore_target(settings, &data, &backup_dir);
         let (actor, now) = (Actor::command_line(&self.user), app::system_now());
         let restored = backups::restore(&input, target, &actor, now)?;
         backups::cli::show_restored(input.name(), target.database, &restored, self.output)
+    }
+
+    fn promote(self, file: Option<PathBuf>, mode: Mode) -> Result<()> {
+        let (settings, data) = (self.settings, self.settings.data_folder());
+        let file = file.unwrap_or_else(|| standby::default_file(&settings.database.path));
+        run_as::become_owner(&data)?;
+        let followed = FollowedFile::examine(&file, mode)?;
+        data_folder::secure(&settings.database.path)?;
+        let backup_dir = app::backup_dir(settings);
+        let target = restore_target(settings, &data, &backup_dir);
+        let (actor, now) = (Actor::command_line(&self.user), app::system_now());
+        let promotion = standby::promote(&followed, target, &actor, now)?;
+        standby::cli::show(&file, &promotion, now, self.output)
     }
 
     /// Opens the database.
@@ -358,6 +396,9 @@ impl CommandRun<'_> {
         let missing = !options.path.exists();
         if missing && if_missing == IfMissing::Refuse {
             return Err(app::no_database(&options.path));
+        }
+        if missing {
+            standby::refuse_on_standby(&options.path)?;
         }
         let db = Db::open_as_command(&options)?;
         if missing {
@@ -380,6 +421,20 @@ impl CommandRun<'_> {
             transfer_grace_days: settings.handshake.transfer_grace_days,
             output: self.output,
         })
+    }
+}
+
+/// Where a backup or a followed file is put.
+fn restore_target<'a>(
+    settings: &'a Config,
+    data: &'a Path,
+    backup_dir: &'a BackupDir,
+) -> backups::RestoreTarget<'a> {
+    backups::RestoreTarget {
+        database: &settings.database.path,
+        data,
+        backups: backup_dir.usable_folder(),
+        own_authority: settings.tls.mode == TlsMode::SelfSigned,
     }
 }
 
@@ -417,10 +472,14 @@ fn run_on_database(console: &Console, backups: &BackupDir, command: Command) -> 
         | Command::Man
         | Command::Check { .. }
         | Command::Backup { .. }
-        | Command::Restore { .. } => Err(Error::Usage(
-            "this command does not use the database".to_owned(),
-        )),
+        | Command::Restore { .. }
+        | Command::Promote { .. } => Err(no_database_command()),
     }
+}
+
+/// The error for a command that ended up in the wrong function.
+fn no_database_command() -> Error {
+    Error::Usage("this command does not use the database".to_owned())
 }
 
 fn license(console: &Console, command: License) -> Result<()> {

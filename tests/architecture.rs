@@ -95,6 +95,8 @@ const CORE: &[&str] = &[
     "sessions",
     "trials", // licenses without a key and a customer; `sell` gives them one
     "verification",
+    "standby",
+    "timelines",    // which servers wrote the database, one after the other
     "server_state", // the server's own row: its start time and the latest date seen
 ];
 /// Which core modules may import which others, their handlers apart, which may look up; one that is not listed imports
@@ -127,6 +129,19 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "privacy",
             "sessions",
             "server_state",
+            "timelines", // a copy of a server that was replaced is refused
+        ],
+    ),
+    // A standby takes over like a restore, with the sessions.
+    (
+        "standby",
+        &[
+            "audit",
+            "backups",
+            "logins",
+            "server_state",
+            "sessions",
+            "timelines",
         ],
     ),
     // An erasure releases devices, ends their sessions, revokes licenses and erases audit entries.

@@ -143,9 +143,9 @@ pub fn show_restored(
     console::text(&restore_text(file, restored))
 }
 
-fn to_json(restored: &RestoreReport) -> Value {
-    let mut document = json!(restored.database);
-    let lost = match &restored.lost {
+/// The changes that are lost, as JSON.
+pub fn lost_to_json(lost: &LostChanges) -> Value {
+    match lost {
         LostChanges::NoFile => Value::Null,
         LostChanges::Span(from, until) => json!({
             "from": from.rfc3339(), "until": until.rfc3339(), "seconds": span(*from, *until).as_secs(),
@@ -153,9 +153,13 @@ fn to_json(restored: &RestoreReport) -> Value {
         LostChanges::Unknown(from, reason) => {
             json!({ "from": from.rfc3339(), "until": null, "reason": reason })
         }
-    };
+    }
+}
+
+fn to_json(restored: &RestoreReport) -> Value {
+    let mut document = json!(restored.database);
     if let Some(map) = document.as_object_mut() {
-        map.insert("lost".to_owned(), lost);
+        map.insert("lost".to_owned(), lost_to_json(&restored.lost));
         map.insert("sessions_ended".to_owned(), restored.sessions_ended.into());
         map.insert("erased_customers".to_owned(), erased_ids(restored));
         let since = restored.no_erased_list_since.map(UnixMs::rfc3339);
@@ -212,7 +216,7 @@ fn erased_text(restored: &RestoreReport) -> String {
 }
 
 /// Which changes are lost.
-fn lost_text(lost: &LostChanges) -> String {
+pub fn lost_text(lost: &LostChanges) -> String {
     match lost {
         LostChanges::NoFile => "there was no database before".to_owned(),
         LostChanges::Span(from, until) if from >= until => {
@@ -283,6 +287,7 @@ fn consequence(missing: &MissingKey) -> String {
     }
 }
 
-fn span(from: UnixMs, until: UnixMs) -> Duration {
+/// The time between two moments; zero if the second is not later.
+pub fn span(from: UnixMs, until: UnixMs) -> Duration {
     Duration::from_millis(u64::try_from(until.0.saturating_sub(from.0)).unwrap_or(0))
 }

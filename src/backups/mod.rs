@@ -11,8 +11,10 @@ mod rules;
 
 pub use create::{BackupSource, LiveData, Scope, WrittenBackup, check_files, passphrase};
 pub use folder::FolderFault;
-pub use restore::{BackupInput, RestoreTarget, remove_staging_folders, restore};
-pub use rules::{BackupAge, age, timestamp};
+pub use restore::{
+    BackupInput, ExpectedKeys, Origin, RestoreTarget, remove_staging_folders, restore,
+};
+pub use rules::{BackupAge, age, in_words, timestamp};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -303,7 +305,7 @@ pub enum MissingKey {
 }
 
 /// The latest date in a database: that of its last recorded event, or the latest date that its server has seen.
-fn newest(reader: &Reader<'_>) -> Result<UnixMs> {
+pub fn newest_change(reader: &Reader<'_>) -> Result<UnixMs> {
     let seen = server_state::load(reader)?.high_water;
     let latest = [
         audit::newest_entry_at(reader)?,
@@ -314,12 +316,12 @@ fn newest(reader: &Reader<'_>) -> Result<UnixMs> {
 }
 
 /// What is lost if a copy with the latest date `from` replaces a database.
-fn lost(from: UnixMs, replaced: &OldDatabase<'_>) -> LostChanges {
+pub fn lost(from: UnixMs, replaced: &OldDatabase<'_>) -> LostChanges {
     match replaced {
         OldDatabase::Nothing => LostChanges::NoFile,
         OldDatabase::Unreadable(reason) => LostChanges::Unknown(from, reason.clone()),
         // A damaged database is a reason to restore, so an error here must not stop the restore.
-        OldDatabase::File(file) => match newest(file) {
+        OldDatabase::File(file) => match newest_change(file) {
             Ok(until) => LostChanges::Span(from, until),
             Err(error) => LostChanges::Unknown(from, error.to_string()),
         },

@@ -10,17 +10,18 @@ use rustix::fs::{CWD, OFlags, RenameFlags};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{LostChanges, MissingKey, RestoreReport, create, lost, newest, rules};
+use super::{LostChanges, MissingKey, RestoreReport, create, lost, newest_change, rules};
 use crate::archive::age::Decryptor;
 use crate::archive::{self, BackupKind, Manifest};
 use crate::audit::{Act, Actor, Change};
 use crate::clock::UnixMs;
-use crate::db::{self, OldDatabase, Tx};
+use crate::db::{self, OldDatabase, Reader, Tx};
 use crate::error::{Doing, Error, Result};
 use crate::privacy::{self, ErasedAgain, Erasure, ListFiles};
 use crate::security::private_file;
 use crate::security::secret::Secret;
 use crate::signing_keys::{self, Published};
+use crate::timelines::{self, Relation};
 use crate::tls::{self, TrustedAuthority};
 use crate::{logins, server_state, sessions};
 
@@ -39,6 +40,17 @@ pub struct BackupInput {
     /// The list of erased customers in the same folder, if there is one.
     erasures: Option<Vec<Erasure>>,
     passphrase: Option<Secret<String>>,
+    origin: Origin,
+}
+
+/// Which server a backup may come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Any but one that a standby has replaced, after that.
+    #[default]
+    Current,
+    /// Also one that a standby has replaced.
+    Any,
 }
 
 /// Where a backup is restored to.
@@ -94,7 +106,14 @@ impl BackupInput {
             beside,
             erasures: erasures_in_folder_of(name, data.uid(), database)?,
             passphrase: None,
+            origin: Origin::Current,
         })
+    }
+
+    /// The same backup, restored if it comes from this server.
+    #[must_use]
+    pub fn with_origin(self, origin: Origin) -> Self {
+        Self { origin, ..self }
     }
 
     /// The same backup with the passphrase that decrypts it.
@@ -197,9 +216,48 @@ fn open(name: &Path) -> io::Result<File> {
 }
 
 /// The keys that belong to a database, according to the database.
-struct ExpectedKeys {
+#[derive(Debug)]
+pub struct ExpectedKeys {
     signing: Option<Published>,
     authority: TrustedAuthority,
+}
+
+impl ExpectedKeys {
+    /// Those of the database that is read.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn of(reader: &Reader<'_>, now: UnixMs) -> Result<Self> {
+        Ok(Self {
+            signing: signing_keys::published(reader, now)?,
+            authority: signing_keys::trusted_authority(reader)?,
+        })
+    }
+
+    /// Those that the data folder does not have.
+    ///
+    /// # Errors
+    /// If a key file cannot be read.
+    pub fn missing_in(&self, target: RestoreTarget<'_>) -> Result<Vec<MissingKey>> {
+        let mut missing = Vec::new();
+        if let Some(known) = &self.signing {
+            let lost = signing_keys::missing_keys(target.data, known)?;
+            missing.extend(lost.into_iter().map(MissingKey::SigningKey));
+        }
+        if target.own_authority {
+            let found = tls::authority_key(target.data)?;
+            match (self.authority, found) {
+                (TrustedAuthority::Key(_) | TrustedAuthority::Unknown, None) => {
+                    missing.push(MissingKey::Authority);
+                }
+                (TrustedAuthority::Key(known), Some(found)) if known != found => {
+                    missing.push(MissingKey::KnownAuthority);
+                }
+                _ => {}
+            }
+        }
+        Ok(missing)
+    }
 }
 
 /// Replaces the database, certificates and signing keys by those of `input`, while no server runs. Ends all sessions
@@ -219,7 +277,7 @@ pub fn restore(
     let lists = ListFiles::of(replacement.path(), target.backups);
     let mut known = KnownErasures::new(lists.read()?, input.erasures.clone());
     let finalize = |tx: &Tx<'_>, replaced: &OldDatabase<'_>| {
-        finalize(&Act::new(tx, actor, now), from, replaced, &mut known)
+        finalize(&Act::new(tx, actor, now), input, replaced, &mut known)
     };
     let (ready, finalized) =
         replacement.prepare(&staged.join(archive::DATABASE), from, finalize)?;
@@ -244,7 +302,7 @@ pub fn restore(
         no_erased_list_since: finalized.no_erased_list_since,
         is_archive: unpacked.manifest.is_some(),
         replaced_folders,
-        missing: missing(target, &finalized.expected_keys)?,
+        missing: finalized.expected_keys.missing_in(target)?,
     })
 }
 
@@ -328,11 +386,12 @@ fn erase_again(
 /// customers again. Adds to `known` the erasures that only one of the databases lists.
 fn finalize(
     act: &Act<'_>,
-    from: &Path,
+    input: &BackupInput,
     replaced: &OldDatabase<'_>,
     known: &mut KnownErasures,
 ) -> Result<Finalized> {
-    let newest_in_copy = newest(act.tx)?;
+    let newest_in_copy = newest_change(act.tx)?;
+    continue_timelines(act.tx, input, replaced, newest_in_copy)?;
     let lost = lost(newest_in_copy, replaced);
     if let LostChanges::Span(_, until) = &lost {
         // The trusted date must not go back: what had expired by then stays expired.
@@ -342,15 +401,12 @@ fn finalize(
     logins::end_all_logins(act.tx)?;
     act.note(&Change {
         action: "backups.restore",
-        subject: &from.display().to_string(),
+        subject: &input.name.display().to_string(),
         before: lost.replaced(),
         after: json!({ "sessions_ended": sessions_ended }),
     })?;
     let erased_again = erase_again(act, known, replaced)?;
-    let expected_keys = ExpectedKeys {
-        signing: signing_keys::published(act.tx, act.now)?,
-        authority: signing_keys::trusted_authority(act.tx)?,
-    };
+    let expected_keys = ExpectedKeys::of(act.tx, act.now)?;
     Ok(Finalized {
         lost,
         sessions_ended,
@@ -358,6 +414,38 @@ fn finalize(
         no_erased_list_since: (!known.is_listed).then_some(newest_in_copy),
         expected_keys,
     })
+}
+
+/// Gives the unpacked database the timelines of the one that it replaces.
+///
+/// # Errors
+/// [`Error::State`] if it comes from a server that a standby had replaced before, unless that is wanted.
+fn continue_timelines(
+    tx: &Tx<'_>,
+    input: &BackupInput,
+    replaced: &OldDatabase<'_>,
+    newest_in_copy: UnixMs,
+) -> Result<()> {
+    let OldDatabase::File(replaced) = replaced else {
+        return Ok(());
+    };
+    // A damaged database is a reason to restore.
+    let present = timelines::list(replaced).unwrap_or_default();
+    let missing = match timelines::relation(&timelines::list(tx)?, &present) {
+        Relation::Precedes(missing) if newest_in_copy > missing.continues => Some(missing),
+        Relation::Diverged(missing) => Some(missing),
+        Relation::Same | Relation::Continues | Relation::Precedes(_) => None,
+    };
+    if let Some(missing) = missing.filter(|_| input.origin == Origin::Current) {
+        return Err(Error::State(format!(
+            "{} comes from a server that was replaced: a standby took over on {} with the changes until {}, and this copy              has later ones, until {}. Nothing was changed. Restore a copy of this server; or, to take that one all the              same, add --replaced-server",
+            input.name.display(),
+            missing.began_at.rfc3339(),
+            missing.continues.rfc3339(),
+            newest_in_copy.rfc3339()
+        )));
+    }
+    timelines::take_over(tx, &present)
 }
 
 /// Creates a temporary folder to unpack a backup in.
@@ -467,31 +555,9 @@ fn put_certificates(staged: &Path, data: &Path, timestamp: &str) -> Result<Optio
     Ok(Some(old_copy))
 }
 
-/// The keys that the restored database needs and the data folder does not have.
-fn missing(target: RestoreTarget<'_>, expected_keys: &ExpectedKeys) -> Result<Vec<MissingKey>> {
-    let mut missing = Vec::new();
-    if let Some(known) = &expected_keys.signing {
-        let lost = signing_keys::missing_keys(target.data, known)?;
-        missing.extend(lost.into_iter().map(MissingKey::SigningKey));
-    }
-    if target.own_authority {
-        let found = tls::authority_key(target.data)?;
-        match (expected_keys.authority, found) {
-            (TrustedAuthority::Key(_) | TrustedAuthority::Unknown, None) => {
-                missing.push(MissingKey::Authority);
-            }
-            (TrustedAuthority::Key(known), Some(found)) if known != found => {
-                missing.push(MissingKey::KnownAuthority);
-            }
-            _ => {}
-        }
-    }
-    Ok(missing)
-}
-
 impl LostChanges {
     /// The lost period, for the audit log.
-    fn replaced(&self) -> serde_json::Value {
+    pub fn replaced(&self) -> serde_json::Value {
         match self {
             Self::NoFile => serde_json::Value::Null,
             Self::Span(from, until) => {

@@ -15,7 +15,7 @@ const SUFFIXES: [&str; 3] = [SEALED, PLAIN, ".sqlite3"];
 const MANUAL_AGE_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// A duration in words, without the units that are zero: `1 day 2 minutes`.
-pub(super) fn in_words(span: Duration) -> String {
+pub fn in_words(span: Duration) -> String {
     let s = span.as_secs();
     let parts = [
         (s / 86_400, "day"),

@@ -134,9 +134,13 @@ fn vacuum(conn: &Connection, to: &Path) -> Result<()> {
 }
 
 fn inspect_copy(path: &Path) -> Result<CopyInfo> {
-    let conn = pool::open_read_only(path)?;
-    let schema = schema::schema(&conn, path)?;
-    check_integrity(&conn, path)?;
+    check_integrity(&pool::open_read_only(path)?, path)?;
+    inspect_unchecked(path)
+}
+
+/// Size and schema of a copy that has been checked.
+pub(super) fn inspect_unchecked(path: &Path) -> Result<CopyInfo> {
+    let schema = schema::schema(&pool::open_read_only(path)?, path)?;
     let bytes = fs::metadata(path).doing("measure the copy")?.len();
     Ok(CopyInfo { bytes, schema })
 }

@@ -463,6 +463,18 @@ pub fn check_path(path: &Path) -> Result<()> {
     path_check::check_path(&files::resolved(path)?)
 }
 
+/// Reads a database that this process has not opened, such as a copy, whatever its schema is.
+///
+/// # Errors
+/// What `work` returns, or [`Error::State`] if it cannot be read.
+pub fn read_file<T>(path: &Path, work: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<T> {
+    let (conn, generation) = (pool::open_read_only(path)?, &Generation::default());
+    work(&Reader {
+        conn: &conn,
+        generation,
+    })
+}
+
 /// Accepts the database at `path` although the last server had another file open, or acknowledged changes that
 /// this one lacks. Returns the path to which the WAL of another database was moved, if there was one.
 ///

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::continuity::{self, Continuity};
-use super::copy::{CopyInfo, check_integrity, copy};
+use super::copy::{CopyInfo, check_integrity, copy, inspect_unchecked};
 use super::files::{self, beside, folder_of};
 use super::generation::Generation;
 use super::lock::Lock;
@@ -112,6 +112,33 @@ impl Restore {
         finalize: impl FnOnce(&Tx<'_>, &OldDatabase<'_>) -> Result<T>,
     ) -> Result<(PreparedCopy, T)> {
         examine(from, name)?;
+        // Through SQLite, not byte by byte, so that the content of a WAL beside it is included.
+        self.prepare_copy(|prepared| copy(from, prepared), finalize)
+    }
+
+    /// As [`Self::prepare`], from a file that another program writes by SQLite's locks but never by a WAL: copied
+    /// byte by byte, which takes a fraction of the time.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn prepare_followed<T>(
+        &self,
+        from: &Path,
+        finalize: impl FnOnce(&Tx<'_>, &OldDatabase<'_>) -> Result<T>,
+    ) -> Result<(PreparedCopy, T)> {
+        let make = |prepared: &Path| {
+            copy_bytes(from, prepared)?;
+            examine(prepared, from)?;
+            inspect_unchecked(prepared)
+        };
+        self.prepare_copy(make, finalize)
+    }
+
+    fn prepare_copy<T>(
+        &self,
+        make: impl FnOnce(&Path) -> Result<CopyInfo>,
+        finalize: impl FnOnce(&Tx<'_>, &OldDatabase<'_>) -> Result<T>,
+    ) -> Result<(PreparedCopy, T)> {
         let prepared = beside(&self.path, PREPARED);
         files::remove_all(&prepared)?;
         // Read with the WAL of another database, its content would be wrong.
@@ -122,13 +149,24 @@ impl Restore {
             }
             finalize(tx, replaced)
         };
-        match prepare_file(from, &self.path, &prepared, finalize) {
+        let finished = make(&prepared)
+            .and_then(|copied| prepare_file(copied, &self.path, &prepared, finalize));
+        match finished {
             Ok((copied, finalized)) => Ok((PreparedCopy { prepared, copied }, finalized)),
             Err(error) => {
                 files::remove_all(&prepared)?;
                 Err(error)
             }
         }
+    }
+
+    /// Deletes the copy instead of putting it in place. Returns what it was.
+    ///
+    /// # Errors
+    /// If it cannot be deleted.
+    pub fn discard(&self, ready: &PreparedCopy) -> Result<CopyInfo> {
+        files::remove_all(&ready.prepared)?;
+        Ok(ready.copied)
     }
 
     /// Puts the copy in place, and keeps the old file beside it under a name that contains `stamp`.
@@ -207,15 +245,23 @@ fn set_time_limit(conn: &mut Connection, time_limit: Duration) -> Result<()> {
     Ok(conn.progress_handler(INSTRUCTIONS, Some(time_is_up))?)
 }
 
-/// Copies `from` to `prepared`, migrates the copy, and runs `finalize` in it, for use at `path`.
+/// Copies `from` byte by byte. Its content is that of one moment: a program that changes it in between must wait.
+fn copy_bytes(from: &Path, to: &Path) -> Result<()> {
+    let conn = pool::open_read_only(from)?;
+    // SQLite's lock is held from the first read to the end of the transaction.
+    conn.execute_batch("begin")?;
+    conn.query_row("select count(*) from sqlite_schema", [], |_| Ok(()))?;
+    fs::copy(from, to).doing("copy the followed file")?;
+    Ok(())
+}
+
+/// Migrates the copy at `prepared`, and runs `finalize` in it, for use at `path`.
 fn prepare_file<T>(
-    from: &Path,
+    copied: CopyInfo,
     path: &Path,
     prepared: &Path,
     finalize: impl FnOnce(&Tx<'_>, &OldDatabase<'_>) -> Result<T>,
 ) -> Result<(CopyInfo, T)> {
-    // Through SQLite, not byte by byte, so that the content of a WAL beside it is included.
-    let copied = copy(from, prepared)?;
     let mut conn = pool::open_or_create(prepared)?;
     set_time_limit(&mut conn, time_limit(copied.bytes))?;
     if copied.schema < SCHEMA {

@@ -34,9 +34,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0020_counts.sql"),
     include_str!("../../sql/migrations/0021_time_zones.sql"),
     include_str!("../../sql/migrations/0022_lists.sql"),
+    include_str!("../../sql/migrations/0023_timelines.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 22;
+pub const SCHEMA: u32 = 23;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

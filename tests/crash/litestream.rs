@@ -13,7 +13,7 @@ use crate::support::{Server, eventually, files_below};
 use crate::{skipped, wait_for};
 
 /// The replication process; killed at the end of the test.
-struct Replication(Child);
+pub(crate) struct Replication(Child);
 
 impl Drop for Replication {
     fn drop(&mut self) {
@@ -23,7 +23,7 @@ impl Drop for Replication {
 }
 
 /// The path of the program, if it is installed.
-fn litestream() -> Option<PathBuf> {
+pub(crate) fn litestream() -> Option<PathBuf> {
     let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/py/bin/litestream");
     let works = |program: &PathBuf| Command::new(program).arg("version").output().is_ok();
     let found = [bundled, "litestream".into()].into_iter().find(works);
@@ -34,11 +34,29 @@ fn litestream() -> Option<PathBuf> {
 }
 
 /// Starts the replication of the server's database to `replica`.
-fn replicate(litestream: &Path, server: &Server, replica: &str) -> Replication {
+pub(crate) fn replicate(litestream: &Path, server: &Server, replica: &str) -> Replication {
     let mut replicate = Command::new(litestream);
     let replicate = replicate.arg("replicate").arg(server.database());
     let replicate = replicate.arg(replica).stdout(Stdio::null());
     Replication(replicate.stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// Starts to follow the replica into the file `to`.
+pub(crate) fn follow(litestream: &Path, replica: &str, to: &Path) -> Replication {
+    let mut follow = Command::new(litestream);
+    let follow = follow.args(["restore", "-f", "-o"]).arg(to).arg(replica);
+    let follow = follow.stdout(Stdio::null()).stderr(Stdio::null());
+    Replication(follow.spawn().unwrap())
+}
+
+impl Replication {
+    /// Ends it with SIGTERM, and waits.
+    pub(crate) fn stop(mut self) {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
+        assert!(sent.unwrap().success());
+        self.0.wait().unwrap();
+    }
 }
 
 /// Restores the replica as the file `to`; whether that was possible.

@@ -38,6 +38,7 @@ mod litestream;
 mod migration;
 mod power_cut;
 mod restore;
+mod standby;
 mod stop;
 
 use std::io::Write;

@@ -1,0 +1,2 @@
+-- Removes all timelines, before others take their place.
+delete from timelines;
