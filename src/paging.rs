@@ -48,6 +48,14 @@ impl Total {
         }
     }
 
+    /// Whether there may be more rows than so many.
+    pub const fn may_exceed(self, rows: u32) -> bool {
+        match self {
+            Self::Exactly(counted) => counted > rows,
+            Self::MoreThan(_) | Self::Unknown => true,
+        }
+    }
+
     /// From the number of rows, of which [`Total::ROWS_TO_COUNT`] were counted at most.
     pub const fn counted(rows: u32) -> Self {
         if rows > COUNTED_MAX {

@@ -227,8 +227,9 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "session_history",
         ],
     ),
-    // A call for a trial names a device only; what was refused before an erasure is not recorded after it.
-    ("refusals", &["devices", "privacy"]),
+    // A call for a trial names a device only; what was refused before an erasure is not recorded after it. Refusals are
+    // found by customer and license.
+    ("refusals", &["customers", "devices", "licenses", "privacy"]),
     // Licenses are issued by plans, and plans are applied to their licenses.
     ("plans", &["audit", "licenses", "product_state"]),
     ("releases", &["audit", "product_state"]),

@@ -26,7 +26,7 @@ const PASSWORD: &str = "admins/password.html.tera";
 const CONFIRM: &str = "admins/confirm.html.tera";
 
 /// The columns by which the list can be sorted, the first one if none is chosen.
-const COLUMNS: [&str; 3] = ["name", "role", "since"];
+const COLUMNS: [&str; 4] = ["name", "role", "second_factor", "since"];
 
 /// The list of administrators.
 #[get("/admins?<order>")]
@@ -37,6 +37,7 @@ async fn list(request: Owner<'_>, order: Option<&str>, app: &App) -> HtmlReply {
     direction.sort(&mut admins, |admin: &Account| {
         let (value, id) = match column {
             "role" => (admin.role.as_str().to_owned(), admin.id.0),
+            "second_factor" => (u8::from(admin.has_totp).to_string(), admin.id.0),
             "since" => return SortPosition::number(admin.created_at.0, admin.id.0),
             _ => (text::sort_key(&admin.name), admin.id.0),
         };

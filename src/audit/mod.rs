@@ -87,6 +87,26 @@ pub struct EntryFilter {
     pub direction: Direction,
 }
 
+/// The part of a filter that few entries match: the index on it finds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Narrowest {
+    Subject,
+    Actor,
+    Module,
+}
+
+impl EntryFilter {
+    fn narrowest(&self) -> Option<Narrowest> {
+        let parts = [
+            (self.subject.is_some(), Narrowest::Subject),
+            (self.actor.is_some(), Narrowest::Actor),
+            (self.module.is_some(), Narrowest::Module),
+        ];
+        let mut given = parts.into_iter().filter(|(is_given, _)| *is_given);
+        given.next().map(|(_, part)| part)
+    }
+}
+
 /// How many entries are read at once when the log is verified.
 const PAGE: u32 = 1000;
 
@@ -143,13 +163,12 @@ pub fn page(
 ) -> Result<Page<Entry>> {
     let limit = request.rows_to_read();
     let (id, direction) = request.start(filter.direction);
-    let rows = match direction {
-        Direction::Descending => {
-            store::page_before(reader, filter, id.map_or(i64::MAX, |id| *id), limit)
-        }
-        Direction::Ascending => store::page_after(reader, filter, id.map_or(0, |id| *id), limit),
+    let start = match direction {
+        Direction::Descending => i64::MAX,
+        Direction::Ascending => 0,
     };
-    Ok(request.page(rows?))
+    let from = (id.copied().unwrap_or(start), direction);
+    Ok(request.page(store::page(reader, filter, from, limit)?))
 }
 
 /// How many entries match a filter.

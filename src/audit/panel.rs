@@ -1,12 +1,15 @@
 //! The panel's page of the audit log, and its CSV export.
 
+mod changes;
 mod subject;
+
+pub use changes::of as changes;
 
 use rocket::http::Status;
 use rocket::{FromForm, Route, get, routes};
 use serde_json::{Map, Value, json};
 
-use super::{Entry, EntryFilter};
+use super::{Actor, Entry, EntryFilter};
 use crate::app::App;
 use crate::clock::UnixMs;
 use crate::db::Reader;
@@ -19,14 +22,13 @@ use crate::web::csv::Csv;
 use crate::web::html::{HtmlReply, path_with_query};
 use crate::web::pager::{self, Extent, Heads, Pager, Shown};
 use crate::web::query;
-use crate::zone::Zone;
 
 /// Entries that are read at once for the CSV export.
 const CSV_PAGE: u32 = 1000;
 /// Most rows of the CSV export, which is built in memory.
 const CSV_MAX: usize = 50_000;
 const LIST: &str = "/lizenzserver/audit";
-const PAGER: Pager<1> = Pager {
+const PAGER: Pager<'_, 1> = Pager {
     path: LIST,
     next: ["after"],
     previous: ["before"],
@@ -85,17 +87,18 @@ impl View<'_> {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a parameter that cannot be parsed.
-    fn filter(&self, shop_zone: &Zone) -> Result<EntryFilter> {
+    fn filter(&self, request: &PanelRequest<'_>) -> Result<EntryFilter> {
         let given = |text| query::non_empty(text).map(text::to_nfc);
         let module = query::parsed("room", self.module, |word| {
             MODULES.contains(&word).then(|| word.to_owned())
         })?;
         let order = pager::sorting(self.order, |word| (word == TIME).then_some(()))?;
+        let actor = given(self.actor).map(|typed| actor_of(request, typed));
         Ok(EntryFilter {
-            actor: given(self.actor),
+            actor: actor.transpose()?,
             module,
             subject: given(self.subject),
-            since: query::day("since", self.since, shop_zone)?.map(|day| day.start),
+            since: query::day("since", self.since, request.shop_zone())?.map(|day| day.start),
             direction: order.map_or(Direction::Descending, |((), direction)| direction),
         })
     }
@@ -138,11 +141,25 @@ impl View<'_> {
     }
 }
 
+/// The actors who are no administrators, by their names in the log.
+const OTHER_ACTORS: [&str; 3] = [Actor::SERVER, Actor::PROGRAM, Actor::COMMAND_LINE];
+
+/// The actor as entries name it, for a name that an administrator typed as the page shows it.
+fn actor_of(request: &PanelRequest<'_>, typed: String) -> Result<String> {
+    for actor in OTHER_ACTORS {
+        let shown = request.text(&format!("actors.{actor}"), &Map::new())?;
+        if text::casefold(&shown) == text::casefold(&typed) {
+            return Ok(actor.to_owned());
+        }
+    }
+    Ok(typed)
+}
+
 /// A page of the audit log.
 #[get("/audit?<view..>")]
 async fn list(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
     let from = view.cursor()?;
-    let mut filter = match view.filter(request.shop_zone()) {
+    let mut filter = match view.filter(&request) {
         Ok(filter) => filter,
         // Some browsers have no date picker, so the date may be mistyped: the other filters stay.
         Err(Error::Invalid { field: "since", .. }) => {
@@ -152,22 +169,22 @@ async fn list(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
     };
     let extent = Extent::parse(view.rows, view.row)?;
     let page_request = extent.request(from);
-    let (page, subjects, total, modules) = app
+    let (page, rows, total, modules) = app
         .db
         .read(move |reader| {
             filter.subject = subject::stored(reader, filter.subject)?;
             let page = super::page(reader, &filter, &page_request)?;
             let total = super::count_matching(reader, &filter)?;
-            let subjects = page.rows.iter().map(|entry| subject::of(reader, entry));
-            let subjects = subjects.collect::<Result<Vec<_>>>()?;
-            Ok((page, subjects, total, modules_offered(reader)?))
+            let rows = page.rows.iter().map(|entry| row(reader, entry));
+            let rows = rows.collect::<Result<Vec<_>>>()?;
+            Ok((page, rows, total, modules_offered(reader)?))
         })
         .await?;
     let filter = view.pairs();
     let shown = Shown::new(&filter, extent, &page, total);
     let links = PAGER.links(&shown, |entry: &Entry| [entry.id.to_string()]);
     let values = json!({
-        "rows": page.rows.iter().zip(subjects).map(row).collect::<Vec<_>>(),
+        "rows": rows,
         "modules": modules,
         "filter": view.values(),
         "order": view.order.unwrap_or_default().trim(),
@@ -194,25 +211,25 @@ async fn mistyped_date(request: &PanelRequest<'_>, view: &View<'_>, app: &App) -
         .await
 }
 
-/// An entry with its subject for the template.
-fn row((entry, subject): (&Entry, Value)) -> Value {
-    json!({
+/// An entry for the template, with its subject and what it changed.
+fn row(reader: &Reader<'_>, entry: &Entry) -> Result<Value> {
+    Ok(json!({
         "id": entry.id,
         "at": entry.at,
         "actor": super::escape_invisible(&entry.actor),
         "source": super::escape_invisible(&entry.source),
         "action": entry.action,
         "word": entry.action.replace('.', "_"),
-        "subject": subject,
+        "subject": subject::of(reader, entry)?,
         "erased_at": entry.erased_at,
-        "changes": super::changed_fields(&entry.before, &entry.after),
-    })
+        "changes": changes::of(reader, entry)?,
+    }))
 }
 
 /// The entries that match the filter, as a CSV file.
 #[get("/audit.csv?<view..>")]
 async fn table(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
-    let mut filter = view.filter(request.shop_zone())?;
+    let mut filter = view.filter(&request)?;
     let typed = filter.subject.take();
     filter.subject = app
         .db

@@ -3,10 +3,11 @@
 use rusqlite::{Row, named_params};
 
 use super::chain::ChainedEntry;
-use super::{Entry, EntryFilter};
+use super::{Entry, EntryFilter, Narrowest};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
+use crate::paging::Direction;
 use crate::sql;
 
 pub(super) fn insert(tx: &Tx<'_>, chained: &ChainedEntry) -> Result<()> {
@@ -66,56 +67,51 @@ pub(super) fn after(reader: &Reader<'_>, id: i64, limit: u32) -> Result<Vec<Chai
     })
 }
 
-pub(super) fn page_before(
-    reader: &Reader<'_>,
-    filter: &EntryFilter,
-    id: i64,
-    limit: u32,
-) -> Result<Vec<Entry>> {
-    let (from, to) = bounds(filter);
-    let params = named_params! {
-        ":actor": filter.actor,
-        ":action_from": from,
-        ":action_to": to,
-        ":subject": filter.subject,
-        ":since_ms": filter.since,
-        ":audit_id": id,
-        ":limit": limit,
+/// The parameters of a query with `$filter`.
+macro_rules! filter_params {
+    ($filter:ident $(, $name:literal: $value:expr)*) => {
+        named_params! {
+            ":actor": $filter.actor,
+            ":module": $filter.module,
+            ":subject": $filter.subject,
+            ":since_ms": $filter.since,
+            $($name: $value,)*
+        }
     };
-    reader.list(sql!("audit/page_before"), params, |row| row.try_into())
 }
 
-pub(super) fn page_after(
+/// The entries that follow the one with the id `id` in this direction.
+pub(super) fn page(
     reader: &Reader<'_>,
     filter: &EntryFilter,
-    id: i64,
+    (id, direction): (i64, Direction),
     limit: u32,
 ) -> Result<Vec<Entry>> {
-    let (from, to) = bounds(filter);
-    let params = named_params! {
-        ":actor": filter.actor,
-        ":action_from": from,
-        ":action_to": to,
-        ":subject": filter.subject,
-        ":since_ms": filter.since,
-        ":audit_id": id,
-        ":limit": limit,
+    use Direction::{Ascending, Descending};
+    let query = match (filter.narrowest(), direction) {
+        (Some(Narrowest::Subject), Ascending) => sql!("audit/page_of_subject_after"),
+        (Some(Narrowest::Subject), Descending) => sql!("audit/page_of_subject_before"),
+        (Some(Narrowest::Actor), Ascending) => sql!("audit/page_of_actor_after"),
+        (Some(Narrowest::Actor), Descending) => sql!("audit/page_of_actor_before"),
+        (Some(Narrowest::Module), Ascending) => sql!("audit/page_of_module_after"),
+        (Some(Narrowest::Module), Descending) => sql!("audit/page_of_module_before"),
+        (None, Ascending) => sql!("audit/page_after"),
+        (None, Descending) => sql!("audit/page_before"),
     };
-    reader.list(sql!("audit/page_after"), params, |row| row.try_into())
+    let params = filter_params!(filter, ":audit_id": id, ":limit": limit);
+    reader.list(query, params, |row| row.try_into())
 }
 
 /// How many entries match a filter; `limit` are counted at most.
 pub(super) fn count_matching(reader: &Reader<'_>, filter: &EntryFilter, limit: u32) -> Result<u32> {
-    let (from, to) = bounds(filter);
-    let params = named_params! {
-        ":actor": filter.actor,
-        ":action_from": from,
-        ":action_to": to,
-        ":subject": filter.subject,
-        ":since_ms": filter.since,
-        ":limit": limit,
+    let query = match filter.narrowest() {
+        Some(Narrowest::Subject) => sql!("audit/count_of_subject"),
+        Some(Narrowest::Actor) => sql!("audit/count_of_actor"),
+        Some(Narrowest::Module) => sql!("audit/count_of_module"),
+        None => sql!("audit/count_matching"),
     };
-    reader.one(sql!("audit/count_matching"), params, |row| row.get(0))
+    let params = filter_params!(filter, ":limit": limit);
+    reader.one(query, params, |row| row.get(0))
 }
 
 pub(super) fn entries_about(
@@ -126,22 +122,12 @@ pub(super) fn entries_about(
 ) -> Result<Vec<Entry>> {
     let params = named_params! {
         ":subject": subject,
+        // `/` follows the dot in ASCII.
         ":action_from": format!("{module}."),
         ":action_to": format!("{module}/"),
         ":limit": limit,
     };
     reader.list(sql!("audit/of_subject"), params, |row| row.try_into())
-}
-
-/// The range of the actions of the filter's module: `licenses.` to `licenses/`, since `/` follows the dot in ASCII.
-fn bounds(filter: &EntryFilter) -> (Option<String>, Option<String>) {
-    let bound = |end| {
-        filter
-            .module
-            .as_ref()
-            .map(|module| format!("{module}{end}"))
-    };
-    (bound('.'), bound('/'))
 }
 
 impl TryFrom<&Row<'_>> for Entry {

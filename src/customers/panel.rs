@@ -20,7 +20,7 @@ use crate::web::pager::{self, Extent, Heads, Pager, Shown};
 
 /// The address of the list.
 const LIST: &str = "/lizenzserver/customers";
-const PAGER: Pager<2> = Pager::sorted(LIST);
+const PAGER: Pager<'_, 2> = Pager::sorted(LIST);
 
 /// The query parameters of the list.
 #[derive(Debug, FromForm)]

@@ -35,9 +35,11 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0021_time_zones.sql"),
     include_str!("../../sql/migrations/0022_lists.sql"),
     include_str!("../../sql/migrations/0023_timelines.sql"),
+    include_str!("../../sql/migrations/0024_audit_lists.sql"),
+    include_str!("../../sql/migrations/0025_refusal_search.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 23;
+pub const SCHEMA: u32 = 25;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

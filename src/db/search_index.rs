@@ -9,10 +9,19 @@ use super::pool;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Doing, Result};
 
-/// Makes the index and the triggers that keep it.
-const MIGRATION: &str = include_str!("../../sql/migrations/0017_search.sql");
+/// Make the index and the triggers that keep it.
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../sql/migrations/0017_search.sql"),
+    include_str!("../../sql/migrations/0025_refusal_search.sql"),
+];
 /// The tables of the index.
-const TABLES: [&str; 3] = ["customer_texts", "license_texts", "device_texts"];
+const TABLES: [&str; 5] = [
+    "customer_texts",
+    "license_texts",
+    "device_texts",
+    "refusal_texts",
+    "released_texts",
+];
 /// What SQLite makes for each of them.
 const PARTS: [&str; 4] = ["_config", "_content", "_data", "_idx"];
 /// What the triggers of each of them are named after.
@@ -39,7 +48,7 @@ pub(super) fn is_part(name: &str) -> bool {
 pub(super) fn forget_cached(conn: &Connection) {
     for table in TABLES {
         let query = format!("select exists(select 1 from {table} where rowid = 0)");
-        // The check finds the cause of a failure, too, and says it better.
+        // A database of an earlier schema lacks some of them. The check finds the cause of a failure, too, and says it better.
         drop(conn.query_row(&query, [], |row| row.get::<_, bool>(0)));
     }
 }
@@ -69,7 +78,10 @@ fn replace(conn: &Connection) -> Result<()> {
         }
         conn.execute_batch(&format!("drop table if exists {table}"))?;
     }
-    Ok(conn.execute_batch(MIGRATION)?)
+    for migration in MIGRATIONS {
+        conn.execute_batch(migration)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

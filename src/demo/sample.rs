@@ -333,22 +333,21 @@ fn add_handshakes(
     actor: &Actor,
     now_wall: UnixMs,
 ) -> Result<()> {
+    let domains = domains_of(on_domains)?;
+    if let Some((first, _)) = domains.first() {
+        let to = Domain::parse("www.new-customer.example");
+        let to = to.ok_or_else(|| Error::not_found(Resource::Domain, *first))?;
+        let grace = TransferGrace::days(14);
+        let change = BindingChange::Transfer { to, grace };
+        domains::change(&Act::new(tx, actor, now_wall), *first, &change, None)?;
+    }
     let source = ClientAddress::Direct([192, 0, 2, 80].into());
-    for (number, license) in (0_u32..).zip(on_domains) {
-        let named = license.domain.as_deref().and_then(Domain::parse);
-        let domain = named.ok_or_else(|| Error::not_found(Resource::Domain, license.id))?;
-        if number == 0 {
-            let to = Domain::parse("www.new-customer.example");
-            let to = to.ok_or_else(|| Error::not_found(Resource::Domain, license.id))?;
-            let grace = TransferGrace::days(14);
-            let change = BindingChange::Transfer { to, grace };
-            domains::change(&Act::new(tx, actor, now_wall), license.id, &change, None)?;
-        }
-        for (hours, operation, outcome, reason) in [
-            (70, Some("license"), Outcome::Delivered, ""),
-            (46, Some("versions"), Outcome::Delivered, ""),
-            (22, None, Outcome::ChallengeFailed, "status_404"),
-        ] {
+    for (hours, operation, outcome, reason) in [
+        (70, Some("license"), Outcome::Delivered, ""),
+        (46, Some("versions"), Outcome::Delivered, ""),
+        (22, None, Outcome::ChallengeFailed, "status_404"),
+    ] {
+        for (number, (license, domain)) in (0_u32..).zip(&domains) {
             // The third site has never answered successfully.
             if number == 2 && outcome == Outcome::Delivered {
                 continue;
@@ -358,7 +357,7 @@ fn add_handshakes(
                 at,
                 domain: domain.clone(),
                 source: source.to_string(),
-                license: Some(license.id),
+                license: Some(*license),
                 operation: operation.map(str::to_owned),
                 outcome,
                 reason: reason.to_owned(),
@@ -367,6 +366,16 @@ fn add_handshakes(
         }
     }
     Ok(())
+}
+
+/// The ids of these licenses, and the domains that they are bound to.
+fn domains_of(licenses: &[&License]) -> Result<Vec<(LicenseId, Domain)>> {
+    let domains = licenses.iter().map(|license| {
+        let named = license.domain.as_deref().and_then(Domain::parse);
+        let domain = named.ok_or_else(|| Error::not_found(Resource::Domain, license.id))?;
+        Ok((license.id, domain))
+    });
+    domains.collect()
 }
 
 /// A number below `bound` that is pseudo-random but the same at each start.

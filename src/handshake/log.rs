@@ -7,7 +7,7 @@ use crate::domain::Domain;
 use crate::error::Result;
 use crate::id::LicenseId;
 use crate::metrics::Refusals;
-use crate::paging::{Page, PageRequest};
+use crate::paging::{Direction, Page, PageRequest, Total};
 use crate::privacy;
 use crate::refusals::{self, FailedHandshake};
 use crate::security::client_address::ClientAddress;
@@ -136,11 +136,30 @@ pub fn log_finished(
     Ok(refused)
 }
 
-/// A page of the log, newest first; of one domain or, if `None`, of all. A position is the id of an entry.
+/// Which entries of the log to list, and in which order.
+#[derive(Clone, Debug)]
+pub struct LogFilter {
+    /// Of this domain or, if `None`, of all.
+    pub domain: Option<Domain>,
+    /// In which order of time.
+    pub direction: Direction,
+}
+
+impl LogFilter {
+    /// All of them, the newest first.
+    pub const NEWEST_FIRST: Self = Self {
+        domain: None,
+        direction: Direction::Descending,
+    };
+}
+
+/// A page of the log, and how many entries it has. A position is the id of an entry.
 pub fn log_entries(
     reader: &Reader<'_>,
-    domain: Option<&Domain>,
+    filter: &LogFilter,
     request: &PageRequest<i64>,
-) -> Result<Page<LogEntry>> {
-    Ok(request.page(store::log_entries(reader, domain, request)?))
+) -> Result<(Page<LogEntry>, Total)> {
+    let page = request.page(store::log_entries(reader, filter, request)?);
+    let count = store::count_log_entries(reader, filter.domain.as_ref())?;
+    Ok((page, Total::Exactly(count)))
 }

@@ -3,7 +3,7 @@
 use rocket::{FromForm, Route, get, routes};
 use serde_json::{Map, Value, json};
 
-use super::{LogEntry, Outcome};
+use super::{LogEntry, LogFilter, Outcome};
 use crate::app::App;
 use crate::domain::Domain;
 use crate::domains::panel::{bound_license_json, domain_json};
@@ -18,18 +18,22 @@ use crate::web::query;
 
 /// Transfers in progress that are shown above the list.
 const TRANSFERS_SHOWN: u32 = 20;
-/// Log entries that are shown below the list.
-const LOG_ENTRIES_SHOWN: u32 = 10;
+/// The log entries that are shown below the list.
+const LATEST: PageRequest<i64> = PageRequest::first(10);
 /// The position of a license in the list is its domain and its id, since several licenses may be bound to one domain.
-const SITES_PAGER: Pager<2> = Pager::sorted(LIST);
-const LOG_PAGER: Pager<1> = Pager {
-    path: "/lizenzserver/sites/handshakes",
+const SITES_PAGER: Pager<'_, 2> = Pager::sorted(LIST);
+const LOG_PAGER: Pager<'_, 1> = Pager {
+    path: LOG,
     next: ["before"],
     previous: ["after"],
 };
 const LIST: &str = "/lizenzserver/sites";
+const LOG: &str = "/lizenzserver/sites/handshakes";
 /// The only column by which the list can be sorted.
 const DOMAIN: &str = "domain";
+/// The only column by which the log can be sorted, and how it is if no order is chosen.
+const TIME: &str = "time";
+const NEWEST_FIRST: &str = "-time";
 
 /// A row of the handshake log, for templates.
 fn log_entry_json(entry: &LogEntry) -> Value {
@@ -43,6 +47,7 @@ fn log_entry_json(entry: &LogEntry) -> Value {
     json!({
         "at": finished.at,
         "domain": domain_json(&finished.domain),
+        "license_id": finished.license,
         "source": finished.source,
         "operation": finished.operation,
         "tone": tone,
@@ -123,7 +128,7 @@ async fn list(request: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlRep
             Ok((
                 domains::bound_licenses(reader, &bound, &page_request)?,
                 domains::transfers_in_progress(reader, product, TRANSFERS_SHOWN)?,
-                super::log_entries(reader, None, &PageRequest::first(LOG_ENTRIES_SHOWN))?,
+                super::log_entries(reader, &LogFilter::NEWEST_FIRST, &LATEST)?.0,
             ))
         })
         .await?;
@@ -151,10 +156,22 @@ async fn list(request: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlRep
 #[derive(FromForm)]
 struct LogQuery<'r> {
     domain: Option<&'r str>,
+    order: Option<&'r str>,
     rows: Option<&'r str>,
     row: Option<&'r str>,
     before: Option<&'r str>,
     after: Option<&'r str>,
+}
+
+/// The column head that sorts the log; `filter` is the domain and the order.
+fn log_heads([domain, (_, order)]: &[(&str, &str); 2]) -> Map<String, Value> {
+    let heads = Heads {
+        path: LOG,
+        filter: &[*domain],
+        order,
+        default: NEWEST_FIRST,
+    };
+    heads.of(&[TIME])
 }
 
 /// The handshake log, of one domain or of all.
@@ -166,21 +183,31 @@ async fn handshakes(request: Support<'_>, query: LogQuery<'_>, app: &App) -> Htm
     let typed = query.domain.unwrap_or_default().trim().to_owned();
     let wanted = Domain::from_input(&typed);
     let is_malformed = wanted.is_none() && !typed.is_empty();
-    let page = app
+    let order = pager::sorting(query.order, |word| (word == TIME).then_some(()))?;
+    let log_filter = LogFilter {
+        domain: wanted,
+        direction: order.map_or(Direction::Descending, |((), direction)| direction),
+    };
+    let (page, total) = app
         .db
         .read(move |reader| {
             if is_malformed {
-                return Ok(page_request.page(Vec::new()));
+                return Ok((page_request.page(Vec::new()), Total::Exactly(0)));
             }
-            super::log_entries(reader, wanted.as_ref(), &page_request)
+            super::log_entries(reader, &log_filter, &page_request)
         })
         .await?;
-    let filter = [("domain", typed.as_str())];
-    let shown = Shown::new(&filter, extent, &page, Total::Unknown);
+    let filter = [
+        ("domain", typed.as_str()),
+        ("order", query.order.unwrap_or_default().trim()),
+    ];
+    let shown = Shown::new(&filter, extent, &page, total);
     let links = LOG_PAGER.links(&shown, |entry: &LogEntry| [entry.id.to_string()]);
     let values = json!({
         "rows": page.rows.iter().map(log_entry_json).collect::<Vec<_>>(),
         "domain": typed,
+        "order": filter[1].1,
+        "heads": log_heads(&filter),
         "pager": links,
     });
     request.page("handshake/log.html.tera", values).await

@@ -199,19 +199,28 @@ pub enum PlanColumn {
     Name,
     /// The code.
     Code,
+    /// The kind of license.
+    Kind,
     /// How many devices may hold a slot.
     Devices,
+    /// How long licenses last, the unlimited ones last.
+    Term,
+    /// For how long updates are covered, the unlimited ones last.
+    Updates,
     /// How many licenses were issued by it.
     Licenses,
 }
 
 impl PlanColumn {
     /// Every column.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Added,
         Self::Name,
         Self::Code,
+        Self::Kind,
         Self::Devices,
+        Self::Term,
+        Self::Updates,
         Self::Licenses,
     ];
 
@@ -221,7 +230,10 @@ impl PlanColumn {
             Self::Added => "added",
             Self::Name => "name",
             Self::Code => "code",
+            Self::Kind => "kind",
             Self::Devices => "devices",
+            Self::Term => "term",
+            Self::Updates => "updates",
             Self::Licenses => "licenses",
         }
     }
@@ -236,6 +248,7 @@ impl PlanRow {
     /// The position in a list sorted by `column`.
     pub fn position(&self, column: PlanColumn) -> SortPosition {
         let (plan, id) = (&self.plan, self.plan.id.0);
+        let days = |days: Option<u32>| SortPosition::number(days.map_or(i64::MAX, i64::from), id);
         let value = match column {
             PlanColumn::Added => String::new(),
             PlanColumn::Name => text::sort_key(&plan.terms.name),
@@ -243,6 +256,9 @@ impl PlanRow {
             PlanColumn::Devices => {
                 return SortPosition::number(plan.terms.device_limit.into(), id);
             }
+            PlanColumn::Kind => plan.terms.kind.as_str().to_owned(),
+            PlanColumn::Term => return days(plan.terms.term_days),
+            PlanColumn::Updates => return days(plan.terms.updates_days),
             PlanColumn::Licenses => return SortPosition::number(self.licenses.into(), id),
         };
         SortPosition { value, id }

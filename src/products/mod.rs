@@ -69,17 +69,23 @@ pub enum ProductColumn {
     Added,
     /// The name.
     Name,
+    /// The short name.
+    Slug,
+    /// Whether it is archived.
+    State,
 }
 
 impl ProductColumn {
     /// Every column.
-    pub const ALL: [Self; 2] = [Self::Added, Self::Name];
+    pub const ALL: [Self; 4] = [Self::Added, Self::Name, Self::Slug, Self::State];
 
     /// The word in URLs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Added => "added",
             Self::Name => "name",
+            Self::Slug => "slug",
+            Self::State => "state",
         }
     }
 
@@ -95,6 +101,8 @@ impl Product {
         let value = match column {
             ProductColumn::Added => String::new(),
             ProductColumn::Name => text::sort_key(&self.name),
+            ProductColumn::Slug => self.slug.clone(),
+            ProductColumn::State => u8::from(self.archived_at.is_some()).to_string(),
         };
         SortPosition {
             value,

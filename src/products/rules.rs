@@ -2,6 +2,7 @@
 
 use super::ProductSettings;
 use crate::clock::UnixMs;
+use crate::digest;
 use crate::error::{Error, Faults, RefusalKind, Refused, Result};
 use crate::releases::Release;
 use crate::security::secret::{self, Secret};
@@ -203,9 +204,7 @@ impl VersionsFile {
 
     /// Whether the value of an `If-None-Match` header names this content.
     pub fn matches(&self, if_none_match: &str) -> bool {
-        // Weak comparison, RFC 9110, 13.1.2.
-        let mut tags = if_none_match.split(',').map(str::trim);
-        tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.etag)
+        digest::is_tag_named(&self.etag, if_none_match)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Filter, RecordedRefusal};
+use super::{Filter, RecordedRefusal, Scope};
 use crate::clock::UnixMs;
 use crate::console::{Console, Extent, List};
 use crate::error::Result;
@@ -12,6 +12,7 @@ use crate::licenses;
 use crate::licenses::LicenseKey;
 use crate::paging::{Direction, PageRequest};
 use crate::products::Slugs;
+use crate::terms::Terms;
 
 /// Maximum rows listed: as many as are stored.
 const LIST_MAX: u32 = super::ROWS_MAX;
@@ -43,7 +44,10 @@ pub fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<(
                 let license = licenses::by_typed_key(reader, key)?;
                 super::of_license(reader, license.id, since, LIST_MAX)?
             }
-            None => super::page(reader, &everything(since), &PageRequest::first(LIST_MAX))?.rows,
+            None => {
+                let scope = (&everything(since), &Scope::Many);
+                super::page(reader, scope, &PageRequest::first(LIST_MAX))?.rows
+            }
         };
         Ok((rows, Slugs::read(reader)?))
     })?;
@@ -64,8 +68,8 @@ fn everything(since: UnixMs) -> Filter {
     Filter {
         code: String::new(),
         key: String::new(),
-        customer: String::new(),
-        device: String::new(),
+        customer: Terms::default(),
+        device: Terms::default(),
         product: None,
         since,
         until: UnixMs(i64::MAX),

@@ -7,11 +7,13 @@
 
 pub mod cli;
 pub mod client;
+mod listing;
 pub mod panel;
 mod queue;
 mod rules;
 mod store;
 
+pub use listing::{Filter, Position, Scope, count_matching, page, scope};
 pub use queue::Queue;
 pub use rules::CODES;
 
@@ -26,7 +28,6 @@ use crate::error::Result;
 use crate::id::{CustomerId, LicenseId, ProductId, SessionToken};
 use crate::license_key::LicenseKey;
 use crate::metrics::{self, RefusalCounter, Refusals};
-use crate::paging::{Direction, Page, PageRequest, Total};
 use crate::privacy;
 use crate::security::client_address::ClientAddress;
 use crate::zone::Zone;
@@ -153,79 +154,6 @@ pub struct RecordedRefusal {
     pub address: String,
     /// A word that tells more than the code.
     pub detail: String,
-}
-
-/// The position of a row in the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// When the first call arrived.
-    pub at: UnixMs,
-    /// The row's id.
-    pub id: i64,
-}
-
-impl RecordedRefusal {
-    /// Its position in the list.
-    pub const fn position(&self) -> Position {
-        Position {
-            at: self.at,
-            id: self.id,
-        }
-    }
-}
-
-/// Which rows a page lists.
-#[derive(Clone, Debug)]
-pub struct Filter {
-    /// With this code; empty for any.
-    pub code: String,
-    /// Part of the license key; empty for any.
-    pub key: String,
-    /// Part of the customer's name or company; empty for any.
-    pub customer: String,
-    /// Part of the device's name or fingerprint; empty for any.
-    pub device: String,
-    /// Of this product only.
-    pub product: Option<ProductId>,
-    /// At this moment or later.
-    pub since: UnixMs,
-    /// At this moment or earlier.
-    pub until: UnixMs,
-    /// The order of their times.
-    pub direction: Direction,
-}
-
-/// A page of the rows, by time in the direction of `filter`.
-pub fn page(
-    reader: &Reader<'_>,
-    filter: &Filter,
-    request: &PageRequest<Position>,
-) -> Result<Page<RecordedRefusal>> {
-    let (position, direction) = request.start(filter.direction);
-    let start = match direction {
-        Direction::Descending => {
-            let last = Position {
-                at: filter.until,
-                id: i64::MAX,
-            };
-            position.map_or(last, |position| last.min(*position))
-        }
-        Direction::Ascending => {
-            let first = Position {
-                at: filter.since,
-                id: i64::MIN,
-            };
-            position.map_or(first, |position| first.max(*position))
-        }
-    };
-    let rows = store::page(reader, filter, (start, direction), request.rows_to_read())?;
-    Ok(request.page(rows))
-}
-
-/// How many rows match a filter.
-pub fn count_matching(reader: &Reader<'_>, filter: &Filter) -> Result<Total> {
-    let count = store::count_matching(reader, filter, Total::ROWS_TO_COUNT)?;
-    Ok(Total::counted(count))
 }
 
 /// The latest rows of a license since a moment, the latest first.

@@ -16,6 +16,7 @@ use crate::licenses::LicenseKey;
 use crate::paging::{Cursor, Direction, PageRequest};
 use crate::panel::{PanelRequest, Support};
 use crate::products::Slugs;
+use crate::terms::Terms;
 use crate::web::csv::Csv;
 use crate::web::html::{self, HtmlReply, path_with_query};
 use crate::web::pager::{self, Edge, Extent, Heads, Pager, Shown};
@@ -26,12 +27,12 @@ use crate::web::span::{Choice, SpanParams};
 pub const REFUSALS: &str = "/lizenzserver/refusals";
 const TEMPLATE: &str = "refusals/list.html.tera";
 /// The position of a row is its time and its id, since several rows may be of the same moment.
-const PAGER: Pager<2> = Pager::sorted(REFUSALS);
+const PAGER: Pager<'_, 2> = Pager::sorted(REFUSALS);
 /// The only column by which the list can be sorted, and how it is if no order is chosen.
 const TIME: &str = "time";
 const LATEST_FIRST: &str = "-time";
 /// Maximum rows of one CSV file.
-const CSV_ROWS_MAX: usize = 20_000;
+const CSV_ROWS_MAX: u32 = 20_000;
 /// Rows read at once for a CSV file.
 const CSV_BATCH: u32 = 500;
 /// Spans of the list until now: the first one if none is chosen.
@@ -137,8 +138,8 @@ impl Params<'_> {
         Ok(Filter {
             code: trimmed(self.code).to_owned(),
             key: key.to_owned(),
-            customer: trimmed(self.customer).to_owned(),
-            device: trimmed(self.device).to_owned(),
+            customer: Terms::parse(trimmed(self.customer)),
+            device: Terms::parse(trimmed(self.device)),
             product: request.chosen(),
             since,
             until,
@@ -199,8 +200,9 @@ async fn list(request: Support<'_>, params: Params<'_>, app: &App) -> HtmlReply 
     let (page, total) = app
         .db
         .read(move |reader| {
-            let page = super::page(reader, &filter, &page_request)?;
-            Ok((page, super::count_matching(reader, &filter)?))
+            let scope = super::scope(reader, &filter)?;
+            let page = super::page(reader, (&filter, &scope), &page_request)?;
+            Ok((page, super::count_matching(reader, &filter, &scope)?))
         })
         .await?;
     let pairs = params.pairs();
@@ -213,6 +215,7 @@ async fn list(request: Support<'_>, params: Params<'_>, app: &App) -> HtmlReply 
         "rows": page.rows.iter().map(|row| refusal_json(&request, row)).collect::<Vec<_>>(),
         "pager": links,
         "csv_link": csv_link,
+        "is_cut": total.may_exceed(CSV_ROWS_MAX),
     })));
     request.page(TEMPLATE, Value::Object(values)).await
 }
@@ -228,7 +231,7 @@ fn values_without_rows(params: &Params<'_>, app: &App) -> Map<String, Value> {
         "days": app.settings.privacy.refusal_days,
         "unrecorded": app.refusal_queue.unrecorded(),
         "csv_rows_max": CSV_ROWS_MAX,
-        "rows": [], "pager": null, "csv_link": null, "invalid_day": null,
+        "rows": [], "pager": null, "csv_link": null, "is_cut": false, "invalid_day": null,
     }))
 }
 
@@ -255,24 +258,29 @@ const CSV_COLUMNS: [&str; 15] = [
 #[get("/refusals.csv?<params..>")]
 async fn list_csv(request: Support<'_>, params: Params<'_>, app: &App) -> HtmlReply {
     let filter = Arc::new(params.filter(&request)?);
-    let slugs = app.db.read(Slugs::read).await?;
+    let wanted = filter.clone();
+    let (slugs, scope) = app
+        .db
+        .read(move |reader| Ok((Slugs::read(reader)?, super::scope(reader, &wanted)?)))
+        .await?;
+    let scope = Arc::new(scope);
     let mut csv = Csv::new(slugs.table_head(&CSV_COLUMNS), request.language)?;
     let mut from = Cursor::First;
     loop {
-        let filter = filter.clone();
+        let (filter, scope) = (filter.clone(), scope.clone());
         let page_request = PageRequest {
             from,
             limit: CSV_BATCH,
         };
         let page = app
             .db
-            .read(move |reader| super::page(reader, &filter, &page_request))
+            .read(move |reader| super::page(reader, (&filter, &scope), &page_request))
             .await?;
         let mut fits = true;
         for row in &page.rows {
             let cells = csv_cells(row, &slugs);
             let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
-            fits = csv.row_up_to(CSV_ROWS_MAX, slugs.table_head(&cells))?;
+            fits = csv.row_up_to(CSV_ROWS_MAX as usize, slugs.table_head(&cells))?;
         }
         match page.next_edge().filter(|_| fits) {
             Some(last) => from = Cursor::After(last.position()),

@@ -3,15 +3,16 @@
 use rusqlite::{Row, named_params};
 
 use super::queue::RecentRow;
-use super::{Filter, Position, RecordedRefusal, RefusedCall, Resolved};
+use super::{Filter, Position, RecordedRefusal, RefusedCall, Resolved, Scope};
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx, unknown_value};
+use crate::db::{Reader, Tx, id_list, unknown_value};
 use crate::error::Result;
 use crate::id::{LicenseId, ProductId, SessionToken};
 use crate::license_key::{LicenseKey, key_part};
 use crate::metrics::{CountedAs, Refusals};
 use crate::paging::Direction;
 use crate::sql;
+use crate::terms::Pattern;
 
 /// Stands for the product of a refusal whose product is not known.
 const NO_PRODUCT: ProductId = ProductId(0);
@@ -152,44 +153,88 @@ pub(super) fn purge(tx: &Tx<'_>, before: UnixMs, limit: u32) -> Result<usize> {
     tx.run(sql!("refusals/purge"), params)
 }
 
+/// The parameters of a query with `$filter`.
+macro_rules! filter_params {
+    ($filter:ident $(, $name:literal: $value:expr)*) => {
+        named_params! {
+            ":code": $filter.code,
+            ":product_id": $filter.product,
+            ":key_part": key_part(&$filter.key),
+            ":device": $filter.device.words().parts(),
+            ":customer": $filter.customer.words().parts(),
+            $($name: $value,)*
+        }
+    };
+}
+
 /// The rows that follow a position in this direction.
 pub(super) fn page(
     reader: &Reader<'_>,
-    filter: &Filter,
+    (filter, scope): (&Filter, &Scope),
     (position, direction): (Position, Direction),
     limit: u32,
 ) -> Result<Vec<RecordedRefusal>> {
-    let (query, bound) = match direction {
-        Direction::Descending => (sql!("refusals/page_descending"), filter.since),
-        Direction::Ascending => (sql!("refusals/page_ascending"), filter.until),
+    let bound = match direction {
+        Direction::Descending => filter.since,
+        Direction::Ascending => filter.until,
     };
-    let params = named_params! {
-        ":bound_ms": bound,
-        ":at_ms": position.at,
-        ":id": position.id,
-        ":code": filter.code,
-        ":product_id": filter.product,
-        ":key_part": key_part(&filter.key),
-        ":customer": filter.customer,
-        ":device": filter.device,
-        ":limit": limit,
+    let (at, id) = (position.at, position.id);
+    if let Scope::Few(ids) = scope {
+        let query = match direction {
+            Direction::Descending => sql!("refusals/few_descending"),
+            Direction::Ascending => sql!("refusals/few_ascending"),
+        };
+        let params = filter_params!(
+            filter, ":bound_ms": bound, ":at_ms": at, ":id": id, ":ids": id_list(ids), ":limit": limit
+        );
+        return reader.list(query, params, recorded);
+    }
+    let query = match direction {
+        Direction::Descending => sql!("refusals/page_descending"),
+        Direction::Ascending => sql!("refusals/page_ascending"),
     };
+    let params =
+        filter_params!(filter, ":bound_ms": bound, ":at_ms": at, ":id": id, ":limit": limit);
     reader.list(query, params, recorded)
 }
 
-/// How many rows match a filter; `limit` are counted at most.
-pub(super) fn count_matching(reader: &Reader<'_>, filter: &Filter, limit: u32) -> Result<u32> {
-    let params = named_params! {
-        ":since_ms": filter.since,
-        ":until_ms": filter.until,
-        ":code": filter.code,
-        ":product_id": filter.product,
-        ":key_part": key_part(&filter.key),
-        ":customer": filter.customer,
-        ":device": filter.device,
-        ":limit": limit,
-    };
+/// How many of these rows match a filter.
+pub(super) fn count_few(reader: &Reader<'_>, filter: &Filter, ids: &[i64]) -> Result<u32> {
+    let params = filter_params!(
+        filter, ":since_ms": filter.since, ":until_ms": filter.until, ":ids": id_list(ids)
+    );
+    reader.one(sql!("refusals/count_few"), params, |row| row.get(0))
+}
+
+/// How many of the latest `walked` rows match a filter; `limit` are counted at most.
+pub(super) fn count_matching(
+    reader: &Reader<'_>,
+    filter: &Filter,
+    walked: u32,
+    limit: u32,
+) -> Result<u32> {
+    let params = filter_params!(
+        filter, ":since_ms": filter.since, ":until_ms": filter.until, ":walked": walked, ":limit": limit
+    );
     reader.one(sql!("refusals/count_matching"), params, |row| row.get(0))
+}
+
+/// The newest rows of which device and domain together have what `pattern` says.
+pub(super) fn with_text(reader: &Reader<'_>, pattern: &Pattern, limit: u32) -> Result<Vec<i64>> {
+    let params = named_params! {
+        ":match": pattern.expression(), ":parts": pattern.parts(), ":limit": limit,
+    };
+    reader.list(sql!("refusals/with_text"), params, |row| row.get(0))
+}
+
+/// Rows of these licenses.
+pub(super) fn of_licenses(
+    reader: &Reader<'_>,
+    licenses: &[LicenseId],
+    limit: u32,
+) -> Result<Vec<i64>> {
+    let params = named_params! { ":licenses": id_list(licenses), ":limit": limit };
+    reader.list(sql!("refusals/of_licenses"), params, |row| row.get(0))
 }
 
 /// The latest rows of a license, the latest first.

@@ -213,18 +213,21 @@ pub fn list_up_to(reader: &Reader<'_>, product: ProductId, limit: u32) -> Result
 pub enum ReleaseColumn {
     /// The version.
     Version,
+    /// The channel.
+    Channel,
     /// When it was added.
     Added,
 }
 
 impl ReleaseColumn {
     /// Every column.
-    pub const ALL: [Self; 2] = [Self::Version, Self::Added];
+    pub const ALL: [Self; 3] = [Self::Version, Self::Channel, Self::Added];
 
     /// The word in URLs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Version => "version",
+            Self::Channel => "channel",
             Self::Added => "added",
         }
     }
@@ -241,6 +244,7 @@ impl Release {
         let version = self.version.sort_key();
         let value = match column {
             ReleaseColumn::Version => version,
+            ReleaseColumn::Channel => format!("{} {version}", self.channel),
             ReleaseColumn::Added => format!("{:020} {version}", self.released_at.0),
         };
         SortPosition { value, id: 0 }

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod panel;
 mod store;
 
+use crate::clock::UnixMs;
 use crate::customers::{self, Customer};
 use crate::db::Reader;
 use crate::devices::{self, Device};
@@ -48,6 +49,17 @@ pub struct FoundDevice {
     pub license: License,
 }
 
+/// A device that an administrator released, as the audit log tells.
+#[derive(Clone, Debug)]
+pub struct ReleasedDevice {
+    /// Its name.
+    pub machine_id: String,
+    /// Its fingerprint.
+    pub hardware_id: String,
+    /// When it was released.
+    pub released_at: UnixMs,
+}
+
 /// A session that was found.
 #[derive(Clone, Debug)]
 pub struct FoundSession {
@@ -66,6 +78,8 @@ pub struct Found {
     pub licenses: Group<License>,
     /// By name or fingerprint.
     pub devices: Group<FoundDevice>,
+    /// By name or fingerprint, each with the license whose slot it held.
+    pub released: Group<(ReleasedDevice, License)>,
     /// By the id that its program knows, or by its number.
     pub sessions: Group<FoundSession>,
 }
@@ -89,6 +103,7 @@ pub fn everything(reader: &Reader<'_>, query: &Query) -> Result<Found> {
     Ok(Found {
         licenses: find_licenses(reader, query, &ids)?,
         devices: find_devices(reader, query)?,
+        released: find_released(reader, query)?,
         sessions: find_sessions(reader, query)?,
         customers,
     })
@@ -170,6 +185,15 @@ fn find_devices(reader: &Reader<'_>, query: &Query) -> Result<Group<FoundDevice>
         let license = licenses::find(reader, license)?;
         Ok(FoundDevice { device, license })
     });
+    Ok(Group::cut(rows.collect::<Result<_>>()?, query.limit))
+}
+
+fn find_released(reader: &Reader<'_>, query: &Query) -> Result<Group<(ReleasedDevice, License)>> {
+    let limit = query.limit.saturating_add(1);
+    let found = store::released(reader, &query.terms.words(), query.product, limit)?;
+    let rows = found
+        .into_iter()
+        .map(|(license, device)| Ok((device, licenses::find(reader, license)?)));
     Ok(Group::cut(rows.collect::<Result<_>>()?, query.limit))
 }
 

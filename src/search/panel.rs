@@ -3,7 +3,7 @@
 use rocket::{Route, get, routes};
 use serde_json::{Value, json};
 
-use super::{Found, FoundDevice, FoundSession, Group, Query};
+use super::{Found, FoundDevice, FoundSession, Group, Query, ReleasedDevice};
 use crate::app::App;
 use crate::customers::Customer;
 use crate::domain::Domain;
@@ -83,6 +83,9 @@ fn groups(request: &PanelRequest<'_>, found: &Found, typed: &str) -> Vec<Value> 
         group("devices", &found.devices, None, |device| {
             device_row(request, device)
         }),
+        group("released", &found.released, None, |device| {
+            released_row(request, device)
+        }),
         group("sessions", &found.sessions, None, |session| {
             session_row(request, session)
         }),
@@ -151,6 +154,18 @@ fn device_row(request: &PanelRequest<'_>, FoundDevice { device, license }: &Foun
         "href": license_address(request, license),
         "name": device.machine_id,
         "details": details([device.hardware_id.clone(), license.key.formatted(), license.customer.clone()]),
+    })
+}
+
+fn released_row(
+    request: &PanelRequest<'_>,
+    (device, license): &(ReleasedDevice, License),
+) -> Value {
+    json!({
+        "href": license_address(request, license),
+        "name": device.machine_id,
+        "details": details([device.hardware_id.clone(), license.key.formatted(), license.customer.clone()]),
+        "released_at": device.released_at,
     })
 }
 

@@ -188,6 +188,37 @@ impl HistoryFilter {
     }
 }
 
+/// Whose sessions a filter matches.
+#[derive(Clone, Debug)]
+pub enum OfCustomers {
+    /// Anybody's.
+    Any,
+    /// Those of these customers.
+    Ids(Vec<CustomerId>),
+    /// Those of customers who contain what the pattern says: too many for a list. These are some of them.
+    Like(Pattern, Vec<CustomerId>),
+}
+
+impl OfCustomers {
+    /// The customers that the search index finds for `words`.
+    fn find(reader: &Reader<'_>, words: Pattern) -> Result<Self> {
+        let found = customers::with_text(reader, &words, CUSTOMERS_MAX + 1)?;
+        Ok(if found.len() > CUSTOMERS_MAX as usize {
+            Self::Like(words, found)
+        } else {
+            Self::Ids(found)
+        })
+    }
+
+    /// The customers that are known, perhaps not all; `None` for any.
+    fn known(&self) -> Option<&[CustomerId]> {
+        match self {
+            Self::Any => None,
+            Self::Ids(ids) | Self::Like(_, ids) => Some(ids),
+        }
+    }
+}
+
 /// How the sessions of a filter are found.
 #[derive(Clone, Debug)]
 pub enum Scope {
@@ -197,37 +228,42 @@ pub enum Scope {
     Many {
         /// Part of the license key; empty for any.
         key_part: String,
-        /// Of these customers only; `None` for any.
-        customers: Option<Vec<CustomerId>>,
+        /// Whose they are.
+        customers: OfCustomers,
     },
 }
 
 /// Licenses whose histories are looked up one by one. Of more, so many of all sessions are that a page is full soon.
 const FEW_MAX: u32 = 3_000;
 /// Licenses whose sessions are counted to say that there are more than so many.
-const COUNTED_LICENSES: u32 = 2_000;
+const COUNTED_LICENSES: u32 = 500;
+/// Customers that are listed by their ids. Of more, so many of all sessions are that a page is full soon.
+const CUSTOMERS_MAX: u32 = 5_000;
 
 /// How the sessions of `filter` are found.
 pub fn scope(reader: &Reader<'_>, filter: &HistoryFilter) -> Result<Scope> {
     let key_part = licenses::key_part(&filter.key);
     let customers = Terms::parse(&filter.customer);
     let (licenses, customers) = if !customers.is_empty() {
-        // All of them: the latest sessions may be those of the oldest customers.
-        let found = customers::with_text(reader, &customers.words(), u32::MAX)?;
-        let licenses = store::licenses_of(reader, filter, &found, FEW_MAX + 1)?;
-        (Some(licenses), Some(found))
+        // All of them, if they are few: the latest sessions may be those of the oldest customers.
+        let found = OfCustomers::find(reader, customers.words())?;
+        let licenses = match &found {
+            OfCustomers::Ids(ids) => Some(store::licenses_of(reader, filter, ids, FEW_MAX + 1)?),
+            OfCustomers::Like(..) | OfCustomers::Any => None,
+        };
+        (licenses, found)
     } else if let Some(part) = license_key::searched_part(&filter.key) {
         let text = LicenseText {
             pattern: Pattern::of(None),
             key_part: Some(part),
         };
         let found = licenses::with_text(reader, &text, filter.product, FEW_MAX + 1)?;
-        (Some(found), None)
+        (Some(found), OfCustomers::Any)
     } else if let (Some(product), true) = (filter.product, key_part.is_empty()) {
         let found = store::licenses_of_product(reader, product, FEW_MAX + 1)?;
-        (Some(found), None)
+        (Some(found), OfCustomers::Any)
     } else {
-        (None, None)
+        (None, OfCustomers::Any)
     };
     Ok(match licenses {
         Some(licenses) if licenses.len() <= FEW_MAX as usize => Scope::Few(licenses),
@@ -262,23 +298,28 @@ pub fn page(
 /// How many ended sessions match a filter, whose [`scope`] is given.
 pub fn count_matching(reader: &Reader<'_>, filter: &HistoryFilter, scope: &Scope) -> Result<Total> {
     let limit = Total::ROWS_TO_COUNT;
-    let count = match scope {
-        Scope::Few(licenses) => store::count_of(reader, filter, licenses, limit)?,
-        Scope::Many {
-            customers: Some(customers),
-            ..
-        } => {
-            let some = store::licenses_of(reader, filter, customers, COUNTED_LICENSES)?;
-            let count = store::count_of(reader, filter, &some, limit)?;
-            // The other licenses have more.
-            return Ok(match count {
-                0 => Total::Unknown,
-                count => Total::MoreThan(count.min(COUNTED_MAX)),
-            });
+    let (key_part, customers) = match scope {
+        Scope::Few(licenses) => {
+            return Ok(Total::counted(store::count_of(
+                reader, filter, licenses, limit,
+            )?));
         }
-        Scope::Many { key_part, .. } => store::count(reader, filter, key_part, limit)?,
+        Scope::Many {
+            key_part,
+            customers,
+        } => (key_part, customers),
     };
-    Ok(Total::counted(count))
+    let Some(customers) = customers.known() else {
+        return Ok(Total::counted(store::count(
+            reader, filter, key_part, limit,
+        )?));
+    };
+    let some = store::licenses_of(reader, filter, customers, COUNTED_LICENSES)?;
+    // The other licenses have more.
+    Ok(match store::count_of(reader, filter, &some, limit)? {
+        0 => Total::Unknown,
+        count => Total::MoreThan(count.min(COUNTED_MAX)),
+    })
 }
 
 impl EndedSession {

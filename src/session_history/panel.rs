@@ -23,7 +23,7 @@ use crate::web::query::{self, trimmed};
 use crate::web::span::{Choice, SpanParams};
 
 const HISTORY: &str = "/lizenzserver/sessions/history";
-const PAGER: Pager<1> = Pager {
+const PAGER: Pager<'_, 1> = Pager {
     path: HISTORY,
     next: ["after"],
     previous: ["before"],
@@ -32,7 +32,7 @@ const PAGER: Pager<1> = Pager {
 const ENDED: &str = "ended";
 const LATEST_FIRST: &str = "-ended";
 /// Maximum rows of one CSV file: some 3 MB.
-const CSV_ROWS_MAX: usize = 20_000;
+const CSV_ROWS_MAX: u32 = 20_000;
 /// Rows read at once for a CSV file.
 const CSV_BATCH: u32 = 500;
 /// Spans of the history until now: the first one if none is chosen.
@@ -206,6 +206,7 @@ async fn history(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> 
         "rows": page.rows.iter().map(|ended| ended_json(&request, ended)).collect::<Vec<_>>(),
         "pager": links,
         "csv_link": csv_link,
+        "is_cut": total.may_exceed(CSV_ROWS_MAX),
     })));
     request
         .page("session_history/list.html.tera", Value::Object(values))
@@ -221,7 +222,7 @@ fn values_without_rows(params: &HistoryParams<'_>) -> Map<String, Value> {
         "reasons": EndReason::ALL.map(EndReason::as_str),
         "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
         "csv_rows_max": CSV_ROWS_MAX,
-        "rows": [], "pager": null, "csv_link": null, "invalid_day": null,
+        "rows": [], "pager": null, "csv_link": null, "is_cut": false, "invalid_day": null,
     }))
 }
 
@@ -269,7 +270,7 @@ async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App)
         for ended in &page.rows {
             let cells = csv_cells(ended, &slugs);
             let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
-            fits = csv.row_up_to(CSV_ROWS_MAX, slugs.table_head(&cells))?;
+            fits = csv.row_up_to(CSV_ROWS_MAX as usize, slugs.table_head(&cells))?;
         }
         match page.next_edge().filter(|_| fits) {
             Some(last) => from = Cursor::After(last.position()),

@@ -4,8 +4,8 @@ use rusqlite::{Row, named_params};
 
 use super::rules::{BusyDay, Foldable, UnfoldedSession};
 use super::{
-    EndReason, EndedSession, HistoryEntry, HistoryFilter, HistoryQuery, Position, Scope,
-    SessionDetails,
+    EndReason, EndedSession, HistoryEntry, HistoryFilter, HistoryQuery, OfCustomers, Position,
+    Scope, SessionDetails,
 };
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, id_list, unknown_value};
@@ -14,6 +14,7 @@ use crate::id::{CustomerId, LicenseId, ProductId, SessionId, SessionToken};
 use crate::licenses::{LicenseKey, key_part};
 use crate::paging::Direction;
 use crate::sql;
+use crate::terms::Pattern;
 
 pub(super) fn add(tx: &Tx<'_>, entry: &HistoryEntry<'_>) -> Result<()> {
     let params = named_params! {
@@ -175,10 +176,7 @@ pub(super) fn page(
         Scope::Many {
             key_part,
             customers,
-        } => {
-            let customers = customers.as_deref().map(id_list);
-            in_order_of_time(reader, filter, (key_part, customers.as_deref()), &stretch)
-        }
+        } => in_order_of_time(reader, filter, (key_part, customers), &stretch),
     }
 }
 
@@ -200,17 +198,23 @@ fn of_licenses(
     reader.list(sql, params, ended_session)
 }
 
-/// Those of licenses with this part of their key, and of these customers (a JSON array of ids).
+/// Those of licenses with this part of their key, and of these customers.
 fn in_order_of_time(
     reader: &Reader<'_>,
     filter: &HistoryFilter,
-    (key_part, customers): (&str, Option<&str>),
+    (key_part, customers): (&str, &OfCustomers),
     stretch: &Stretch,
 ) -> Result<Vec<EndedSession>> {
+    let (customers, texts) = match customers {
+        OfCustomers::Any => (None, Pattern::of(None)),
+        OfCustomers::Ids(ids) => (Some(id_list(ids)), Pattern::of(None)),
+        OfCustomers::Like(pattern, _) => (None, pattern.clone()),
+    };
+    let texts = texts.parts();
     let Some(reason) = filter.reason.map(EndReason::as_str) else {
         let params = named_params! {
             ":product_id": filter.product, ":key_part": key_part, ":customers": customers,
-            ":bound_ms": stretch.bound, ":at_ms": stretch.from.at, ":id": stretch.from.id,
+            ":texts": texts, ":bound_ms": stretch.bound, ":at_ms": stretch.from.at, ":id": stretch.from.id,
             ":limit": stretch.limit,
         };
         let sql = match stretch.direction {
@@ -221,7 +225,7 @@ fn in_order_of_time(
     };
     let params = named_params! {
         ":product_id": filter.product, ":key_part": key_part, ":customers": customers,
-        ":reason": reason, ":bound_ms": stretch.bound, ":at_ms": stretch.from.at,
+        ":texts": texts, ":reason": reason, ":bound_ms": stretch.bound, ":at_ms": stretch.from.at,
         ":id": stretch.from.id, ":limit": stretch.limit,
     };
     let sql = match stretch.direction {

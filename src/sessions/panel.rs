@@ -18,7 +18,7 @@ use crate::web::pager::{Extent, Pager, Shown};
 use crate::web::query;
 
 const LIST: &str = "/lizenzserver/sessions";
-const PAGER: Pager<1> = Pager {
+const PAGER: Pager<'_, 1> = Pager {
     path: LIST,
     next: ["after"],
     previous: ["before"],
@@ -216,7 +216,11 @@ async fn terminate(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlRe
             Html::done(page_before(form.text("back")), done)
         }
         // It ended while the confirmation page was open. Loaded again, that page shows how it ended.
-        Err(Error::NotFound { .. }) => Html::redirect(format!("{LIST}/{id}/terminate")),
+        Err(Error::NotFound { .. }) => {
+            let back = page_before(form.text("back"));
+            let path = format!("{LIST}/{id}/terminate");
+            Html::redirect(path_with_query(&path, &[("back", back)]))
+        }
         Err(other) => Err(other.into()),
     }
 }

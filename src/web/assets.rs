@@ -9,12 +9,13 @@ use std::sync::LazyLock;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rocket::http::{ContentType, Header};
+use rocket::http::{ContentType, Header, Status};
 use rocket::request::Request;
 use rocket::response::{self, Responder, Response};
 use rocket::{Route, get, routes};
 use rust_embed::RustEmbed;
 
+use crate::digest;
 use crate::security::secret;
 
 #[derive(RustEmbed)]
@@ -32,6 +33,30 @@ pub struct Asset {
 /// The script that is sent as the end of [`SCRIPT`], of which it uses the helpers.
 const FORMS: &str = "forms.js";
 const SCRIPT: &str = "panel.js";
+/// How much of a digest is an entity tag, in hex digits.
+const TAG_LENGTH: usize = 32;
+
+/// What is made of a file once, when the first one is asked for.
+struct Made {
+    /// The bytes in the format gzip.
+    compressed: Vec<u8>,
+    /// The entity tag of the bytes as they are.
+    tag: String,
+    /// That of the compressed ones, which are another representation (RFC 9110, 8.8.3).
+    compressed_tag: String,
+}
+
+impl Made {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let digest = secret::hex(&secret::sha256(bytes));
+        let short = digest.get(..TAG_LENGTH)?;
+        Some(Self {
+            compressed: gzip(bytes)?,
+            tag: format!("\"{short}\""),
+            compressed_tag: format!("\"{short}-gzip\""),
+        })
+    }
+}
 
 /// The contents of a file, as they are sent.
 fn contents(name: &str) -> Option<Cow<'static, [u8]>> {
@@ -42,13 +67,13 @@ fn contents(name: &str) -> Option<Cow<'static, [u8]>> {
     Some([&*bytes, &*Static::get(FORMS)?.data].concat().into())
 }
 
-/// Every file compressed, by its name: once, when the first one is asked for.
-static COMPRESSED: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
-    let compressed = Static::iter().filter_map(|name| {
-        let bytes = gzip(&contents(&name)?)?;
-        Some((name.into_owned(), bytes))
+/// What is made of every file, by its name.
+static MADE: LazyLock<BTreeMap<String, Made>> = LazyLock::new(|| {
+    let made = Static::iter().filter_map(|name| {
+        let made = Made::of(&contents(&name)?)?;
+        Some((name.into_owned(), made))
     });
-    compressed.collect()
+    made.collect()
 });
 
 /// The bytes in the format gzip; `None` if they cannot be compressed.
@@ -73,24 +98,32 @@ fn accepts_gzip(header: &str) -> bool {
 
 impl<'r> Responder<'r, 'static> for Asset {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let mut response = Response::build();
+        let made = MADE.get(self.name).ok_or(Status::InternalServerError)?;
         let mut accepted = request.headers().get("Accept-Encoding");
-        let compressed = COMPRESSED.get(self.name);
-        let bytes = match compressed.filter(|_| accepted.any(accepts_gzip)) {
-            Some(compressed) => {
-                response.header(Header::new("Content-Encoding", "gzip"));
-                Cow::Borrowed(compressed.as_slice())
-            }
-            None => self.bytes,
+        let is_compressed = accepted.any(accepts_gzip);
+        let (bytes, tag) = if is_compressed {
+            (made.compressed.as_slice().into(), &made.compressed_tag)
+        } else {
+            (self.bytes, &made.tag)
         };
+        let mut response = Response::build();
         response
-            .header(self.kind)
+            .header(Header::new("ETag", tag.as_str()))
             // A cache must not give the one to those who asked for the other.
             .header(Header::new("Vary", "Accept-Encoding"))
             .header(Header::new(
                 "Cache-Control",
                 "public, max-age=31536000, immutable",
-            ))
+            ));
+        let mut known = request.headers().get("If-None-Match");
+        if known.any(|value| digest::is_tag_named(tag, value)) {
+            return response.status(Status::NotModified).ok();
+        }
+        if is_compressed {
+            response.header(Header::new("Content-Encoding", "gzip"));
+        }
+        response
+            .header(self.kind)
             .sized_body(bytes.len(), std::io::Cursor::new(bytes))
             .ok()
     }
@@ -148,7 +181,7 @@ mod tests {
     fn every_file_is_compressed_without_loss() {
         for name in Static::iter() {
             let mut bytes = Vec::new();
-            let mut decoder = flate2::read::GzDecoder::new(&*COMPRESSED[name.as_ref()]);
+            let mut decoder = flate2::read::GzDecoder::new(&*MADE[name.as_ref()].compressed);
             decoder.read_to_end(&mut bytes).unwrap();
             assert_eq!(bytes, *contents(&name).unwrap(), "{name}");
         }

@@ -19,9 +19,9 @@ const ORDER: &str = "order";
 
 /// How the URLs of a list state which page they show. The position of a row takes `N` query parameters.
 #[derive(Clone, Copy, Debug)]
-pub struct Pager<const N: usize> {
+pub struct Pager<'a, const N: usize> {
     /// The path of the list; without a query, the URL of the first page.
-    pub path: &'static str,
+    pub path: &'a str,
     /// The parameters with the position of the row that the page follows.
     pub next: [&'static str; N],
     /// The parameters with the position of the row that the page precedes.
@@ -158,7 +158,7 @@ struct LengthLink {
     is_chosen: bool,
 }
 
-impl<const N: usize> Pager<N> {
+impl<const N: usize> Pager<'_, N> {
     /// The links of a page. `position` returns the position of a row, as the values of the parameters.
     pub fn links<T>(
         &self,
@@ -220,7 +220,7 @@ impl<const N: usize> Pager<N> {
     }
 }
 
-impl Pager<1> {
+impl Pager<'_, 1> {
     /// The page that a query asks for by the values `next` and `previous` of its parameters; the first page if both are
     /// missing. `parse` receives the name and the value of a parameter.
     ///
@@ -296,9 +296,9 @@ pub fn sorting<C>(
 /// A parameter with the value of a column, and one with the id of the row.
 pub type Edge<'r> = (Option<&'r str>, Option<&'r str>);
 
-impl Pager<2> {
+impl<'a> Pager<'a, 2> {
     /// A list sorted by a column at this path.
-    pub const fn sorted(path: &'static str) -> Self {
+    pub const fn sorted(path: &'a str) -> Self {
         Self {
             path,
             next: ["after", "after_id"],
@@ -348,7 +348,7 @@ mod tests {
     use super::*;
     use crate::paging::PageRequest;
 
-    const LIST: Pager<1> = Pager {
+    const LIST: Pager<'_, 1> = Pager {
         path: "/list",
         next: ["before"],
         previous: ["after"],

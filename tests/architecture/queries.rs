@@ -87,6 +87,8 @@ const LARGE: &[&str] = &[
     "license_texts",
     "customer_texts",
     "device_texts",
+    "refusal_texts",
+    "released_texts",
     "handshakes",
 ];
 
@@ -111,6 +113,13 @@ const PAGES: &[&str] = &[
     "devices/versions",
     "devices/list",
     "search/",
+    "refusals/few_",
+    "refusals/page_",
+    "refusals/count_few",
+    "refusals/with_text",
+    "refusals/of_licenses",
+    "audit/page_of_",
+    "audit/count_of_",
     "session_history/newer",
     "session_history/older",
     "session_history/of_reason_",

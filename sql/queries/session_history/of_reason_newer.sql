@@ -1,6 +1,8 @@
 -- Like session_history/newer, but only sessions with one end reason. Served by session_history_reason.
--- :product_id integer (null: any), :key_part text (upper case, no hyphens; empty: any), :customers text (ids as a JSON array;
--- null: any), :reason text, :bound_ms integer (Unix ms), :at_ms, :id integer (end and id of the session at the position),
+-- :product_id integer (null: any), :key_part text (upper case, no hyphens; empty: any), :customers text (ids as a JSON
+-- array;
+-- null: any), :texts text (JSON array: the customer must contain each of them), :reason text, :bound_ms integer (Unix
+-- ms), :at_ms, :id integer (end and id of the session at the position),
 -- :limit integer
 select h.session_id, l.license_id, l.product_id, l.license_key, l.customer_id, coalesce(c.name, '') as customer,
        h.hardware_id, h.machine_id, h.client_version, h.address, h.started_at_ms, h.last_heartbeat_at_ms,
@@ -12,5 +14,7 @@ where h.end_reason = :reason and h.ended_at_ms <= :bound_ms and h.ended_at_ms >=
   and (:product_id is null or l.product_id = :product_id)
   and (:key_part = '' or instr(l.license_key, :key_part) > 0)
   and (:customers is null or l.customer_id in (select value from json_each(:customers)))
+  and not exists (select 1 from json_each(:texts) p
+                  where instr(coalesce(indexed(c.name) || indexed(c.company) || indexed(c.email) || indexed(c.note), ''), p.value) = 0)
 order by h.ended_at_ms, h.session_id
 limit :limit;

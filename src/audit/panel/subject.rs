@@ -18,12 +18,12 @@ const HOME: &str = "/lizenzserver";
 
 /// The subject of an entry: a text, or the key of one, and the page about it.
 #[derive(Default)]
-struct Subject {
-    text: String,
+pub(super) struct Subject {
+    pub(super) text: String,
     /// The key of a text in the reader's language, where the subject has no name of its own.
     text_key: Option<String>,
     /// The page; `None` if there is none, or if it is gone.
-    url: Option<String>,
+    pub(super) url: Option<String>,
 }
 
 impl Subject {
@@ -97,7 +97,7 @@ fn existing<T>(found: Result<T>) -> Result<Option<T>> {
 }
 
 /// A license by its key, or the first and the last of several that were issued at once.
-fn license(reader: &Reader<'_>, subject: &str) -> Result<Subject> {
+pub(super) fn license(reader: &Reader<'_>, subject: &str) -> Result<Subject> {
     let (first, last) = match subject.split_once("..") {
         Some((first, last)) => (first, Some(last)),
         None => (subject, None),
@@ -119,7 +119,7 @@ fn license(reader: &Reader<'_>, subject: &str) -> Result<Subject> {
     ))
 }
 
-fn customer(reader: &Reader<'_>, subject: &str) -> Result<Subject> {
+pub(super) fn customer(reader: &Reader<'_>, subject: &str) -> Result<Subject> {
     let Ok(id) = subject.parse().map(CustomerId) else {
         return Ok(Subject::plain(subject));
     };

@@ -26,7 +26,7 @@ use crate::web::query;
 
 /// Maximum rows of a CSV file.
 const EXPORT_MAX: u32 = 100_000;
-const PAGER: Pager<2> = Pager::sorted(LIST);
+const PAGER: Pager<'_, 2> = Pager::sorted(LIST);
 
 /// The query parameters of a list.
 #[derive(Debug, FromForm)]

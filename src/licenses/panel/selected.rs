@@ -22,6 +22,8 @@ use crate::web::query;
 const PAGE: &str = "licenses/selected.html.tera";
 /// The address of a customer's page, before the id.
 const CUSTOMER: &str = "/lizenzserver/customers/";
+/// The address of a license's page, before the id.
+const LICENSE: &str = "/lizenzserver/licenses/";
 
 /// What an administrator can do with the selected licenses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,24 +91,37 @@ fn parse_ids<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<LicenseId>>
     Ok(ids)
 }
 
-/// The page on which the licenses were selected: the list, or the page of a customer.
+/// The page on which the licenses were selected: the list, or the page of a customer or of the only license.
 fn list_page(back: &str) -> &str {
     let (path, _) = back.split_once('?').unwrap_or((back, ""));
-    let is_customer = path
-        .strip_prefix(CUSTOMER)
-        .is_some_and(|id| id.parse::<u32>().is_ok());
     let is_clean = back.bytes().all(|byte| byte.is_ascii_graphic());
-    if (path == LIST || is_customer) && is_clean {
+    if (path == LIST || is_page_of(path, CUSTOMER) || is_page_of(path, LICENSE)) && is_clean {
         back
     } else {
         LIST
     }
 }
 
+/// Whether `path` is that of the page of one thing: `page` and an id.
+fn is_page_of(path: &str, page: &str) -> bool {
+    let id = path.strip_prefix(page);
+    id.is_some_and(|id| id.parse::<u32>().is_ok())
+}
+
 fn rows_of(reader: &Reader<'_>, ids: &[LicenseId], now: UnixMs) -> Result<Vec<LicenseRow>> {
     ids.iter()
         .map(|id| licenses::find_row(reader, *id, now))
         .collect()
+}
+
+/// A selected license, for the template.
+fn selected_json(LicenseRow { license, .. }: &LicenseRow) -> Value {
+    json!({
+        "id": license.id,
+        "key": license.key,
+        "customer_id": license.customer_id,
+        "customer": license.customer,
+    })
 }
 
 /// The question before a change: what happens to how many licenses, and which.
@@ -136,7 +151,6 @@ async fn question(
         Action::Move => suggested_customers(&app.db).await?,
         _ => Vec::new(),
     };
-    let row = |row: &LicenseRow| json!({ "id": row.license.id, "key": row.license.key, "customer": row.license.customer });
     let mut values = Map::new();
     values.insert(
         "ask".to_owned(),
@@ -145,7 +159,7 @@ async fn question(
     values.insert("why".to_owned(), why.into());
     values.insert("word".to_owned(), word.into());
     values.insert("offered".to_owned(), offered.into());
-    values.insert("rows".to_owned(), rows.iter().map(row).collect());
+    values.insert("rows".to_owned(), rows.iter().map(selected_json).collect());
     Ok(values)
 }
 
@@ -188,7 +202,8 @@ async fn change(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         Err(error) => Err(error),
     };
     let Err(error) = changed else {
-        return Html::done(&back, "selected_changed");
+        let is_one = is_page_of(&back, LICENSE);
+        return Html::done(&back, if is_one { "moved" } else { "selected_changed" });
     };
     let mut values = question(&request, (action, ids), app).await?;
     values.insert("back".to_owned(), back.into());
@@ -261,6 +276,8 @@ mod tests {
             ("/lizenzserver/licenses?q=a\nb", LIST),
             ("/lizenzserver/licensesx", LIST),
             ("/lizenzserver/customers/7", "/lizenzserver/customers/7"),
+            ("/lizenzserver/licenses/7", "/lizenzserver/licenses/7"),
+            ("/lizenzserver/licenses/7/edit", LIST),
             ("/lizenzserver/customers/7/erase", LIST),
             ("/lizenzserver/customers/", LIST),
             ("https://example.org", LIST),

@@ -1,42 +1,105 @@
 //! The page of one license.
 
-use rocket::{Route, get, routes};
+use rocket::{FromForm, Route, get, routes};
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::audit::{self, Entry};
 use crate::clock::UnixMs;
+use crate::db::Reader;
 use crate::devices::Device;
 use crate::domain::Domain;
+use crate::error::Result;
 use crate::id::LicenseId;
 use crate::overview::{self, LicenseDetails};
+use crate::paging::{Direction, SortPosition, Total};
 use crate::panel::Support;
 use crate::refusals::RecordedRefusal;
 use crate::session_history::{EndedSession, SessionDetails};
 use crate::web::html::{HtmlReply, path_with_query};
-use crate::{domains, licenses, refusals};
+use crate::web::pager::{self, Extent, Heads, Pager, Shown};
+use crate::{domains, licenses, refusals, text};
 
+/// The columns by which the devices are sorted, the first one if none is chosen.
+const DEVICE_COLUMNS: [&str; 5] = ["activated", "device", "fingerprint", "version", "seen"];
 /// How many events the page of a license shows.
 const EVENTS_MAX: usize = 30;
 
+/// The query of the page: how its devices are sorted, and which of them it shows.
+#[derive(FromForm)]
+struct DevicesQuery<'r> {
+    order: Option<&'r str>,
+    rows: Option<&'r str>,
+    row: Option<&'r str>,
+    after: Option<&'r str>,
+    after_id: Option<&'r str>,
+    before: Option<&'r str>,
+    before_id: Option<&'r str>,
+}
+
+impl DevicesQuery<'_> {
+    /// The devices on the page at `path`, which holds the license, with the heads and the pages of their list.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Invalid`] for a parameter that cannot be parsed.
+    fn values(&self, path: &str, devices: Vec<Device>) -> Result<Value> {
+        let parse = |word: &str| DEVICE_COLUMNS.into_iter().find(|name| *name == word);
+        let sorting = pager::sorting(self.order, parse)?;
+        let (column, direction) = sorting.unwrap_or((DEVICE_COLUMNS[0], Direction::Ascending));
+        let position = |device: &Device| position(device, column);
+        let pager = Pager::sorted(path);
+        let extent = Extent::parse(self.rows, self.row)?;
+        let (after, before) = ((self.after, self.after_id), (self.before, self.before_id));
+        let request = extent.request(pager.sorted_cursor(after, before)?);
+        let total = Total::Exactly(u32::try_from(devices.len()).unwrap_or(u32::MAX));
+        let page = request.cut(devices, direction, position);
+        let order = [("order", self.order.unwrap_or_default().trim())];
+        let heads = Heads {
+            path,
+            filter: &[],
+            order: order[0].1,
+            default: DEVICE_COLUMNS[0],
+        };
+        let shown = Shown::new(&order, extent, &page, total);
+        Ok(json!({
+            "rows": page.rows.iter().map(device_json).collect::<Vec<_>>(),
+            "heads": heads.of(&DEVICE_COLUMNS),
+            "order": order[0].1,
+            "pager": pager.sorted_links(&shown, position),
+        }))
+    }
+}
+
+/// The position of a device in a list sorted by `column`.
+fn position(device: &Device, column: &str) -> SortPosition {
+    let id = device.id.0;
+    let value = match column {
+        "device" => text::sort_key(&device.machine_id),
+        "fingerprint" => text::sort_key(&device.hardware_id),
+        "version" => device.version.sort_key(),
+        "seen" => return SortPosition::number(device.last_seen_at.0, id),
+        _ => return SortPosition::number(device.activated_at.0, id),
+    };
+    SortPosition { value, id }
+}
+
 /// The page of a license.
-#[get("/licenses/<id>")]
-async fn license(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
+#[get("/licenses/<id>?<query..>")]
+async fn license(request: Support<'_>, id: i64, query: DevicesQuery<'_>, app: &App) -> HtmlReply {
     let now = request.now.wall;
-    let details = app
+    let (details, actions) = app
         .db
-        .read(move |reader| overview::license_details(reader, LicenseId(id), now))
+        .read(move |reader| {
+            let details = overview::license_details(reader, LicenseId(id), now)?;
+            let actions = audited_events(reader, &details.entries)?;
+            Ok((details, actions))
+        })
         .await?;
     let license = &details.row.license;
-    let session = details.session.as_ref().map(session_json);
-    let devices = details.devices.iter().map(device_json);
-    let flags = details.flags.iter().map(|flag| {
-        json!({
-            "name": flag.name,
-            "description": flag.description,
-            "on": flag.is_on_for(license.id.0),
-        })
-    });
+    let devices = query.values(
+        &format!("/lizenzserver/licenses/{id}"),
+        details.devices.clone(),
+    )?;
     let key = license.key.formatted();
     let number = id.to_string();
     let values = json!({
@@ -47,10 +110,10 @@ async fn license(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
         "created_at": license.created_at,
         "site": domains::panel::binding_json(&details.binding, details.last_handshake_at),
         "note": license.note,
-        "session": session,
-        "devices": devices.collect::<Vec<_>>(),
-        "flags": flags.collect::<Vec<_>>(),
-        "events": events(&details),
+        "session": details.session.as_ref().map(session_json),
+        "devices": devices,
+        "flags": flags(&details),
+        "events": events(&details, actions),
         "integrate": request.address_of("/lizenzserver/integrate/site", license.product),
         "config": request.address_of("/lizenzserver/config", license.product),
         "refusals": details.refusals.iter().map(|row| refusals::panel::refusal_json(&request, row)).collect::<Vec<_>>(),
@@ -60,6 +123,18 @@ async fn license(request: Support<'_>, id: i64, app: &App) -> HtmlReply {
         "all_changes": path_with_query("/lizenzserver/audit", &[("room", "licenses"), ("subject", &number)]),
     });
     request.page("licenses/one.html.tera", values).await
+}
+
+fn flags(details: &LicenseDetails) -> Vec<Value> {
+    let id = details.row.license.id.0;
+    let flags = details.flags.iter().map(|flag| {
+        json!({
+            "name": flag.name,
+            "description": flag.description,
+            "on": flag.is_on_for(id),
+        })
+    });
+    flags.collect()
 }
 
 fn session_json(running: &SessionDetails) -> Value {
@@ -94,7 +169,7 @@ fn part_of(key: &str) -> &str {
 }
 
 /// The history of a license, newest event first.
-fn events(details: &LicenseDetails) -> Vec<Value> {
+fn events(details: &LicenseDetails, actions: Vec<(UnixMs, Value)>) -> Vec<Value> {
     let license = &details.row.license;
     let mut events: Vec<(UnixMs, Value)> = vec![(license.created_at, json!({ "kind": "issued" }))];
     events.extend(details.devices.iter().map(|device| {
@@ -109,10 +184,7 @@ fn events(details: &LicenseDetails) -> Vec<Value> {
     }));
     events.extend(details.history.iter().map(ended_event));
     events.extend(details.refusals.iter().map(refused_event));
-    // The event "issued" comes from `created_at`: an audit entry about several licenses is not found by their ids.
-    let entries = details.entries.iter();
-    let entries = entries.filter(|entry| entry.action != "licenses.issue");
-    events.extend(entries.map(audited_event));
+    events.extend(actions);
     events.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     events.truncate(EVENTS_MAX);
     let dated = events.into_iter().map(|(at, mut event)| {
@@ -148,14 +220,21 @@ fn refused_event(refused: &RecordedRefusal) -> (UnixMs, Value) {
     (refused.at, event)
 }
 
-fn audited_event(entry: &Entry) -> (UnixMs, Value) {
-    let event = json!({
-        "kind": "action",
-        "word": entry.action.replace('.', "_"),
-        "actor": audit::escape_invisible(&entry.actor),
-        "changes": audit::changed_fields(&entry.before, &entry.after),
+/// What the audit log says of the license. The event "issued" comes from `created_at`: an entry about several licenses is
+/// not found by their ids.
+fn audited_events(reader: &Reader<'_>, entries: &[Entry]) -> Result<Vec<(UnixMs, Value)>> {
+    let entries = entries.iter();
+    let entries = entries.filter(|entry| entry.action != "licenses.issue");
+    let events = entries.map(|entry| {
+        let event = json!({
+            "kind": "action",
+            "word": entry.action.replace('.', "_"),
+            "actor": audit::escape_invisible(&entry.actor),
+            "changes": audit::panel::changes(reader, entry)?,
+        });
+        Ok((entry.at, event))
     });
-    (entry.at, event)
+    events.collect()
 }
 
 /// The routes of this file.

@@ -11,7 +11,7 @@ use crate::web::html::{HtmlReply, object_members, path_with_query};
 use crate::web::pager::{self, Extent, Heads, Pager, Shown};
 use crate::web::query;
 
-const PAGER: Pager<2> = Pager::sorted(LIST);
+const PAGER: Pager<'_, 2> = Pager::sorted(LIST);
 
 /// The query parameters of the list.
 #[derive(FromForm)]

@@ -17,7 +17,7 @@ const LIST: &str = "/lizenzserver/products";
 const NEW: &str = "products/new.html.tera";
 const RENAME: &str = "products/rename.html.tera";
 const ARCHIVE: &str = "parts/confirm.html.tera";
-const PAGER: Pager<2> = Pager::sorted(LIST);
+const PAGER: Pager<'_, 2> = Pager::sorted(LIST);
 
 /// The query parameters of the list.
 #[derive(FromForm)]

@@ -189,7 +189,9 @@ fn limit(limit: &Limit) -> Value {
 fn running(monitor: &Monitor) -> Value {
     let newest = monitor.newest.iter().map(|session| {
         json!({
+            "customer_id": session.customer_id,
             "customer": session.customer,
+            "license_id": session.license_id,
             "license_key": session.license_key,
             "machine_id": session.machine_id,
             "version": session.version,

@@ -15,7 +15,7 @@ use crate::web::html::HtmlReply;
 use crate::web::pager::{self, Extent, Heads, Pager, Shown};
 use crate::web::query;
 
-const PAGER: Pager<2> = Pager::sorted(LIST);
+const PAGER: Pager<'_, 2> = Pager::sorted(LIST);
 /// The newest version first.
 const DEFAULT_ORDER: (&str, (ReleaseColumn, Direction)) =
     ("-version", (ReleaseColumn::Version, Direction::Descending));

@@ -21,7 +21,11 @@ fn every_entry_shows_its_actor_and_the_old_and_new_values() {
             && page.contains("<ins><bdi>0.9.0</bdi></ins>"),
         "{page}"
     );
-    assert!(page.contains("command line") && page.contains("127.0.0.1"));
+    assert!(page.contains("Command line") && page.contains("127.0.0.1"));
+    for actor in ["command+line", "Command+line"] {
+        let of_operator = panel.get(&format!("/audit?actor={actor}")).text;
+        assert!(of_operator.contains("0.9.0") && !of_operator.contains("Customer added"));
+    }
     let own = panel.get("/audit?actor=admin").text;
     assert!(own.contains("Customer added") && !own.contains("0.9.0"));
     let settings = panel.get("/audit?room=client_config").text;

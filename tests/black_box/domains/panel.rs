@@ -148,6 +148,16 @@ fn handshakes_are_shown_with_their_outcome_and_domains_with_their_proof() {
         rows.next().unwrap().to_owned()
     };
     assert!(row(shop).contains("Verified") && row(refusing).contains("Not verified yet"));
+    let mut log = |query: &str| {
+        let page = panel.get(&format!("/sites/handshakes{query}")).text;
+        assert!(page.contains("1–2 of 2"), "{page}");
+        let rows = page.split("<tr><th").skip(1);
+        rows.map(|row| row.contains(shop)).collect::<Vec<_>>()
+    };
+    let newest_first = log("");
+    let mut oldest_first = log("?order=time");
+    oldest_first.reverse();
+    assert_eq!(newest_first, oldest_first);
     let of_one = panel
         .get("/sites/handshakes?domain=Refusing.localhost")
         .text;
@@ -159,7 +169,7 @@ fn handshakes_are_shown_with_their_outcome_and_domains_with_their_proof() {
             .contains("Nothing matches")
     );
     let page = panel.get("/licenses/1").text;
-    assert!(page.contains("Site requested its license"), "{page}");
+    assert!(page.contains("Website requested its license"), "{page}");
 }
 
 #[test]

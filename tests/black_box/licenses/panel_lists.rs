@@ -9,7 +9,7 @@ use crate::support::{Response, Server, identity};
 fn rows(page: &Response) -> Vec<u32> {
     let links = page
         .text
-        .split("<th scope=\"row\"><a href=\"/lizenzserver/licenses/")
+        .split("<span class=\"sub slim\"><a href=\"/lizenzserver/licenses/")
         .skip(1);
     links
         .map(|rest| rest.split('"').next().unwrap().parse().unwrap())

@@ -152,6 +152,20 @@ fn selected_licenses_move_to_another_customer_without_their_devices() {
         .collect();
     assert_eq!(owners, ["Bob", "Bob", "Ada"]);
     assert_eq!(database::devices_named(&server, ""), 0);
+    // A single one is moved from its own page, which is shown again.
+    let page = panel.get("/licenses/3").text;
+    assert!(
+        page.contains("/licenses/selected?action=move&amp;ids=3"),
+        "{page}"
+    );
+    let back = [("back", "/lizenzserver/licenses/3"), ("customer", "Bob")];
+    let moved = panel.post(
+        "/licenses/selected",
+        &[selected("move", &["3"]), back.to_vec()].concat(),
+    );
+    let page = panel.follow(&moved).text;
+    assert!(page.contains("now belongs to the other customer"), "{page}");
+    assert!(page.contains("License for Bob"), "{page}");
 }
 
 #[test]

@@ -83,6 +83,20 @@ fn the_style_sheet_is_compressed_for_browsers_that_say_so() {
             plain.header("content-type")
         );
     }
+    // Both have an entity tag of their own: a browser that has the file gets it once.
+    let (plain_tag, gzip_tag) = (plain.header("etag").unwrap(), gzip.header("etag").unwrap());
+    assert_ne!(plain_tag, gzip_tag);
+    for (accepted, known, status) in [
+        ("identity", plain_tag, 304),
+        ("gzip", gzip_tag, 304),
+        ("gzip", plain_tag, 200),
+        ("gzip", "*", 304),
+    ] {
+        let headers = [("Accept-Encoding", accepted), ("If-None-Match", known)];
+        let again = client.get_with(path, &headers);
+        assert_eq!(again.status, status, "{accepted} {known}");
+        assert_eq!(again.text.is_empty(), status == 304, "{accepted} {known}");
+    }
     let length = |response: &Response| -> usize {
         let length = response.header("content-length").unwrap();
         length.parse().unwrap()

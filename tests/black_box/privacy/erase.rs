@@ -385,7 +385,7 @@ fn a_removed_customer_is_in_no_entry_and_the_id_is_not_given_again() {
     let refused = panel.post("/customers/2/remove", &[]);
     assert_eq!(refused.status, 409, "{refused:?}");
     assert!(
-        refused.text.contains("was given to another one"),
+        refused.text.contains("was moved to another one"),
         "{refused:?}"
     );
     server.json(&["vacuum"]);

@@ -23,7 +23,7 @@ fn products_are_added_renamed_and_archived_in_the_panel() {
     assert!(page.contains("Buchhaltung &amp; Söhne"), "{page}");
     for (name, slug, problem) in [
         ("", "a", "Please enter a name of at most 100 characters."),
-        ("A", "-a", "Please enter at most 40 lower-case letters"),
+        ("A", "-a", "Please enter at most 40 lowercase letters"),
         ("A", "my-program", "or had, the short name my-program"),
     ] {
         let refused = add(&mut panel, name, slug);

@@ -175,6 +175,16 @@ fn everything_is_found_by_what_a_customer_may_name() {
             assert_eq!(names_of(&found, kind), *names, "{kind} by {typed}");
         }
     }
+    // A device that was released is found, and gone once the entry of the audit log is erased.
+    let mut owner = server.logged_in_browser("owner");
+    assert_eq!(owner.post("/licenses/2/devices/1/release", &[]).status, 303);
+    for typed in ["caf\u{e9}-kasse", "kasse cafe\u{301}"] {
+        let found = results(&mut panel, typed);
+        assert!(names_of(&found, "devices").is_empty(), "{typed}");
+        assert_eq!(names_of(&found, "released"), [device], "{typed}");
+    }
+    server.json(&["customer", "erase", "3", "--yes"]);
+    assert!(names_of(&results(&mut panel, "kasse"), "released").is_empty());
     let long = "x".repeat(5000);
     assert!(results(&mut panel, &long).is_empty());
 }

@@ -27,7 +27,7 @@ fn a_running_session_is_shown_and_found_by_any_part_of_key_customer_device_or_ad
     let server = Server::start();
     let mut panel = server.logged_in_browser("support");
     let empty = panel.get("/sessions");
-    assert!(empty.text.contains("No active sessions"), "{empty:?}");
+    assert!(empty.text.contains("No running sessions"), "{empty:?}");
     let keys = server.issue_licenses(1, 2);
     server.client().session(&keys[0], "Kasse 1");
     server.client().session(&keys[1], "Kasse 2");
@@ -165,14 +165,14 @@ fn the_confirmation_says_if_the_session_has_ended_meanwhile() {
     );
     let end = json!({ "session_token": token, "license_key": key });
     assert_eq!(client.call("session/end", &end).status, 200);
-    let late = panel.post("/sessions/1/terminate", &[]);
+    let before = "/lizenzserver/licenses/1";
+    let late = panel.post("/sessions/1/terminate", &[("back", before)]);
     assert_eq!(late.status, 303);
-    assert_eq!(
-        late.header("location"),
-        Some("/lizenzserver/sessions/1/terminate")
-    );
-    let page = panel.get("/sessions/1/terminate");
+    let page = panel.follow(&late);
     assert!(page.text.contains("has already ended") && page.text.contains("Ended by the program"));
+    // From there one returns to where one was.
+    let back = format!("href=\"{before}\" autofocus");
+    assert!(page.text.contains(&back), "{}", page.text);
     assert_eq!(panel.get("/sessions/7/terminate").status, 404);
     assert_eq!(panel.post("/sessions/7/terminate", &[]).status, 303);
 }

@@ -1,0 +1,11 @@
+-- The entries of a module older than one, newest first. Served by audit_log_module.
+-- :actor, :module, :subject text, :since_ms integer (Unix ms) (of those, null matches every value), :audit_id, :limit
+-- integer
+select audit_id, at_ms, actor, source, action, subject, before, after, erased_at_ms
+from audit_log
+where substr(action, 1, instr(action, '.') - 1) = :module and audit_id < :audit_id
+  and (:actor is null or actor = :actor)
+  and (:subject is null or subject = :subject)
+  and (:since_ms is null or at_ms >= :since_ms)
+order by audit_id desc
+limit :limit;
