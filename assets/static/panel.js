@@ -1,23 +1,33 @@
-// Conveniences: the panel works without this file. Each block is independent of the others.
+// Conveniences: the panel works without this file.
 const $ = (query, root = document) => [...root.querySelectorAll(query)];
 const parse = (text) => new DOMParser().parseFromString(text, "text/html");
 const make = (name, members, ...children) => { const one = Object.assign(document.createElement(name), members); one.append(...children); return one; };
 const say = (text) => { document.getElementById("say").textContent = text; };
 
-// Copy: <button data-copy="text" data-done="Copied"> copies the text; if it is empty, that of the element with the id in data-from.
+// Copy: <button data-copy="text"> copies the text; if it is empty, that of the element with the id in data-from, or before it.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
   const shown = button.dataset.from ? document.getElementById(button.dataset.from) : button.previousElementSibling;
   try {
     await navigator.clipboard.writeText(button.dataset.copy || shown.textContent);
-    say(button.dataset.done);
+    say(button.dataset.done = document.body.dataset.copied);
     button.classList.add("done");
     setTimeout(() => button.classList.remove("done"), 1500);
   } catch {
     if (shown) getSelection().selectAllChildren(shown); // the clipboard refuses: ready for Ctrl+C
   }
 });
+
+// Fingerprints get their buttons here: they would double a row.
+function addCopy(root = document) {
+  for (const code of $("code.clip:only-child", root)) {
+    const button = make("button", { className: "btn bare", type: "button", ariaLabel: document.body.dataset.fingerprint });
+    button.dataset.copy = "";
+    code.after(button);
+  }
+}
+addCopy();
 
 // Confirm: <a data-dialog href="/lizenzserver/licenses/lic_1/suspend"> opens the <form> of that page in a dialog.
 document.addEventListener("click", async (event) => {
@@ -62,7 +72,7 @@ for (const region of $("[data-live]")) {
     if (!busy()) {
       try {
         const answer = await fetch(region.dataset.live, { headers: { "If-None-Match": tag, "X-Fragment": "1" } });
-        if (answer.status === 200) { tag = answer.headers.get("ETag") ?? ""; region.innerHTML = await answer.text(); times(region); }
+        if (answer.status === 200) { tag = answer.headers.get("ETag") ?? ""; region.innerHTML = await answer.text(); times(region); addCopy(region); }
         if (answer.status === 401) location.reload();
         wait = every;
         at = new Date();
@@ -89,7 +99,7 @@ for (const region of $("[data-live]")) {
 // Navigation: in a narrow window, scroll the current section into view.
 $(".rail [aria-current]")[0]?.scrollIntoView({ inline: "center", block: "nearest" });
 
-// Focus: the error summary of a form gets the focus, so that screen readers announce it first.
+// Focus: screen readers announce the error summary of a form first.
 $("[data-focus]")[0]?.focus();
 
 // Times: inside [data-ago], <time datetime="…Z"> shows its age, which is updated; its title keeps what it showed before.
@@ -120,7 +130,7 @@ document.addEventListener("keydown", (event) => {
   if (target.matches("input")) target.focus(); else target.click();
 });
 
-// Help: ? lists the keyboard shortcuts of the page. <body data-help="Keys" data-close="Close">
+// Help: ? lists the keyboard shortcuts of the page.
 document.addEventListener("keydown", (event) => {
   const { keys, help, close } = document.body.dataset;
   if (event.key !== "?" || !help || keys === "off") return;
@@ -137,7 +147,7 @@ document.addEventListener("keydown", (event) => {
   dialog.showModal();
 });
 
-// Search: results below the field of the bar while one types (WAI-ARIA combobox with a listbox). Without script, the form leads to its page.
+// Search: results below the field of the bar while one types (WAI-ARIA combobox with a listbox).
 for (const field of $(".bar [type=search]")) {
   const box = make("div", { className: "found", hidden: true });
   const traits = { role: "combobox", autocomplete: "off", "aria-autocomplete": "list", "aria-controls": "found", "aria-expanded": "false" };
@@ -185,7 +195,7 @@ for (const field of $(".bar [type=search]")) {
     }
   });
   field.addEventListener("blur", stop);
-  box.addEventListener("mousedown", (event) => event.preventDefault()); // the field keeps the focus, so that a click on a result arrives
+  box.addEventListener("mousedown", (event) => event.preventDefault()); // so that a click on a result arrives
 }
 
 // End of the login: two minutes before it, the page shows a warning. <body data-ends="3600" data-ending="Stay"> (in seconds)

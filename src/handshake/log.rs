@@ -7,7 +7,7 @@ use crate::domain::Domain;
 use crate::error::Result;
 use crate::id::LicenseId;
 use crate::metrics::Refusals;
-use crate::paging::{Direction, Page, PageRequest, Total};
+use crate::paging::{Direction, Page, PageRequest, SortPosition, Total};
 use crate::privacy;
 use crate::refusals::{self, FailedHandshake};
 use crate::security::client_address::ClientAddress;
@@ -136,30 +136,14 @@ pub fn log_finished(
     Ok(refused)
 }
 
-/// Which entries of the log to list, and in which order.
-#[derive(Clone, Debug)]
-pub struct LogFilter {
-    /// Of this domain or, if `None`, of all.
-    pub domain: Option<Domain>,
-    /// In which order of time.
-    pub direction: Direction,
-}
-
-impl LogFilter {
-    /// All of them, the newest first.
-    pub const NEWEST_FIRST: Self = Self {
-        domain: None,
-        direction: Direction::Descending,
-    };
-}
-
-/// A page of the log, and how many entries it has. A position is the id of an entry.
+/// A page of the log of one domain or, if `None`, of all, in this order of time, and how many entries the log has.
 pub fn log_entries(
     reader: &Reader<'_>,
-    filter: &LogFilter,
-    request: &PageRequest<i64>,
+    (domain, direction): (Option<&Domain>, Direction),
+    request: &PageRequest<SortPosition>,
 ) -> Result<(Page<LogEntry>, Total)> {
-    let page = request.page(store::log_entries(reader, filter, request)?);
-    let count = store::count_log_entries(reader, filter.domain.as_ref())?;
-    Ok((page, Total::Exactly(count)))
+    let entries = store::log_entries(reader, domain, LOG_MAX)?;
+    let total = Total::Exactly(u32::try_from(entries.len()).unwrap_or(u32::MAX));
+    let position = |entry: &LogEntry| SortPosition::number(entry.id, entry.id);
+    Ok((request.cut(entries, direction, position), total))
 }

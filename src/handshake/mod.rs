@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-pub use self::log::{FinishedHandshake, LogEntry, LogFilter, Outcome, log_entries, log_finished};
+pub use self::log::{FinishedHandshake, LogEntry, Outcome, log_entries, log_finished};
 pub use rules::{OneTimeId, Operation};
 pub use service::{Dependencies, Handshakes};
 

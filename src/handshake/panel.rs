@@ -3,7 +3,7 @@
 use rocket::{FromForm, Route, get, routes};
 use serde_json::{Map, Value, json};
 
-use super::{LogEntry, LogFilter, Outcome};
+use super::{LogEntry, Outcome};
 use crate::app::App;
 use crate::domain::Domain;
 use crate::domains::panel::{bound_license_json, domain_json};
@@ -14,19 +14,14 @@ use crate::paging::{Cursor, Direction, PageRequest, SortPosition, Total};
 use crate::panel::Support;
 use crate::web::html::HtmlReply;
 use crate::web::pager::{self, Extent, Heads, Pager, Shown};
-use crate::web::query;
 
 /// Transfers in progress that are shown above the list.
 const TRANSFERS_SHOWN: u32 = 20;
 /// The log entries that are shown below the list.
-const LATEST: PageRequest<i64> = PageRequest::first(10);
+const LATEST: PageRequest<SortPosition> = PageRequest::first(10);
 /// The position of a license in the list is its domain and its id, since several licenses may be bound to one domain.
 const SITES_PAGER: Pager<'_, 2> = Pager::sorted(LIST);
-const LOG_PAGER: Pager<'_, 1> = Pager {
-    path: LOG,
-    next: ["before"],
-    previous: ["after"],
-};
+const LOG_PAGER: Pager<'_, 2> = Pager::sorted(LOG);
 const LIST: &str = "/lizenzserver/sites";
 const LOG: &str = "/lizenzserver/sites/handshakes";
 /// The only column by which the list can be sorted.
@@ -128,7 +123,7 @@ async fn list(request: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlRep
             Ok((
                 domains::bound_licenses(reader, &bound, &page_request)?,
                 domains::transfers_in_progress(reader, product, TRANSFERS_SHOWN)?,
-                super::log_entries(reader, &LogFilter::NEWEST_FIRST, &LATEST)?.0,
+                super::log_entries(reader, (None, Direction::Descending), &LATEST)?.0,
             ))
         })
         .await?;
@@ -159,8 +154,10 @@ struct LogQuery<'r> {
     order: Option<&'r str>,
     rows: Option<&'r str>,
     row: Option<&'r str>,
-    before: Option<&'r str>,
     after: Option<&'r str>,
+    after_id: Option<&'r str>,
+    before: Option<&'r str>,
+    before_id: Option<&'r str>,
 }
 
 /// The column head that sorts the log; `filter` is the domain and the order.
@@ -178,23 +175,23 @@ fn log_heads([domain, (_, order)]: &[(&str, &str); 2]) -> Map<String, Value> {
 #[get("/sites/handshakes?<query..>")]
 async fn handshakes(request: Support<'_>, query: LogQuery<'_>, app: &App) -> HtmlReply {
     let extent = Extent::parse(query.rows, query.row)?;
-    let page_request =
-        extent.request(LOG_PAGER.cursor(query.before, query.after, query::number)?);
+    let from = LOG_PAGER.sorted_cursor(
+        (query.after, query.after_id),
+        (query.before, query.before_id),
+    )?;
+    let page_request = extent.request(from);
     let typed = query.domain.unwrap_or_default().trim().to_owned();
     let wanted = Domain::from_input(&typed);
     let is_malformed = wanted.is_none() && !typed.is_empty();
     let order = pager::sorting(query.order, |word| (word == TIME).then_some(()))?;
-    let log_filter = LogFilter {
-        domain: wanted,
-        direction: order.map_or(Direction::Descending, |((), direction)| direction),
-    };
+    let direction = order.map_or(Direction::Descending, |((), direction)| direction);
     let (page, total) = app
         .db
         .read(move |reader| {
             if is_malformed {
                 return Ok((page_request.page(Vec::new()), Total::Exactly(0)));
             }
-            super::log_entries(reader, &log_filter, &page_request)
+            super::log_entries(reader, (wanted.as_ref(), direction), &page_request)
         })
         .await?;
     let filter = [
@@ -202,7 +199,8 @@ async fn handshakes(request: Support<'_>, query: LogQuery<'_>, app: &App) -> Htm
         ("order", query.order.unwrap_or_default().trim()),
     ];
     let shown = Shown::new(&filter, extent, &page, total);
-    let links = LOG_PAGER.links(&shown, |entry: &LogEntry| [entry.id.to_string()]);
+    let position = |entry: &LogEntry| SortPosition::number(entry.id, entry.id);
+    let links = LOG_PAGER.sorted_links(&shown, position);
     let values = json!({
         "rows": page.rows.iter().map(log_entry_json).collect::<Vec<_>>(),
         "domain": typed,

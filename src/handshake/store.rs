@@ -2,12 +2,11 @@
 
 use rusqlite::named_params;
 
-use super::{FinishedHandshake, LogEntry, LogFilter, Outcome};
+use super::{FinishedHandshake, LogEntry, Outcome};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx, unknown_value};
 use crate::domain::Domain;
 use crate::error::Result;
-use crate::paging::{Direction, PageRequest};
 use crate::sql;
 
 pub(super) fn last_handshake_at(reader: &Reader<'_>, domain: &Domain) -> Result<Option<UnixMs>> {
@@ -41,18 +40,11 @@ pub(super) fn trim_log_of_domain(tx: &Tx<'_>, domain: &Domain, keep: u32) -> Res
 
 pub(super) fn log_entries(
     reader: &Reader<'_>,
-    filter: &LogFilter,
-    request: &PageRequest<i64>,
+    domain: Option<&Domain>,
+    limit: i64,
 ) -> Result<Vec<LogEntry>> {
-    let (position, direction) = request.start(filter.direction);
-    let (query, start) = match direction {
-        Direction::Ascending => (sql!("handshake/newer_log_entries"), i64::MIN),
-        Direction::Descending => (sql!("handshake/log_entries"), i64::MAX),
-    };
-    let id = position.copied().unwrap_or(start);
-    let domain = &filter.domain;
-    let params = named_params! { ":id": id, ":domain": domain, ":limit": request.rows_to_read() };
-    reader.list(query, params, |row| {
+    let params = named_params! { ":domain": domain, ":limit": limit };
+    reader.list(sql!("handshake/log_entries"), params, |row| {
         let word: String = row.get("outcome")?;
         let outcome = Outcome::ALL
             .into_iter()
@@ -69,14 +61,6 @@ pub(super) fn log_entries(
                 reason: row.get("reason")?,
             },
         })
-    })
-}
-
-/// How many entries the log has, of one domain or of all.
-pub(super) fn count_log_entries(reader: &Reader<'_>, domain: Option<&Domain>) -> Result<u32> {
-    let params = named_params! { ":domain": domain };
-    reader.one(sql!("handshake/count_log_entries"), params, |row| {
-        row.get(0)
     })
 }
 

@@ -39,15 +39,12 @@ const HEADER: &[&str] = &[
 pub fn history(console: &Console, hours: u32, license: Option<&str>) -> Result<()> {
     let since = console.now().wall.minus(HOUR * hours);
     let (mut rows, slugs) = console.db.read_blocking(|reader| {
-        let rows = match license {
-            Some(key) => {
-                let license = licenses::by_typed_key(reader, key)?;
-                super::of_license(reader, license.id, since, LIST_MAX)?
-            }
-            None => {
-                let scope = (&everything(since), &Scope::Many);
-                super::page(reader, scope, &PageRequest::first(LIST_MAX))?.rows
-            }
+        let rows = if let Some(key) = license {
+            let license = licenses::by_typed_key(reader, key)?;
+            super::of_license(reader, license.id, since, LIST_MAX)?
+        } else {
+            let scope = (&everything(since), &Scope::Many);
+            super::page(reader, scope, &PageRequest::first(LIST_MAX))?.rows
         };
         Ok((rows, Slugs::read(reader)?))
     })?;

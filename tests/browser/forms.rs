@@ -110,7 +110,7 @@ fn a_login_that_ends_loses_nothing_that_is_typed() {
     chrome.fill("Heartbeat interval (seconds)", "17");
     log_out(&chrome);
     chrome.press("Save");
-    chrome.until(&format!("{REPORT}.includes('your login has ended')"));
+    chrome.until(&format!("{REPORT}.includes('you have been logged out')"));
     let link = chrome.eval("document.querySelector('#client .told').getAttribute('href')");
     assert!(
         link.as_str().unwrap().contains("/lizenzserver/login?next="),

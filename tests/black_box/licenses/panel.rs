@@ -94,7 +94,7 @@ fn a_license_is_issued_to_a_new_customer_and_its_key_is_shown_to_copy() {
     let expected = serde_json::json!([
         "full",
         3,
-        "<ins>31 Dec 2099</ins>",
+        "2099-12-31T23:59:59Z",
         "www.xn--bcher-kva.example",
         "two\nlines"
     ]);
@@ -395,14 +395,10 @@ fn the_page_of_a_license_shows_its_devices_sessions_flags_and_log() {
     client.session(&key, "desktop");
     server.json(&["license", "extend", &key, "--until", "2099-12-31"]);
     let page = panel.get("/licenses/1?order=-device&rows=100");
-    let place = |name: &str| {
-        page.text
-            .find(&format!("<span class=\"clip\">{name}</span>"))
-    };
+    let place = |name: &str| page.text.find(&format!("clip\">{name}<"));
     assert!(place("laptop") < place("desktop"), "{}", page.text);
     let head = "aria-sort=\"descending\"><a href=\"/lizenzserver/licenses/1?order=device#devices\">Device</a>";
     assert!(page.text.contains(head), "{}", page.text);
-    assert_eq!(panel.get("/licenses/1?order=price").status, 422);
     let page = panel.get("/licenses/1");
     assert_eq!(page.status, 200, "{}", page.text);
     for text in [
@@ -418,7 +414,7 @@ fn the_page_of_a_license_shows_its_devices_sessions_flags_and_log() {
         "Session started on desktop",
         "desktop activated",
         "License extended",
-        "2099-12-31T23:59:59Z",
+        "31 Dec 2099</time></ins>",
         "License issued",
         "href=\"/lizenzserver/licenses/1/devices/2/release\"",
         "Writes tables",
