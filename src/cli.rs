@@ -31,7 +31,7 @@ const CLOSE: Duration = Duration::from_secs(10);
 #[derive(Debug, Parser)]
 #[command(name = "license-server", version, about, max_term_width = 100)]
 pub struct Arguments {
-    /// Settings file [default: ./license-server.toml, if it exists]
+    /// Settings file [default: ./license-server.toml if it exists, else /etc/license-server.toml if installed in /usr]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print one JSON document instead of a table
@@ -115,6 +115,8 @@ pub enum Command {
     },
     /// Print the man page
     Man,
+    /// Ask the server that runs on this machine whether it is healthy, as `GET /health` does
+    Health,
     /// Check settings, database, disk, clock and certificate: one line each
     Check {
         /// Trust the machine's clock although the database has seen a later date; requires a stopped server
@@ -272,6 +274,7 @@ impl CommandRun<'_> {
             Command::Settings => show_settings(self.settings, self.output),
             Command::Completions { shell } => completions(shell),
             Command::Man => console::text(&man_page::man_page()),
+            Command::Health => doctor::health(self.settings, self.output),
             other => self.execute(other),
         }
     }
@@ -470,6 +473,7 @@ fn run_on_database(console: &Console, backups: &BackupDir, command: Command) -> 
         | Command::Settings
         | Command::Completions { .. }
         | Command::Man
+        | Command::Health
         | Command::Check { .. }
         | Command::Backup { .. }
         | Command::Restore { .. }

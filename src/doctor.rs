@@ -1,8 +1,9 @@
 //! `license-server check`: one line per check, with what to do if it fails.
 
 mod counts;
+mod health;
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ use crate::security::data_folder;
 use crate::security::monitor_networks::MonitorNetworks;
 use crate::tls::{self, AcmeStatus, Certificates, TrustedAuthority};
 use crate::{audit, server, server_state, signing_keys};
+
+pub use health::health;
+use health::own_address;
 
 /// With less free space, copies and migrations may not fit.
 const DISK_MIN_BYTES: u64 = 256 * 1024 * 1024;
@@ -537,15 +541,7 @@ fn proxies(settings: &Config, db: Option<&Db>) -> CheckResult {
 }
 
 fn reachability(settings: &Config) -> CheckResult {
-    let server = &settings.server;
-    let mut address = SocketAddr::new(server.address, server.port);
-    if server.address.is_unspecified() {
-        address.set_ip(if server.address.is_ipv4() {
-            [127, 0, 0, 1].into()
-        } else {
-            std::net::Ipv6Addr::LOCALHOST.into()
-        });
-    }
+    let address = own_address(settings);
     match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
         Ok(_) => Ok(format!("something listens on {address}")),
         Err(error) => Err(format!(

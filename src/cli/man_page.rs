@@ -22,7 +22,8 @@ pub(super) fn man_page() -> String {
     }
     roff.push_str(
         ".SH EXIT STATUS\n0 success, 1 failure, 2 wrong usage or settings.\n\
-         .SH FILES\n.I license\\-server.toml\nholds the settings; \\fBlicense\\-server settings\\fR shows them.\n",
+         .SH FILES\n.I ./license\\-server.toml\nor, for an executable in /usr/bin or /usr/local/bin,\n.I /etc/license\\-server.toml\n\
+         holds the settings; \\fBlicense\\-server settings\\fR shows them.\n",
     );
     roff
 }

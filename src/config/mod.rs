@@ -25,16 +25,22 @@ pub use settings::{
 pub use tls::{Tls, TlsMode};
 
 /// The file that is read if the command line names none.
-pub const DEFAULT_FILE: &str = "license-server.toml";
+const DEFAULT_FILE: &str = "license-server.toml";
+/// The file that an installed executable reads in a folder without one, so that commands work in every folder.
+const INSTALLED_FILE: &str = "/etc/license-server.toml";
+/// Where an executable counts as installed. One in another folder, such as a new build, never uses the database of the
+/// installed one by mistake.
+const INSTALLED_IN: [&str; 2] = ["/usr/bin", "/usr/local/bin"];
 const PREFIX: &str = "LICENSE_SERVER_";
 
-/// The settings in `file`; without it, those in [`DEFAULT_FILE`], or the defaults if that does not exist.
+/// The settings in `file`; without it, those in `./license-server.toml`, for an installed executable else those in
+/// `/etc/license-server.toml`, or the defaults if there is no file.
 ///
 /// # Errors
 /// [`Error::Usage`] with file, line and reason, for a missing file, an unknown key, a wrong type or an invalid
 /// value.
 pub fn load(file: Option<&Path>) -> Result<Config> {
-    let path = file.map_or_else(|| PathBuf::from(DEFAULT_FILE), Path::to_owned);
+    let path = file.map_or_else(default_file, Path::to_owned);
     let text = match std::fs::read(&path) {
         Ok(bytes) => text_of(bytes, &path)?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {
@@ -59,6 +65,23 @@ pub fn load(file: Option<&Path>) -> Result<Config> {
         return Err(Error::Usage(format!("{location}: {key}: {reason}")));
     }
     Ok(settings)
+}
+
+/// The file to read if the command line names none; it need not exist.
+fn default_file() -> PathBuf {
+    let here = PathBuf::from(DEFAULT_FILE);
+    // A program that cannot find itself is not known to be installed.
+    let is_installed = program().is_ok_and(|program| is_installed(&program));
+    if here.exists() || !is_installed {
+        return here;
+    }
+    let installed = PathBuf::from(INSTALLED_FILE);
+    if installed.exists() { installed } else { here }
+}
+
+fn is_installed(program: &Path) -> bool {
+    let folder = program.parent();
+    INSTALLED_IN.map(Path::new).map(Some).contains(&folder)
 }
 
 /// Refuses text with an unknown key or a wrong type. `name` is that of its file, for the message.
@@ -187,6 +210,22 @@ mod tests {
             assert!(SHIPPED.contains(&format!("#{key} = ")), "{key}");
         }
         assert!(load_text(SHIPPED).is_ok());
+    }
+
+    #[test]
+    fn only_an_installed_executable_reads_the_file_in_etc() {
+        for (program, installed) in [
+            ("/usr/bin/license-server", true),
+            ("/usr/local/bin/license-server", true),
+            ("/usr/bin/other/license-server", false),
+            (
+                "/home/ada/license-server/target/release/license-server",
+                false,
+            ),
+            ("/", false),
+        ] {
+            assert_eq!(is_installed(Path::new(program)), installed, "{program}");
+        }
     }
 
     #[test]

@@ -90,6 +90,9 @@ fn demo_settings(mut settings: Config, folder: &Path) -> Result<Config> {
     settings.tls.mode = TlsMode::SelfSigned;
     settings.server.address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     settings.server.port = free_port(settings.server.port)?;
+    // The settings may be those of a real server on this machine.
+    settings.server.public_url = None;
+    settings.backup.directory = None;
     Ok(settings)
 }
 

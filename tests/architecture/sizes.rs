@@ -25,6 +25,11 @@ const BOOL_FUNCTIONS: &[&str] = &[
     // The signature is that of the trait `serde::de::Visitor`.
     "src/web/body.rs: visit_bool",
 ];
+/// The functions that may have more parameters.
+const WIDE_FUNCTIONS: &[&str] = &[
+    // The signature is that of the trait `rustls::client::danger::ServerCertVerifier`.
+    "src/doctor/health.rs: verify_server_cert",
+];
 
 /// Lines of each core module without its handlers.
 fn module_lines() -> BTreeMap<String, usize> {
@@ -112,10 +117,7 @@ fn no_function_is_too_long_has_too_many_parameters_or_takes_a_bool() {
         "over {FUNCTION_LINES_MAX} lines: {long:#?}"
     );
     let wide = found(&|function| function.parameters.len() > PARAMETERS_MAX);
-    assert!(
-        wide.is_empty(),
-        "over {PARAMETERS_MAX} parameters: {wide:#?}"
-    );
+    assert_eq!(wide, WIDE_FUNCTIONS, "over {PARAMETERS_MAX} parameters");
     let with_bool = found(&|function| {
         let mut parameters = function.parameters.iter();
         parameters.any(|parameter| parameter.trim_end().ends_with(": bool"))

@@ -129,6 +129,11 @@ mod manual {
 mod overview {
     mod panel;
 }
+mod packaging {
+    mod container;
+    mod deb;
+    mod layout;
+}
 mod panel {
     mod elsewhere;
     mod forms;
