@@ -29,6 +29,8 @@ files=$unpacked/license-server
 "$files/license-server" --version ||
   fail "the executable does not run here: it is for another processor, or the C library is older than glibc 2.28"
 
+is_new=no
+[ -e /var/lib/license-server/data ] || is_new=yes
 getent passwd license-server >/dev/null ||
   useradd --system --user-group --home-dir /var/lib/license-server --no-create-home \
     --shell /usr/sbin/nologin --comment 'license-server' license-server
@@ -55,5 +57,8 @@ sed 's,/usr/bin/license-server,/usr/local/bin/license-server,' "$files/license-s
 systemctl daemon-reload
 systemctl enable license-server
 systemctl restart license-server || fail "the service did not start: see journalctl -u license-server"
-echo "license-server runs on this machine. A link that creates your account is in its log:"
-echo "  sudo journalctl -u license-server -n 20"
+echo "license-server runs on this machine."
+if [ "$is_new" = yes ]; then
+  echo "A link that creates your account is in its log:"
+  echo "  sudo journalctl -u license-server -n 20"
+fi

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use license_server::config;
 
-use super::layout::{installed_files, make_packages, setting, top};
+use super::layout::{installed_files, make_archive, make_packages, setting, top};
 use crate::support::is_installed;
 
 /// What `machine.sh` ends with if namespaces, mounts or control groups are not permitted.
@@ -32,8 +32,13 @@ fn the_package_is_installed_started_upgraded_removed_and_purged_without_losing_a
     // On a disk: what a service writes in its namespace must be as durable as elsewhere.
     let folder = tempfile::tempdir().unwrap();
     make_packages(folder.path(), &["first", "second"]);
+    make_archive(folder.path(), "license-server-linux.tar.gz");
     let tests = top().join("tests/black_box/packaging");
-    fs::copy(tests.join("life.sh"), folder.path().join("life.sh")).unwrap();
+    let install = top().join("packaging/install.sh");
+    for script in [tests.join("life.sh"), install] {
+        let name = script.file_name().unwrap();
+        fs::copy(&script, folder.path().join(name)).unwrap();
+    }
     let output = Command::new(tests.join("machine.sh"))
         .arg("life.sh")
         .arg(folder.path())

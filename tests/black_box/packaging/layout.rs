@@ -128,6 +128,14 @@ pub fn make_packages(folder: &Path, names: &[&str]) {
     }
 }
 
+/// Makes the archive of the portable executable, from the executable and the generated files of [`make_packages`].
+pub fn make_archive(folder: &Path, name: &str) {
+    run(Command::new(top().join("packaging/portable.sh"))
+        .arg(folder.join("tree/usr/bin/license-server"))
+        .arg(folder.join("generated"))
+        .arg(folder.join(name)));
+}
+
 /// Where the package puts each file, below `/`.
 pub fn installed_files() -> Vec<PathBuf> {
     let package = package();

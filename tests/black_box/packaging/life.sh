@@ -2,6 +2,8 @@
 # The life of the package on a machine with systemd: install, use, upgrade, remove, install again, purge. FOLDER has
 # the packages first.deb and second.deb. Runs in a machine of its own (machine.sh).
 set -euo pipefail
+# Programs are found anew each time: they move.
+set +h
 trap 'echo "FAILED at line $LINENO: $BASH_COMMAND"; journalctl -u license-server --no-pager | tail -n 30' ERR
 
 folder=$1
@@ -110,7 +112,28 @@ package -i "$folder/first.deb"
 answers https://localhost:8443
 license-server license list | grep -q "$key"
 
+say "the portable executable does not install beside the package, nor if its archive was changed"
+archive=license-server-linux.tar.gz
+cp "$folder/install.sh" "$folder/$archive" /tmp
+(cd /tmp && sha256sum "$archive" >SHA256SUMS)
+refused sh /tmp/install.sh "/tmp/$archive" 2>&1 | grep 'the Debian package is installed'
+package --purge license-server
+echo changed >>"/tmp/$archive"
+refused sh /tmp/install.sh "/tmp/$archive" 2>&1 | grep 'is damaged or was changed'
+is_gone /usr/local/bin/license-server
+
+say "it goes on with the data of the package, as the same service"
+cp "$folder/$archive" /tmp
+sh /tmp/install.sh "/tmp/$archive"
+answers https://localhost:8443
+license-server license list | grep -q "$key"
+sh /tmp/install.sh "/tmp/$archive"
+answers https://localhost:8443
+systemctl disable --now license-server
+rm /etc/systemd/system/license-server.service /usr/local/bin/license-server
+
 say "purge deletes the data if it is told so"
+package -i "$folder/first.deb"
 LICENSE_SERVER_DELETE_DATA=yes package --purge license-server
 is_gone /var/lib/license-server
 is_gone /var/backups/license-server
