@@ -1,6 +1,7 @@
 //! The files of the Debian package, laid out as `Cargo.toml` says, with the executable of these tests in it: a release
 //! is built from the same list by `cargo deb`.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -103,10 +104,10 @@ pub fn make_packages(folder: &Path, names: &[&str]) {
         fs::copy(scripts.join(script), control.join(script)).unwrap();
         fs::set_permissions(control.join(script), PermissionsExt::from_mode(0o755)).unwrap();
     }
-    let settings = deb["conf-files"].as_array().unwrap().iter();
-    let settings: String = settings
-        .map(|file| format!("{}\n", file.as_str().unwrap()))
-        .collect();
+    let mut settings = String::new();
+    for file in deb["conf-files"].as_array().unwrap() {
+        writeln!(settings, "{}", file.as_str().unwrap()).unwrap();
+    }
     fs::write(control.join("conffiles"), settings).unwrap();
     let architecture = Command::new("dpkg").arg("--print-architecture").output();
     let architecture = String::from_utf8(architecture.unwrap().stdout).unwrap();
