@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: packaging/release.sh [ARCHITECTURE…]
 # Makes a release for amd64 and arm64, or for those named, in target/release-files: Debian packages, archives with the
-# portable executable, install.sh, Containerfile, an SBOM, and SHA256SUMS. The same commit makes the same bytes, in any
+# portable executable, install.sh, Containerfile, an SBOM, and SHA256SUMS. The same commit is to make the same bytes, in any
 # folder and on any machine with the same tools. CONTRIBUTING.md says which tools it needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
