@@ -189,6 +189,8 @@ fn a_session_appears_and_is_ended_in_the_panel_and_its_next_heartbeat_is_refused
         let token = program.session(&key, "desk in the corner");
         chrome.until_text("desk in the corner");
         assert_eq!(chrome.eval("window.same"), true);
+        // Rows that come later have the button that copies the fingerprint, too.
+        chrome.until("document.querySelector('[data-live] code.clip + [data-copy]')");
         chrome.press(ask);
         chrome.until("document.querySelector('dialog[open]')");
         chrome.press(end);
