@@ -273,14 +273,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
     ),
     (
         "verification",
-        &[
-            "devices",
-            "leases",
-            "licenses",
-            "live_sessions",
-            "products",
-            "sessions",
-        ],
+        &["devices", "leases", "licenses", "live_sessions", "products"],
     ),
 ];
 /// The file names that a core module may have.

@@ -2,6 +2,7 @@
 
 mod batch_reader;
 mod checkpoint;
+mod columns;
 mod continuity;
 mod copy;
 mod copy_folder;
@@ -34,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+pub use columns::{Columns, FromColumns, from_row};
 pub use copy::{CopyInfo, DatabaseCopy};
 pub use disk::{is_damaged_index, remedy};
 pub use inspect::Inspected;

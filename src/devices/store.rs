@@ -1,10 +1,10 @@
 //! Devices in the database.
 
-use rusqlite::{Row, named_params};
+use rusqlite::named_params;
 
 use super::{ClientIdentity, Device};
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx};
+use crate::db::{Columns, FromColumns, Reader, Tx, from_row};
 use crate::error::Result;
 use crate::id::{DeviceId, LicenseId, ProductId};
 use crate::sql;
@@ -36,7 +36,7 @@ pub(super) fn find(
     hardware_id: &str,
 ) -> Result<Option<Device>> {
     let params = named_params! { ":license_id": license_id, ":hardware_id": hardware_id };
-    reader.maybe(sql!("devices/find"), params, device)
+    reader.maybe(sql!("devices/find"), params, from_row)
 }
 
 pub(super) fn by_id(
@@ -45,7 +45,7 @@ pub(super) fn by_id(
     id: DeviceId,
 ) -> Result<Option<Device>> {
     let params = named_params! { ":license_id": license_id, ":device_id": id };
-    reader.maybe(sql!("devices/by_id"), params, device)
+    reader.maybe(sql!("devices/by_id"), params, from_row)
 }
 
 /// The newest devices with these texts, each with its license.
@@ -62,7 +62,9 @@ pub(super) fn with_text(
         ":limit": limit,
     };
     reader.list(sql!("devices/with_text"), params, |row| {
-        Ok((row.get("license_id")?, device(row)?))
+        let mut columns = Columns::of(row);
+        let license = columns.take("license_id")?;
+        Ok((license, Device::from_columns(&mut columns)?))
     })
 }
 
@@ -91,7 +93,7 @@ pub(super) fn list(reader: &Reader<'_>, license_id: LicenseId) -> Result<Vec<Dev
     reader.list(
         sql!("devices/list"),
         named_params! { ":license_id": license_id },
-        device,
+        from_row,
     )
 }
 
@@ -131,13 +133,17 @@ pub(super) fn mark_seen(tx: &Tx<'_>, id: DeviceId, at: UnixMs) -> Result<()> {
     tx.run(sql!("devices/seen"), params).map(drop)
 }
 
-fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
-    Ok(Device {
-        id: row.get("device_id")?,
-        hardware_id: row.get("hardware_id")?,
-        machine_id: row.get("machine_id")?,
-        version: row.get("client_version")?,
-        activated_at: row.get("activated_at_ms")?,
-        last_seen_at: row.get("last_seen_at_ms")?,
-    })
+impl FromColumns for Device {
+    const COUNT: usize = 6;
+
+    fn from_columns(columns: &mut Columns<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: columns.take("device_id")?,
+            hardware_id: columns.take("hardware_id")?,
+            machine_id: columns.take("machine_id")?,
+            version: columns.take("client_version")?,
+            activated_at: columns.take("activated_at_ms")?,
+            last_seen_at: columns.take("last_seen_at_ms")?,
+        })
+    }
 }

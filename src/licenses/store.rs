@@ -8,7 +8,7 @@ use super::{
 };
 use crate::audit::Act;
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx, id_list, unknown_value};
+use crate::db::{Columns, FromColumns, Reader, Tx, from_row, id_list, unknown_value};
 use crate::domain::Domain;
 use crate::error::Result;
 use crate::id::{CustomerId, LicenseId, PlanId, ProductId};
@@ -51,7 +51,7 @@ pub(super) fn by_id(reader: &Reader<'_>, id: LicenseId) -> Result<Option<License
     reader.maybe(
         sql!("licenses/by_id"),
         named_params! { ":license_id": id },
-        license,
+        from_row,
     )
 }
 
@@ -61,7 +61,7 @@ pub(super) fn by_key(
     key: &LicenseKey,
 ) -> Result<Option<License>> {
     let params = named_params! { ":product_id": product, ":license_key": key.stored() };
-    reader.maybe(sql!("licenses/by_key"), params, license)
+    reader.maybe(sql!("licenses/by_key"), params, from_row)
 }
 
 pub(super) fn by_key_of_any_product(
@@ -69,7 +69,7 @@ pub(super) fn by_key_of_any_product(
     key: &LicenseKey,
 ) -> Result<Option<License>> {
     let params = named_params! { ":license_key": key.stored() };
-    reader.maybe(sql!("licenses/by_key_of_any_product"), params, license)
+    reader.maybe(sql!("licenses/by_key_of_any_product"), params, from_row)
 }
 
 pub(super) fn count(reader: &Reader<'_>, product: Option<ProductId>) -> Result<u32> {
@@ -87,7 +87,7 @@ pub(super) fn list(
         ":product_id": query.product,
         ":limit": query.limit,
     };
-    reader.list(sql!("licenses/list"), params, license)
+    reader.list(sql!("licenses/list"), params, from_row)
 }
 
 /// The newest licenses that contain `text`.
@@ -308,42 +308,48 @@ pub(super) fn undo_begin_term(tx: &Tx<'_>, id: LicenseId, pending_days: u32) -> 
 }
 
 fn license_row(row: &Row<'_>) -> rusqlite::Result<LicenseRow> {
+    let mut columns = Columns::of(row);
     Ok(LicenseRow {
-        license: license(row)?,
-        company: row.get("company")?,
-        taken: row.get("taken")?,
-        session: row.get("session_id")?,
+        license: License::from_columns(&mut columns)?,
+        company: columns.take("company")?,
+        taken: columns.take("taken")?,
+        session: columns.take("session_id")?,
     })
 }
 
-fn license(row: &Row<'_>) -> rusqlite::Result<License> {
-    let key = LicenseKey::from_stored(row.get_ref("license_key")?.as_str()?);
-    Ok(License {
-        id: row.get("license_id")?,
-        key: key.ok_or_else(|| unknown_value("key"))?,
-        product: row.get("product_id")?,
-        plan: row.get("plan")?,
-        customer_id: row.get("customer_id")?,
-        customer: row.get("customer")?,
-        kind: match row.get_ref("kind")?.as_str()? {
-            "full" => Kind::Full,
-            "trial" => Kind::Trial,
-            _ => return Err(unknown_value("kind")),
-        },
-        state: match row.get_ref("state")?.as_str()? {
-            "active" => LicenseState::Active,
-            "suspended" => LicenseState::Suspended,
-            "revoked" => LicenseState::Revoked,
-            _ => return Err(unknown_value("state")),
-        },
-        device_limit: row.get("device_limit")?,
-        valid_from: row.get("valid_from_ms")?,
-        valid_until: row.get("valid_until_ms")?,
-        pending_days: row.get("pending_days")?,
-        features: Features::from_stored(row.get_ref("features")?.as_str()?),
-        updates_until: row.get("updates_until_ms")?,
-        domain: row.get("domain")?,
-        note: row.get("note")?,
-        created_at: row.get("created_at_ms")?,
-    })
+impl FromColumns for License {
+    const COUNT: usize = 17;
+
+    fn from_columns(columns: &mut Columns<'_>) -> rusqlite::Result<Self> {
+        let id = columns.take("license_id")?;
+        let key = LicenseKey::from_stored(columns.take_ref("license_key")?.as_str()?);
+        Ok(Self {
+            id,
+            key: key.ok_or_else(|| unknown_value("key"))?,
+            product: columns.take("product_id")?,
+            plan: columns.take("plan")?,
+            customer_id: columns.take("customer_id")?,
+            customer: columns.take("customer")?,
+            kind: match columns.take_ref("kind")?.as_str()? {
+                "full" => Kind::Full,
+                "trial" => Kind::Trial,
+                _ => return Err(unknown_value("kind")),
+            },
+            state: match columns.take_ref("state")?.as_str()? {
+                "active" => LicenseState::Active,
+                "suspended" => LicenseState::Suspended,
+                "revoked" => LicenseState::Revoked,
+                _ => return Err(unknown_value("state")),
+            },
+            device_limit: columns.take("device_limit")?,
+            valid_from: columns.take("valid_from_ms")?,
+            valid_until: columns.take("valid_until_ms")?,
+            pending_days: columns.take("pending_days")?,
+            features: Features::from_stored(columns.take_ref("features")?.as_str()?),
+            updates_until: columns.take("updates_until_ms")?,
+            domain: columns.take("domain")?,
+            note: columns.take("note")?,
+            created_at: columns.take("created_at_ms")?,
+        })
+    }
 }

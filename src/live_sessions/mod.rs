@@ -55,6 +55,14 @@ pub struct LiveNow<'a> {
 }
 
 impl LiveNow<'_> {
+    /// Whether the session with this heartbeat in the database has not timed out.
+    pub fn is_running(self, stored: &StoredHeartbeat) -> bool {
+        !self
+            .sessions
+            .last_heartbeat(stored)
+            .timed_out(self.now.tick)
+    }
+
     /// Notes that a device was verified now, for the next flush.
     pub fn mark_device_seen(self, device: DeviceId) {
         self.sessions.mark_device_seen(device, self.now.wall);

@@ -311,11 +311,7 @@ pub fn terminate(act: &Act<'_>, live: LiveNow<'_>, id: SessionId) -> Result<EndR
 /// Whether a session runs on a license, on any device.
 pub fn is_running_on(reader: &Reader<'_>, live: LiveNow<'_>, id: LicenseId) -> Result<bool> {
     let session = store::by_license(reader, id)?;
-    let timed_out = |session: &StoredSession| {
-        let last_heartbeat = live.sessions.last_heartbeat(&session.stored_heartbeat());
-        last_heartbeat.timed_out(live.now.tick)
-    };
-    Ok(session.is_some_and(|session| !timed_out(&session)))
+    Ok(session.is_some_and(|session| live.is_running(&session.stored_heartbeat())))
 }
 
 /// When any session last sent a heartbeat or ended; `None` if there has been no session.

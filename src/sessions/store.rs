@@ -4,7 +4,7 @@ use rusqlite::{Row, named_params};
 
 use super::{LivenessCutoff, Order, StoredSession};
 use crate::clock::UnixMs;
-use crate::db::{Reader, Tx, id_list};
+use crate::db::{Columns, FromColumns, Reader, Tx, from_row, id_list};
 use crate::error::Result;
 use crate::id::{CustomerId, DeviceId, LicenseId, ProductId, SessionId, SessionToken};
 use crate::licenses::key_part;
@@ -46,7 +46,7 @@ pub(super) fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<StoredS
     reader.maybe(
         sql!("sessions/by_id"),
         named_params! { ":session_id": id },
-        stored_session,
+        from_row,
     )
 }
 
@@ -54,7 +54,7 @@ pub(super) fn by_license(reader: &Reader<'_>, id: LicenseId) -> Result<Option<St
     reader.maybe(
         sql!("sessions/by_license"),
         named_params! { ":license_id": id },
-        stored_session,
+        from_row,
     )
 }
 
@@ -62,7 +62,7 @@ pub(super) fn by_device(reader: &Reader<'_>, id: DeviceId) -> Result<Option<Stor
     reader.maybe(
         sql!("sessions/by_device"),
         named_params! { ":device_id": id },
-        stored_session,
+        from_row,
     )
 }
 
@@ -70,7 +70,7 @@ pub(super) fn by_token(reader: &Reader<'_>, token: &SessionToken) -> Result<Opti
     reader.maybe(
         sql!("sessions/by_token"),
         named_params! { ":session_token": token },
-        stored_session,
+        from_row,
     )
 }
 
@@ -87,11 +87,7 @@ pub(super) fn with_unusable_license(
     limit: u32,
 ) -> Result<Vec<StoredSession>> {
     let params = named_params! { ":now_ms": now, ":limit": limit };
-    reader.list(
-        sql!("sessions/with_unusable_license"),
-        params,
-        stored_session,
-    )
+    reader.list(sql!("sessions/with_unusable_license"), params, from_row)
 }
 
 pub(super) fn maybe_timed_out(
@@ -101,12 +97,12 @@ pub(super) fn maybe_timed_out(
     limit: u32,
 ) -> Result<Vec<StoredSession>> {
     let params = named_params! { ":after": after, ":now_ms": now, ":limit": limit };
-    reader.list(sql!("sessions/maybe_timed_out"), params, stored_session)
+    reader.list(sql!("sessions/maybe_timed_out"), params, from_row)
 }
 
 pub(super) fn first(reader: &Reader<'_>, limit: u32) -> Result<Vec<StoredSession>> {
     let params = named_params! { ":limit": limit };
-    reader.list(sql!("sessions/first"), params, stored_session)
+    reader.list(sql!("sessions/first"), params, from_row)
 }
 
 pub(super) fn latest(reader: &Reader<'_>) -> Result<Option<UnixMs>> {
@@ -248,7 +244,7 @@ pub(super) fn heartbeats(
     product: Option<ProductId>,
 ) -> Result<Vec<StoredHeartbeat>> {
     let params = named_params! { ":product_id": product };
-    reader.list(sql!("sessions/heartbeats"), params, stored_heartbeat)
+    reader.list(sql!("sessions/heartbeats"), params, from_row)
 }
 
 pub(super) fn running_by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<SessionDetails>> {
@@ -265,35 +261,48 @@ pub(super) fn count(
     reader.one(sql!("sessions/count"), params, |row| row.get(0))
 }
 
-fn stored_session(row: &Row<'_>) -> rusqlite::Result<StoredSession> {
-    Ok(StoredSession {
-        id: row.get("session_id")?,
-        token: row.get("session_token")?,
-        license_id: row.get("license_id")?,
-        device_id: row.get("device_id")?,
-        hardware_id: row.get("hardware_id")?,
-        machine_id: row.get("machine_id")?,
-        version: row.get("client_version")?,
-        address: row.get("address")?,
-        started_at: row.get("started_at_ms")?,
-        last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
-        timeout_s: row.get("timeout_s")?,
-    })
+impl FromColumns for StoredSession {
+    const COUNT: usize = 11;
+
+    fn from_columns(columns: &mut Columns<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: columns.take("session_id")?,
+            token: columns.take("session_token")?,
+            license_id: columns.take("license_id")?,
+            device_id: columns.take("device_id")?,
+            hardware_id: columns.take("hardware_id")?,
+            machine_id: columns.take("machine_id")?,
+            version: columns.take("client_version")?,
+            address: columns.take("address")?,
+            started_at: columns.take("started_at_ms")?,
+            last_heartbeat_at: columns.take("last_heartbeat_at_ms")?,
+            timeout_s: columns.take("timeout_s")?,
+        })
+    }
 }
 
 fn running_row(row: &Row<'_>) -> rusqlite::Result<RunningRow> {
     Ok(RunningRow {
         session: SessionDetails::try_from(row)?,
-        stored: stored_heartbeat(row)?,
+        stored: StoredHeartbeat {
+            token: row.get("session_token")?,
+            started_at: row.get("started_at_ms")?,
+            last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
+            timeout_s: row.get("timeout_s")?,
+        },
         heartbeat_interval: row.get("heartbeat_interval")?,
     })
 }
 
-fn stored_heartbeat(row: &Row<'_>) -> rusqlite::Result<StoredHeartbeat> {
-    Ok(StoredHeartbeat {
-        token: row.get("session_token")?,
-        started_at: row.get("started_at_ms")?,
-        last_heartbeat_at: row.get("last_heartbeat_at_ms")?,
-        timeout_s: row.get("timeout_s")?,
-    })
+impl FromColumns for StoredHeartbeat {
+    const COUNT: usize = 4;
+
+    fn from_columns(columns: &mut Columns<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            token: columns.take("session_token")?,
+            started_at: columns.take("started_at_ms")?,
+            last_heartbeat_at: columns.take("last_heartbeat_at_ms")?,
+            timeout_s: columns.take("timeout_s")?,
+        })
+    }
 }

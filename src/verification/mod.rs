@@ -1,6 +1,7 @@
 //! Verification: whether a license can be used on a device with a version, without starting a session.
 
 pub mod client;
+mod store;
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,6 @@ use crate::leases::Lease;
 use crate::licenses::{self, License};
 use crate::live_sessions::LiveNow;
 use crate::products::{LicensedVersionInfo, ProgramSettings};
-use crate::sessions;
 use crate::version::Version;
 
 /// The result of a verification.
@@ -58,9 +58,8 @@ impl Verification {
     }
 }
 
-/// Verifies license, device and version. Only the time at which the device was last seen
-/// changes, to the minute. A refusal is a result
-/// here, not an error.
+/// Verifies license, device and version. Only the time at which the device was last seen changes, to the minute. A refusal
+/// is a result here, not an error.
 pub fn verify(
     reader: &Reader<'_>,
     live: LiveNow<'_>,
@@ -69,17 +68,12 @@ pub fn verify(
 ) -> Result<Verification> {
     let now = live.now.wall;
     let too_old: Option<Refused> = settings.check_version(client.version).err().map(Into::into);
-    let found = match &client.license_key {
-        Some(key) => licenses::by_key(reader, settings.config.product, key)?,
-        None => None,
-    };
-    let Some(license) = found else {
+    let Some(found) = store::look_up(reader, settings.config.product, client)? else {
         let refusal = too_old.unwrap_or_else(|| licenses::Refusal::NotFound.into());
         let version = settings.version_info_for(client.version, None);
         return Ok(Verification::without_license(refusal, version));
     };
-    let device = devices::find(reader, license.id, &client.hardware_id)?;
-    let device_count = devices::count(reader, license.id)?;
+    let (license, device) = (found.license, found.device);
     if let Some(device) = device.as_ref().filter(|device| device.is_seen_again(now)) {
         live.mark_device_seen(device.id);
     }
@@ -93,11 +87,13 @@ pub fn verify(
         refusal,
         holds_slot: device.is_some(),
         version: settings.version_info_for(client.version, license.updates_until),
-        session_active: sessions::is_running_on(reader, live, license.id)?,
+        session_active: found
+            .session
+            .is_some_and(|session| live.is_running(&session)),
         feature_flags: Some(settings.flags_for(license.id.0)),
         license: Some(VerifiedLicense {
             license,
-            device_count,
+            device_count: found.taken,
         }),
     })
 }
