@@ -37,9 +37,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0023_timelines.sql"),
     include_str!("../../sql/migrations/0024_audit_lists.sql"),
     include_str!("../../sql/migrations/0025_refusal_search.sql"),
+    include_str!("../../sql/migrations/0026_session_devices.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 25;
+pub const SCHEMA: u32 = 26;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

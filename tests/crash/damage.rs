@@ -125,7 +125,7 @@ fn damage_met_only_by_a_write_is_reported_in_health_and_log() {
         "session_history_reason",
         "session_counts",
         "running_counts",
-        "active_session_device",
+        "device_license",
         "idempotent_answers",
         "idempotent_answer_at",
     ] {

@@ -3,5 +3,6 @@
 -- scan ok: once an hour, if the settings limit how long devices are kept
 select device_id from devices d
 where last_seen_at_ms < :before_ms
-  and not exists (select 1 from active_sessions s where s.device_id = d.device_id)
+  and not exists (
+      select 1 from active_sessions s where s.license_id = d.license_id and s.device_id = d.device_id)
 limit :limit;

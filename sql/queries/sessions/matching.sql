@@ -21,7 +21,8 @@ from (
     select session_id, license_id from (
         select s.session_id, s.license_id
         from json_each(:devices) f
-        cross join active_sessions s on s.device_id = f.value
+        cross join devices d on d.device_id = f.value
+        cross join active_sessions s on s.license_id = d.license_id and s.device_id = d.device_id
         limit :limit)
     union
     select session_id, license_id from (
