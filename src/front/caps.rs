@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -16,8 +17,8 @@ use super::memory;
 use crate::error::{Doing, Result};
 use crate::security::rate_limit::Source;
 
-/// Maximum number of connections, however many descriptors there are.
-const TOTAL_MAX: usize = 8192;
+/// With room for fewer connections than this, the log says why at the start.
+const FEW: usize = 8192;
 /// Memory that one connection may use, in bytes.
 const BYTES_PER_CONNECTION: u64 = 40 * 1024;
 /// Connections may use this fraction (1/n) of the available memory.
@@ -62,7 +63,7 @@ impl ConnectionLimit {
         let descriptors = usize::try_from(hard_limit).unwrap_or(usize::MAX);
         let memory = memory::available();
         let connections = Self::of(descriptors, memory);
-        if connections.total < TOTAL_MAX {
+        if connections.total < FEW {
             let (total, mib) = (connections.total, memory / 1024 / 1024);
             log::warn!(
                 "{descriptors} open files are allowed (ulimit -n) and {mib} MiB of memory are available: at \
@@ -78,7 +79,7 @@ impl ConnectionLimit {
         let fit_in_memory =
             usize::try_from(memory / MEMORY_FRACTION / BYTES_PER_CONNECTION).unwrap_or(usize::MAX);
         let total = descriptors.saturating_sub(reserved).min(fit_in_memory);
-        let total = total.clamp(16, TOTAL_MAX);
+        let total = total.max(16);
         Self {
             total,
             per_source: PER_SOURCE_MAX.min(total.div_ceil(2)),
@@ -114,7 +115,14 @@ pub(super) struct ConnectionCaps {
 pub(super) struct ConnectionSlot {
     caps: Arc<ConnectionCaps>,
     id: u64,
-    evicted: Arc<Notify>,
+    eviction: Arc<Eviction>,
+}
+
+/// Tells a connection that it is evicted.
+#[derive(Default)]
+struct Eviction {
+    has_happened: AtomicBool,
+    notify: Notify,
 }
 
 #[derive(Default)]
@@ -134,7 +142,7 @@ struct TableEntry {
     kind: Kind,
     /// The serial number at which the connection became idle; `None` while a request is in progress.
     idle_since: Option<u64>,
-    evicted: Arc<Notify>,
+    eviction: Arc<Eviction>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,14 +199,14 @@ impl ConnectionCaps {
         if is_full && !table.evict(source.filter(|_| source_is_full)) {
             return None;
         }
-        let evicted = Arc::<Notify>::default();
-        let id = table.insert(source, evicted.clone());
+        let eviction = Arc::<Eviction>::default();
+        let id = table.insert(source, eviction.clone());
         drop(table);
         self.open.send_modify(|open| *open += 1);
         Some(ConnectionSlot {
             caps: self.clone(),
             id,
-            evicted,
+            eviction,
         })
     }
 
@@ -226,7 +234,7 @@ impl ConnectionSlot {
 
     /// Whether the connection was evicted, and must close.
     pub(super) fn is_evicted(&self) -> bool {
-        !self.caps.lock().connections.contains_key(&self.id)
+        self.eviction.has_happened.load(Ordering::Relaxed)
     }
 
     /// Marks the connection as that of a program: its caller has named an existing license or session. If programs have
@@ -237,7 +245,7 @@ impl ConnectionSlot {
 
     /// Waits until the connection is evicted.
     pub(super) async fn evicted(&self) {
-        self.evicted.notified().await;
+        self.eviction.notify.notified().await;
     }
 }
 
@@ -261,13 +269,13 @@ impl ConnectionTable {
         }
     }
 
-    fn insert(&mut self, source: Option<Source>, evicted: Arc<Notify>) -> u64 {
+    fn insert(&mut self, source: Option<Source>, eviction: Arc<Eviction>) -> u64 {
         let id = self.next_serial();
         let entry = TableEntry {
             source,
             kind: Kind::Unidentified,
             idle_since: None,
-            evicted,
+            eviction,
         };
         self.connections.insert(id, entry);
         if let Some(source) = source {
@@ -357,7 +365,8 @@ impl ConnectionTable {
     fn evict_connection(&mut self, id: Option<u64>) -> bool {
         let entry = id.and_then(|id| self.remove(id));
         if let Some(entry) = &entry {
-            entry.evicted.notify_one();
+            entry.eviction.has_happened.store(true, Ordering::Relaxed);
+            entry.eviction.notify.notify_one();
         }
         entry.is_some()
     }
@@ -373,13 +382,17 @@ impl ConnectionsBySource {
     /// Changes the connections of `source`, and updates `count` and `eviction_order`.
     fn change(&mut self, source: Source, change: impl FnOnce(&mut SourceConnections)) {
         let connections = self.sources.entry(source).or_default();
-        if let Some(rank) = connections.rank(source) {
-            self.eviction_order.remove(&rank);
-        }
-        let before = connections.count;
+        let (before, rank_before) = (connections.count, connections.rank(source));
         change(connections);
         self.count = (self.count + connections.count).saturating_sub(before);
-        self.eviction_order.extend(connections.rank(source));
+        let rank = connections.rank(source);
+        // Most changes concern another connection than the longest idle one of a source, and leave its rank as it is.
+        if rank != rank_before {
+            if let Some(rank) = rank_before {
+                self.eviction_order.remove(&rank);
+            }
+            self.eviction_order.extend(rank);
+        }
         if connections.count == 0 {
             self.sources.remove(&source);
         }
@@ -437,7 +450,9 @@ mod tests {
     fn descriptors_and_memory_limit_the_connections() {
         const MIB: u64 = 1024 * 1024;
         for (descriptors, memory, total, per_source) in [
-            (1_048_576, 4096 * MIB, 8192, 1536),
+            (1_048_576, 24 * 1024 * MIB, 157_286, 1536),
+            (1_048_576, 4096 * MIB, 26_214, 1536),
+            (4096, 4096 * MIB, 3776, 1536),
             (1_048_576, 512 * MIB, 3276, 1536),
             (1_048_576, 256 * MIB, 1638, 819),
             (256, 4096 * MIB, 128, 64),
