@@ -1,5 +1,7 @@
 //! License keys: their format, and how they are read as people type them.
 
+use std::borrow::Cow;
+
 use crate::error::Result;
 use crate::security::secret;
 use crate::text;
@@ -37,7 +39,15 @@ impl LicenseKey {
     /// Parses a typed or pasted key, normalised by [`key_part`]. `None` if the text cannot be a key; a single wrong
     /// character is always detected.
     pub fn parse(text: &str) -> Option<Self> {
-        let key: [u8; KEY_LEN] = key_part(text).into_bytes().try_into().ok()?;
+        let mut characters = [0; KEY_LEN];
+        let mut places = characters.iter_mut();
+        for character in normalised(&in_ascii_if_possible(text)) {
+            *places.next()? = u8::try_from(character).ok()?;
+        }
+        if places.next().is_some() {
+            return None;
+        }
+        let key = characters;
         let mut values = [0; KEY_LEN];
         for (place, character) in values.iter_mut().zip(key) {
             *place = value(character)?;
@@ -121,20 +131,26 @@ fn check_value(values: &[u8]) -> u8 {
 /// Every key is read through this function: mail programs turn hyphens into dashes and put no-break spaces around a
 /// key.
 pub fn key_part(typed: &str) -> String {
-    let plain = if typed.is_ascii() {
-        typed.to_owned()
+    normalised(&in_ascii_if_possible(typed)).collect()
+}
+
+/// The text with full-width forms and the like folded, which are mostly those of ASCII characters.
+fn in_ascii_if_possible(typed: &str) -> Cow<'_, str> {
+    if typed.is_ascii() {
+        Cow::Borrowed(typed)
     } else {
-        text::to_nfkc(typed)
-    };
+        Cow::Owned(text::to_nfkc(typed))
+    }
+}
+
+/// The characters of a typed key in the form in which they are stored.
+fn normalised(plain: &str) -> impl Iterator<Item = char> {
     let characters = plain.chars().filter(|c| !text::is_separator(*c));
-    characters
-        .flat_map(char::to_uppercase)
-        .map(|c| match c {
-            'O' => '0',
-            'I' | 'L' => '1',
-            other => other,
-        })
-        .collect()
+    characters.flat_map(char::to_uppercase).map(|c| match c {
+        'O' => '0',
+        'I' | 'L' => '1',
+        other => other,
+    })
 }
 
 /// What was typed into a search as a part of a key, normalised by [`key_part`]; `None` if it is shorter than the

@@ -101,6 +101,10 @@ pub fn is_slug(text: &str) -> bool {
 /// Whether `c` only separates or encloses words, by Unicode's properties: a space, a line end, a dash, a quotation
 /// mark, or an invisible character.
 pub fn is_separator(c: char) -> bool {
+    // Nearly all characters of what is looked through here; the tables take longer.
+    if c.is_ascii_alphanumeric() {
+        return false;
+    }
     CodePointSetData::new::<WhiteSpace>().contains(c)
         || CodePointSetData::new::<Dash>().contains(c)
         || CodePointSetData::new::<QuotationMark>().contains(c)

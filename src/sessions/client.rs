@@ -172,8 +172,7 @@ async fn apply_rate_limits_to_session(
     let mut named = match &key {
         GivenKey::NotSent => Some(NamedCaller::session(product, token.as_bytes(), None)),
         GivenKey::Sent(Some(key)) => {
-            let key = Some(key.as_bytes());
-            Some(NamedCaller::session(product, token.as_bytes(), key))
+            Some(NamedCaller::session(product, token.as_bytes(), Some(*key)))
         }
         GivenKey::Sent(None) => None,
     };

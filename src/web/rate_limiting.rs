@@ -26,6 +26,7 @@ use rocket::Request;
 use crate::clock::Tick;
 use crate::error::{Error, Refused, Result};
 use crate::id::ProductId;
+use crate::license_key::LicenseKey;
 use crate::security::client_address::ClientAddress;
 use crate::security::rate_limit::{
     Group, HourlyQuota, Limiter, LookupResult, Rule, Source, rate_limited,
@@ -56,8 +57,8 @@ const UNREADABLE: &[&str] = &[
 pub struct NamedCaller {
     /// A digest of the product and of what the call names; no address.
     caller: Source,
-    /// A digest of the license that the call names along with a session.
-    license: Option<Source>,
+    /// The license that the call names along with a session.
+    license: Option<(ProductId, LicenseKey)>,
     /// Whether the caller is known to exist, without a lookup.
     is_known: bool,
     is_session: bool,
@@ -95,16 +96,23 @@ impl NamedCaller {
     }
 
     /// A session, with the license key of the call if it has one, of a product as in [`NamedCaller::device`].
-    pub fn session(product: ProductId, token: &[u8], license_key: Option<&[u8]>) -> Self {
-        let product = product.0.to_be_bytes();
-        let key = license_key.unwrap_or_default();
-        let license = |key| Source::from_identifier(&[b"license ", &product[..], key].concat());
+    pub fn session(product: ProductId, token: &[u8], license_key: Option<LicenseKey>) -> Self {
+        let number = product.0.to_be_bytes();
+        let key = license_key.as_ref().map_or(&[][..], LicenseKey::as_bytes);
         Self {
-            caller: Source::from_identifier(&[b"session ", &product[..], token, key].concat()),
-            license: license_key.map(license),
+            caller: Source::from_identifier(&[b"session ", &number[..], token, key].concat()),
+            license: license_key.map(|key| (product, key)),
             is_known: false,
             is_session: true,
         }
+    }
+
+    /// A digest of the license that the call names along with a session.
+    fn license(&self) -> Option<Source> {
+        let (product, key) = self.license.as_ref()?;
+        let product = product.0.to_be_bytes();
+        let text = [b"license ", &product[..], key.as_bytes()].concat();
+        Some(Source::from_identifier(&text))
     }
 
     /// The same caller, now known to exist without a lookup: a session that runs and belongs to this license.
@@ -239,7 +247,7 @@ impl RateLimitContext {
         }
         let calls = self.check(Group::Client, self.rules.calls);
         let failures = self.check(Group::ClientFailures, self.rules.failures);
-        let unknown_sessions = named.and_then(|named| named.license).map(|license| {
+        let unknown_sessions = named.and_then(|named| named.license()).map(|license| {
             let group = Group::UnknownSessions;
             self.limiter
                 .check(group, license, self.rules.failures, self.now)
@@ -337,7 +345,7 @@ impl RateLimitContext {
             return self.count_unreadable().map_or_else(Error::from, |()| error);
         }
         if FAILED_ATTEMPTS.contains(&code) {
-            let license = self.named.get().and_then(|named| named.license);
+            let license = self.named.get().and_then(NamedCaller::license);
             match license.filter(|_| code == "session_not_found") {
                 // The license exists, and the session may have been lost by restoring a backup. Many programs are
                 // affected then, so this does not count against their address.
