@@ -298,7 +298,8 @@ fn check_certificate_file(path: &Path, forbidden: u32) -> Option<Fault> {
     let path = path.canonicalize().ok()?;
     let data = fs::metadata(&path).ok()?;
     let (mode, me) = (data.mode() & 0o7777, User::current());
-    if mode & forbidden == 0 {
+    // A folder that was named by mistake is reported when it is read, and keeps its permissions.
+    if !data.is_file() || mode & forbidden == 0 {
         return None;
     }
     let what = if mode & 0o022 == 0 {
@@ -447,6 +448,11 @@ mod tests {
         symlink(&key, &link).unwrap();
         secure_certificate_files(&dir.path().join("missing"), &link).unwrap();
         assert_eq!(mode(&key), 0o640);
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, PermissionsExt::from_mode(0o1777)).unwrap();
+        secure_certificate_files(&folder, &folder).unwrap();
+        assert_eq!(mode(&folder), 0o777, "a folder is left alone");
     }
 
     #[test]
