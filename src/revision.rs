@@ -27,6 +27,11 @@ impl Revision {
         Self(unquoted.unwrap_or(text).to_owned())
     }
 
+    /// Whether the caller sent none.
+    pub const fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Refuses a change that is based on this revision, unless it still is the `current` one.
     ///
     /// # Errors

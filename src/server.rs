@@ -38,6 +38,7 @@ use crate::web::flash::Flashes;
 use crate::web::form::AllowedOrigins;
 use crate::web::once::SentForms;
 use crate::web::page::{self, Pages};
+use crate::web::pending::PendingForms;
 use crate::{
     activations, api_keys, audit, backups, customers, domains, flags, handshake, integrate,
     licenses, logins, overview, plans, privacy, products, refusals, releases, saved_filters,
@@ -67,6 +68,7 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .manage(AllowedOrigins::new(settings.public_url().as_deref()))
         .manage(Flashes::default())
         .manage(SentForms::default())
+        .manage(PendingForms::default())
         .manage(Catalog::load(settings.panel.default_language)?)
         .manage(Pages::default());
     Ok(rocket
@@ -84,7 +86,7 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .mount("/lizenzserver", panel())
         .mount("/lizenzserver", panel::unknown_routes())
         .register("/", web::reply::catchers())
-        .register("/lizenzserver", web::html::catchers()))
+        .register("/lizenzserver", panel::catchers()))
 }
 
 /// Every route of the panel.

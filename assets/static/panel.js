@@ -74,6 +74,7 @@ for (const region of $("[data-live]")) {
         const answer = await fetch(region.dataset.live, { headers: { "If-None-Match": tag, "X-Fragment": "1" } });
         if (answer.status === 200) { tag = answer.headers.get("ETag") ?? ""; region.innerHTML = await answer.text(); times(region); addCopy(region); }
         if (answer.status === 401) location.reload();
+        if (answer.status >= 500) throw answer; // a proxy answers for a server that is gone
         wait = every;
         at = new Date();
         lost?.remove();
@@ -226,3 +227,4 @@ addEventListener("beforeunload", (event) => {
   if ($("form[data-guard]:not([data-sent])").some((form) => form.dataset.dirty)) event.preventDefault();
 });
 document.addEventListener("change", (event) => { if (event.target.form) event.target.form.dataset.dirty = "1"; });
+if ($("[data-kept]")[0]) $("form[data-guard]").forEach((form) => { form.dataset.dirty = "1"; }); // typed before the login ended

@@ -72,10 +72,24 @@ pub fn digest(token: &str) -> [u8; 32] {
     secret::sha256(token.as_bytes())
 }
 
+/// The CSRF token of the forms of the login with the secret `token`. It is derived from that, so other sites cannot know it.
+pub fn csrf_token(token: &str) -> String {
+    secret::hex(&secret::sha256(format!("csrf\n{token}").as_bytes()))
+}
+
+/// The administrator whose forms carry `csrf_token`, also after their login has ended; `None` if it is unknown, or the login was
+/// created too long ago.
+pub fn form_owner(reader: &Reader<'_>, csrf_token: &str) -> Result<Option<AdminId>> {
+    store::form_owner(reader, &digest(csrf_token))
+}
+
 /// How many browsers are remembered for one administrator.
 const BROWSERS_MAX: u32 = 20;
 /// How long a browser is remembered after its last login, in days.
 pub const BROWSER_DAYS: u64 = 180;
+/// How long it is known whose forms were made in a login, after the longest time that it may last, in days: over a weekend
+/// and a holiday.
+const FORM_TOKEN_DAYS: u64 = 7;
 
 /// A new random token, as 64 hexadecimal digits.
 ///
@@ -270,7 +284,9 @@ fn replace_login(act: &Act<'_>, id: AdminId, new_login: &NewLogin, stage: Stage)
     if let Some(replaced) = &new_login.replaces {
         store::remove_session(act.tx, &digest(replaced.reveal()))?;
     }
-    store::insert_session(act, id, new_login, stage)
+    store::insert_session(act, id, new_login, stage)?;
+    let csrf_token = csrf_token(new_login.token.reveal());
+    store::insert_form_token(act, id, &digest(&csrf_token))
 }
 
 /// Creates a complete login, and remembers the browser.
@@ -413,6 +429,8 @@ pub fn purge(tx: &Tx<'_>, lifetime: SessionLifetime, now: UnixMs) -> Result<usiz
     let browsers = Duration::from_hours(BROWSER_DAYS * 24);
     store::purge_browsers(tx, now.minus(browsers))?;
     let (created, seen) = (now.minus(lifetime.absolute), now.minus(lifetime.idle));
+    let forms = Duration::from_hours(FORM_TOKEN_DAYS * 24);
+    store::purge_form_tokens(tx, created.minus(forms))?;
     store::purge_sessions(tx, created, seen, now.minus(SECOND_FACTOR_TIMEOUT))
 }
 

@@ -151,6 +151,23 @@ pub(super) fn insert_session(
     act.tx.run(sql!("logins/insert_session"), params).map(drop)
 }
 
+pub(super) fn insert_form_token(act: &Act<'_>, id: AdminId, digest: &[u8; 32]) -> Result<()> {
+    let params = named_params! { ":token_hash": digest, ":admin_id": id, ":now_ms": act.now };
+    act.tx
+        .run(sql!("logins/insert_form_token"), params)
+        .map(drop)
+}
+
+pub(super) fn form_owner(reader: &Reader<'_>, digest: &[u8; 32]) -> Result<Option<AdminId>> {
+    let params = named_params! { ":token_hash": digest };
+    reader.maybe(sql!("logins/form_owner"), params, |row| row.get(0))
+}
+
+pub(super) fn purge_form_tokens(tx: &Tx<'_>, created: UnixMs) -> Result<()> {
+    let params = named_params! { ":created_ms": created };
+    tx.run(sql!("logins/purge_form_tokens"), params).map(drop)
+}
+
 pub(super) fn remove_session(tx: &Tx<'_>, token_hash: &[u8; 32]) -> Result<()> {
     let params = named_params! { ":token_hash": token_hash };
     tx.run(sql!("logins/remove_session"), params).map(drop)

@@ -5,10 +5,12 @@ mod choice;
 mod conflict;
 mod counts;
 mod elsewhere;
+mod pending;
 mod rules;
 mod set_up;
 mod visitor;
 
+pub use pending::catchers;
 pub use rules::{Refusal, is_path_of_panel};
 pub use visitor::Visitor;
 
@@ -150,7 +152,7 @@ async fn panel_request<'r>(
     let app = App::of(request)?;
     let RequestTime(now) = RequestTime::of(request);
     let token = login_token_of(request).ok_or(Refusal::NotLoggedIn)?;
-    let csrf_token = csrf_token_of(&token);
+    let csrf_token = logins::csrf_token(&token);
     let (admin, session, products) = find_login(&app.db, token, app.login_lifetime(), now).await?;
     if let Some(language) = admin.language {
         guards::set_language(request, language);
@@ -225,11 +227,6 @@ async fn mark_seen(db: &Db, session: &Session, now: Now) {
     if let Err(error) = seen.await {
         log::debug!("could not store the last use of a login: {error}");
     }
-}
-
-/// The CSRF token of a login. It is derived from the login's secret token, so other sites cannot know it.
-fn csrf_token_of(token: &str) -> String {
-    secret::hex(&secret::sha256(format!("csrf\n{token}").as_bytes()))
 }
 
 impl PanelRequest<'_> {
@@ -366,6 +363,7 @@ impl PanelRequest<'_> {
         all.insert("done".to_owned(), json!(self.take_done()));
         all.insert("filters_of_list".to_owned(), self.filters_json(&saved));
         all.extend(html::object_members(values));
+        self.show_pending(&mut all);
         let text = self.render(name, &all)?;
         Ok(Html::Page { status, text })
     }
@@ -389,6 +387,7 @@ impl PanelRequest<'_> {
         };
         json!({
             "list": self.list(),
+            "typed": "",
             "present": present,
             "is_saved": saved.iter().any(|filter| filter.query == present),
             "saved": saved.iter().map(filter).collect::<Vec<_>>(),
@@ -511,6 +510,7 @@ impl PanelRequest<'_> {
             "here_encoded": form_urlencoded::byte_serialize(here.as_bytes()).collect::<String>(),
             "section": section,
             "done": null,
+            "kept": false,
             "products": self.choice.switcher(&self.path),
             "csrf_token": self.csrf_token,
             // Without an id, a form works as well, but makes two things if it is sent twice.

@@ -1,5 +1,5 @@
-//! Serves the styles and scripts in `assets/static`, under paths that change with their contents; compressed for browsers
-//! that say that they can read it. Pages are not compressed: the length of a compressed page could tell a stranger who makes
+//! Serves the styles and scripts in `assets/static`, under paths that change with their contents; without comments and
+//! indentation, and compressed for browsers that say that they can read it. Pages are not compressed: the length of a compressed page could tell a stranger who makes
 //! a browser load it what is in it, such as the token that forms carry.
 
 use std::borrow::Cow;
@@ -61,10 +61,24 @@ impl Made {
 /// The contents of a file, as they are sent.
 fn contents(name: &str) -> Option<Cow<'static, [u8]>> {
     let bytes = Static::get(name)?.data;
-    if name != SCRIPT {
-        return Some(bytes);
-    }
-    Some([&*bytes, &*Static::get(FORMS)?.data].concat().into())
+    let bytes = match name {
+        SCRIPT => [&*bytes, &*Static::get(FORMS)?.data].concat().into(),
+        _ => bytes,
+    };
+    Some(match std::str::from_utf8(&bytes) {
+        Ok(text) => without_comments(text).into_bytes().into(),
+        Err(_) => bytes,
+    })
+}
+
+/// A style sheet or a script without indentation, and without the lines that are comments. No text in them spans lines.
+fn without_comments(text: &str) -> String {
+    let is_comment = |line: &str| {
+        line.is_empty() || line.starts_with("//") || line.starts_with("/*") && line.ends_with("*/")
+    };
+    let lines = text.lines().map(str::trim);
+    let lines: Vec<&str> = lines.filter(|line| !is_comment(line)).collect();
+    lines.join("\n")
 }
 
 /// What is made of every file, by its name.
@@ -184,6 +198,19 @@ mod tests {
             let mut decoder = flate2::read::GzDecoder::new(&*MADE[name.as_ref()].compressed);
             decoder.read_to_end(&mut bytes).unwrap();
             assert_eq!(bytes, *contents(&name).unwrap(), "{name}");
+        }
+    }
+
+    #[test]
+    fn comments_stay_here_and_nothing_else() {
+        let text = "/* A */\n.a { /* b */ }\n\n// c\n  if (d) {\n    // e\n    f(); // g\n  }\n";
+        let sent = ".a { /* b */ }\nif (d) {\nf(); // g\n}";
+        assert_eq!(without_comments(text), sent);
+        for name in [SCRIPT, FORMS] {
+            let bytes = Static::get(name).unwrap().data;
+            for line in std::str::from_utf8(&bytes).unwrap().lines() {
+                assert_eq!(line.matches('`').count() % 2, 0, "{name}: {line}");
+            }
         }
     }
 

@@ -76,13 +76,18 @@ pub fn set_sender(request: &Request<'_>, admin: AdminId) {
     request.local_cache(Sender::default).0.get_or_init(|| admin);
 }
 
+/// The administrator who sent `request`; `None` without a login.
+pub fn sender(request: &Request<'_>) -> Option<AdminId> {
+    request.local_cache(Sender::default).0.get().copied()
+}
+
 /// Keeps the report `done` for the page at `path`, to which the response to `request` redirects.
 pub(super) fn keep(request: &Request<'_>, path: &str, done: &'static str) {
-    let sender = request.local_cache(Sender::default).0.get();
+    let sender = sender(request);
     let RequestTime(now) = RequestTime::of(request);
     if let (Some(flashes), Some(admin)) = (request.rocket().state::<Flashes>(), sender) {
         flashes.keep(Flash {
-            admin: *admin,
+            admin,
             page: page_of(path),
             done,
             at: now.tick,

@@ -2,6 +2,7 @@
 //! browser's headers on the sender's origin and a token in the page. A page of another site can submit a form, but
 //! can provide neither.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rocket::data::{Data, FromData, Outcome};
@@ -20,9 +21,9 @@ use crate::text;
 
 /// Maximum length of a form from a logged-in administrator, in bytes: enough for a note of 10,000 characters, each
 /// percent-encoded as several bytes.
-const FORM_LEN_MAX: usize = 256 * 1024;
+pub const FORM_LEN_MAX: usize = 256 * 1024;
 /// Maximum length of any other form, in bytes.
-const OPEN_FORM_LEN_MAX: usize = 16 * 1024;
+pub const OPEN_FORM_LEN_MAX: usize = 16 * 1024;
 /// Maximum number of fields of a form: one for each row of the longest page of a list (200), and those about all of them.
 const FIELDS_MAX: usize = 210;
 /// Minimum time between two log lines about refused forms.
@@ -30,9 +31,9 @@ const LOG_EVERY: Duration = Duration::from_mins(1);
 /// Maximum number of characters of a header that such a line shows.
 const SHOWN_LEN_MAX: usize = 100;
 /// The field with the CSRF token, which belongs to the login in the sender's browser.
-const CSRF_FIELD: &str = "csrf_token";
+pub const CSRF_FIELD: &str = "csrf_token";
 /// The field with the revision from which a form was made: the state that its sender has seen.
-const REVISION_FIELD: &str = "seen";
+pub(super) const REVISION_FIELD: &str = "seen";
 
 /// The code of a form that fails the protection against cross-site request forgery.
 pub const CSRF_FAILED: &str = "csrf_failed";
@@ -141,6 +142,8 @@ impl<'r> FromData<'r> for Form {
         let read = async {
             let fields = read(request).await?;
             if !has_valid_csrf_token(request, &fields) {
+                let stale = request.local_cache(StaleForm::default);
+                stale.0.get_or_init(|| fields);
                 return Err(Refused::new(RefusalKind::Forbidden, CSRF_FAILED).into());
             }
             Ok(Self(fields.without_csrf_token()))
@@ -191,6 +194,17 @@ fn outcome<'r, T>(request: &Request<'_>, read: Result<T>) -> Outcome<'r, T, ()> 
 }
 
 async fn read(request: &Request<'_>) -> Result<Fields> {
+    // If the handler requires a login, its guard has already run.
+    let is_logged_in = request.local_cache(ExpectedToken::default).0.is_some();
+    let max = if is_logged_in {
+        FORM_LEN_MAX
+    } else {
+        OPEN_FORM_LEN_MAX
+    };
+    read_up_to(request, max).await
+}
+
+async fn read_up_to(request: &Request<'_>, max: usize) -> Result<Fields> {
     if !is_same_origin(request) {
         return Err(Refused::new(RefusalKind::Forbidden, CSRF_FAILED).into());
     }
@@ -201,15 +215,21 @@ async fn read(request: &Request<'_>) -> Result<Fields> {
             Refused::new(RefusalKind::UnsupportedMediaType, "unsupported_media_type").into(),
         );
     }
-    // If the handler requires a login, its guard has already run.
-    let is_logged_in = request.local_cache(ExpectedToken::default).0.is_some();
-    let max = if is_logged_in {
-        FORM_LEN_MAX
-    } else {
-        OPEN_FORM_LEN_MAX
-    };
     let text = RequestContext::body(request, max).await?;
     Fields::parse(&text)
+}
+
+/// A form that came from a page of the panel, but not from one of the login in its sender's browser.
+#[derive(Default)]
+struct StaleForm(OnceLock<Fields>);
+
+/// The form in a request that was refused because its login has ended: the one that a handler expected, or at most `max` bytes.
+/// With the CSRF token, which says whose form it is. `None` if it is from another site, or cannot be read.
+pub async fn of_ended_login(request: &Request<'_>, max: usize) -> Option<Fields> {
+    match request.local_cache(StaleForm::default).0.get() {
+        Some(stale) => Some(stale.clone()),
+        None => read_up_to(request, max).await.ok(),
+    }
 }
 
 /// The headers in which a browser states the origin of a form; empty if missing.
@@ -334,8 +354,14 @@ impl Fields {
         Ok(fields)
     }
 
-    fn without_csrf_token(mut self) -> Self {
-        self.0.retain(|(name, _)| name != CSRF_FIELD);
+    fn without_csrf_token(self) -> Self {
+        self.without(&[CSRF_FIELD])
+    }
+
+    /// The form without the fields with these names.
+    #[must_use]
+    pub(super) fn without(mut self, names: &[&str]) -> Self {
+        self.0.retain(|(name, _)| !names.contains(&name.as_str()));
         self
     }
 }

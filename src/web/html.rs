@@ -5,17 +5,14 @@ use std::sync::OnceLock;
 use rocket::Request;
 use rocket::http::{ContentType, Header, Status};
 use rocket::response::{self, Responder, Response};
-use rocket::{Catcher, catch, catchers};
 use serde_json::{Map, Value, json};
 
 use super::cookies;
 use super::flash;
 use super::guards::ResponseLanguage;
-use super::not_served::NotServed;
 use super::page::Pages;
 use super::product_param;
 use super::reply;
-use super::stash::take_stashed;
 use crate::config::Language;
 use crate::error::{Error, RefusalKind, Refused};
 use crate::security::secret;
@@ -275,7 +272,7 @@ fn redirect_to_remedy(request: &Request<'_>, code: &str) -> Option<response::Res
 /// Redirects to the login page, which leads back to the requested page if this is a `GET`. The panel's script gets a bare
 /// 401 instead.
 fn redirect_to_login(request: &Request<'_>) -> response::Result<'static> {
-    if is_fragment(request) || is_saved_by_script(request) {
+    if is_by_script(request) {
         return Response::build().status(Status::Unauthorized).ok();
     }
     let requested = request.uri().to_string();
@@ -292,6 +289,11 @@ fn redirect_to_login(request: &Request<'_>) -> response::Result<'static> {
 /// Whether the panel's script requests a fragment of a page.
 pub fn is_fragment(request: &Request<'_>) -> bool {
     request.headers().get_one("x-fragment") == Some("1")
+}
+
+/// Whether the panel's script sent the request, and not a browser that shows the response.
+pub fn is_by_script(request: &Request<'_>) -> bool {
+    is_fragment(request) || is_saved_by_script(request)
 }
 
 /// Whether the panel's script sends a form in place. It gets no redirect after it was saved, but a header that says so: where
@@ -311,17 +313,6 @@ pub fn theme(request: &Request<'_>) -> &'static str {
         Some("dark") => "dark",
         _ => "",
     }
-}
-
-/// Shows the error of a guard of the panel as a page. Anything else gets the bare 503 of [`NotServed`].
-#[catch(default)]
-fn refused(_: Status, request: &Request<'_>) -> Result<NotServed, PanelError> {
-    take_stashed(request).map_or(Ok(NotServed), |error| Err(PanelError(error)))
-}
-
-/// The catcher for requests below `/lizenzserver` that no route answers.
-pub fn catchers() -> Vec<Catcher> {
-    catchers![refused]
 }
 
 /// `path` with a query string of those `pairs` whose value is not empty.

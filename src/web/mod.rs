@@ -17,6 +17,7 @@ pub mod not_served;
 pub mod once;
 pub mod page;
 pub mod pager;
+pub mod pending;
 pub mod product_param;
 pub mod query;
 pub mod rate_limiting;

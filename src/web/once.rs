@@ -14,7 +14,7 @@ use crate::id::AdminId;
 use crate::security::secret;
 
 /// The field with the id of a form.
-const FORM_ID_FIELD: &str = "form_id";
+pub(super) const FORM_ID_FIELD: &str = "form_id";
 /// How many forms are remembered at most.
 const REMEMBERED_MAX: usize = 1024;
 /// How long a form is remembered after it was sent.

@@ -138,6 +138,7 @@ mod panel {
     mod elsewhere;
     mod forms;
     mod headers;
+    mod kept;
     mod permissions;
     mod reports;
     mod routes;

@@ -1,9 +1,12 @@
 //! Forms that are sent by script: the page stays, with everything that is typed elsewhere on it.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::driver::Chrome;
 use crate::setup::{self, expect_no_page_errors};
+use crate::support::Server;
 
 /// The text beside the button of the first form of the settings.
 const REPORT: &str = "(document.querySelector('#client .told')?.textContent ?? '')";
@@ -243,9 +246,80 @@ fn a_lost_server_is_told_beside_what_is_not_updated_or_saved() {
     server.run();
     chrome.press("Save");
     chrome.until(&format!("{REPORT} === 'Saved.'"));
-    chrome.open_page("/sessions");
-    server.kill();
-    chrome.until_text("Not updating since");
-    server.run();
-    chrome.until("!document.body.innerText.includes('Not updating since')");
+    // Every live part says so.
+    let quick = "new MutationObserver(() => document.querySelectorAll('[data-live]') \
+        .forEach((part) => { part.dataset.every = '1'; })).observe(document, { childList: true, subtree: true });";
+    let quick = chrome.on_every_page(quick);
+    for page in ["/sessions", "/config"] {
+        chrome.open_page(page);
+        server.kill();
+        chrome.until("/Not updating since \\d+:\\d\\d/.test(document.querySelector('.note.warn')?.innerText)");
+        server.run();
+        chrome.until("!document.body.innerText.includes('Not updating since')");
+    }
+    chrome.on_no_page(&quick);
+}
+
+/// The times of the logins, moved into the past by so many minutes.
+fn age_logins(server: &Server, minutes: i64) {
+    let file = rusqlite::Connection::open(server.database()).unwrap();
+    file.busy_timeout(Duration::from_secs(30)).unwrap();
+    let sql = "update admin_sessions set seen_at_ms = seen_at_ms - ?1";
+    file.execute(sql, [minutes * 60_000]).unwrap();
+}
+
+#[test]
+fn the_warning_keeps_the_login_alive_and_what_is_typed() {
+    let Some((server, mut chrome)) = setup::start_with_owner() else {
+        return;
+    };
+    let soon = "new MutationObserver((_, observer) => { if (document.body) { document.body.dataset.ends = 121; \
+        observer.disconnect(); } }).observe(document, { childList: true, subtree: true });";
+    let soon = chrome.on_every_page(soon);
+    chrome.open_page("/customers/new");
+    chrome.on_no_page(&soon);
+    chrome.fill("Name", "Ada");
+    chrome.until_text("You will be logged out in two minutes");
+    age_logins(&server, 50);
+    chrome.press("You will be logged out in two minutes. Stay logged in");
+    chrome.until("!document.body.innerText.includes('You will be logged out')");
+    // Ten minutes more are too many for the request before.
+    age_logins(&server, 15);
+    chrome.press("Add customer");
+    chrome.until_at("/lizenzserver/customers/1");
+    expect_no_page_errors(&chrome);
+}
+
+#[test]
+fn a_form_of_an_ended_login_is_there_again_without_script() {
+    let Some((server, mut chrome)) = setup::start() else {
+        return;
+    };
+    server.add_admin("ada", "owner");
+    setup::log_in(&mut chrome, "ada");
+    chrome.without_script();
+    chrome.open_page("/customers/new");
+    chrome.fill("Name", "Grace \"Amazing\" Hopper");
+    chrome.fill("Note", "Line one");
+    age_logins(&server, 61);
+    chrome.press("Add customer");
+    chrome.until_at("/lizenzserver/login?");
+    assert!(
+        chrome
+            .eval("document.querySelector('.note').innerText")
+            .as_str()
+            .unwrap()
+            .contains("is kept")
+    );
+    chrome.fill("Name", "ada");
+    chrome.fill("Password", crate::browser::PASSWORD);
+    chrome.press("Log in");
+    chrome.until_at("/lizenzserver/customers/new");
+    chrome.until_text("What you typed is below again");
+    let typed =
+        "[...document.querySelectorAll('#f-name, #f-note')].map((field) => field.value).join()";
+    assert_eq!(chrome.eval(typed), "Grace \"Amazing\" Hopper,Line one");
+    assert_eq!(server.json(&["customer", "list"])["customers"], json!([]));
+    chrome.press("Add customer");
+    chrome.until_at("/lizenzserver/customers/1");
 }

@@ -164,8 +164,12 @@ async fn page(request: Support<'_>, license: Option<i64>, q: Option<&str>, app: 
         request: &request,
         app,
     };
+    let kept = request.take_pending();
+    let license_of_form = kept
+        .as_ref()
+        .and_then(|form| form.number::<i64>("license").ok());
     let choice = Choice {
-        license: license.map(LicenseId),
+        license: license_of_form.or(license).map(LicenseId),
         search: Terms::parse(q.unwrap_or_default()),
     };
     let page_data = view.read(choice).await?;
@@ -175,7 +179,8 @@ async fn page(request: Support<'_>, license: Option<i64>, q: Option<&str>, app: 
         let path = format!("{PAGE}?license={}", other.id);
         return Html::redirect(request.address_of(&path, other.product));
     }
-    let values = values(&view, &page_data)?;
+    let mut values = values(&view, &page_data)?;
+    values.insert("kept".to_owned(), kept.is_some().into());
     request
         .page("integrate/page.html.tera", Value::Object(values))
         .await

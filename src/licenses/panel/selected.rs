@@ -16,7 +16,7 @@ use crate::id::LicenseId;
 use crate::licenses::{self, LicenseRow};
 use crate::panel::{Admin, PanelRequest, Support};
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply};
+use crate::web::html::{Html, HtmlReply, object_members};
 use crate::web::query;
 
 const PAGE: &str = "licenses/selected.html.tera";
@@ -128,6 +128,7 @@ fn selected_json(LicenseRow { license, .. }: &LicenseRow) -> Value {
 async fn question(
     request: &PanelRequest<'_>,
     (action, ids): (Action, Vec<LicenseId>),
+    back: &str,
     app: &App,
 ) -> Result<Map<String, Value>> {
     let now = request.now.wall;
@@ -151,16 +152,26 @@ async fn question(
         Action::Move => suggested_customers(&app.db).await?,
         _ => Vec::new(),
     };
-    let mut values = Map::new();
-    values.insert(
-        "ask".to_owned(),
-        text(&format!("ask_selected_{word}"), rows.len())?.into(),
-    );
-    values.insert("why".to_owned(), why.into());
-    values.insert("word".to_owned(), word.into());
-    values.insert("offered".to_owned(), offered.into());
-    values.insert("rows".to_owned(), rows.iter().map(selected_json).collect());
-    Ok(values)
+    Ok(object_members(json!({
+        "ask": text(&format!("ask_selected_{word}"), rows.len())?,
+        "why": why,
+        "word": word,
+        "offered": offered,
+        "page_of_question": page_of(word, &rows, back),
+        "back": back,
+        "rows": rows.iter().map(selected_json).collect::<Vec<_>>(),
+    })))
+}
+
+/// The address of the question, for a form that is sent after the login has ended.
+fn page_of(word: &str, rows: &[LicenseRow], back: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("action", word);
+    query.append_pair("back", back);
+    for row in rows {
+        query.append_pair("ids", &row.license.id.to_string());
+    }
+    format!("{LIST}/selected?{}", query.finish())
 }
 
 /// Asks before the selected licenses are changed.
@@ -172,8 +183,7 @@ async fn confirm(request: Admin<'_>, params: SelectedParams<'_>, app: &App) -> H
     let (Some(action), false) = (action, ids.is_empty()) else {
         return Html::done(back, "none_selected");
     };
-    let mut values = question(&request, (action, ids), app).await?;
-    values.insert("back".to_owned(), back.into());
+    let mut values = question(&request, (action, ids), back, app).await?;
     values.insert("form".to_owned(), form::empty_form(json!({})));
     request.page(PAGE, Value::Object(values)).await
 }
@@ -205,8 +215,7 @@ async fn change(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
         let is_one = is_page_of(&back, LICENSE);
         return Html::done(&back, if is_one { "moved" } else { "selected_changed" });
     };
-    let mut values = question(&request, (action, ids), app).await?;
-    values.insert("back".to_owned(), back.into());
+    let mut values = question(&request, (action, ids), &back, app).await?;
     values.insert("refused".to_owned(), refused_key(&error));
     let rejected = form.rejected("licenses", as_field(error));
     request

@@ -26,14 +26,20 @@ const REAUTHENTICATE: &str = "logins/reauthenticate.html.tera";
 const PREFERENCE_DAYS: i64 = 365;
 
 /// The login page; before the set-up, how to begin.
-#[get("/login?<next>")]
-async fn login_page(visitor: Visitor<'_>, next: Option<&str>, app: &App) -> HtmlReply {
+#[get("/login?<next>&<kept>")]
+async fn login_page(
+    visitor: Visitor<'_>,
+    next: Option<&str>,
+    kept: Option<&str>,
+    app: &App,
+) -> HtmlReply {
     // The page does not need the database, so it is shown even if that cannot be read.
     let any_exists = app.db.read(any_exists).await.unwrap_or(true);
     if !any_exists {
         return visitor.page(Status::Ok, "logins/no_administrator.html.tera", json!({}));
     }
-    let form = form::empty_form(json!({ "next": next.unwrap_or_default() }));
+    let form =
+        form::empty_form(json!({ "next": next.unwrap_or_default(), "kept": kept == Some("1") }));
     visitor.page(Status::Ok, LOGIN, json!({ "form": form }))
 }
 

@@ -215,6 +215,12 @@ async fn page(request: Support<'_>, at: Option<&str>, part: Option<&str>, app: &
     }
     let mut values = object_members(SettingsPage::of(&request, &app.db).await?.values(&request));
     values.insert("at".to_owned(), at.unwrap_or_default().into());
+    if let Some(typed) = request.take_pending() {
+        values.insert("kept".to_owned(), true.into());
+        values.insert("faulty".to_owned(), form_id(&typed).into());
+        values.insert("seen".to_owned(), json!(typed.revision()));
+        values.insert("rejected".to_owned(), form::with_errors(&typed, Vec::new()));
+    }
     request
         .page("products/page.html.tera", Value::Object(values))
         .await
@@ -228,6 +234,14 @@ fn part_id(form: &Fields) -> Result<&'static str> {
         "flag" | "new_flag" => Ok("flags"),
         "limit" => Ok("limits"),
         _ => Err(Error::invalid("part", "names no part of the page")),
+    }
+}
+
+/// Identifies a form on the page: `client`, `new_flag`, `flag:<name>`, `limit:<name>`.
+fn form_id(form: &Fields) -> String {
+    match form.text("part") {
+        part @ ("flag" | "limit") => format!("{part}:{}", form.text("name")),
+        part => part.to_owned(),
     }
 }
 
@@ -358,12 +372,7 @@ async fn render_with_errors(
     let current = saved.as_ref().map(|(revision, _)| revision.clone());
     let current = current.unwrap_or_default();
     let mut values = object_members(page.values(request));
-    // Identifies the form on the page: client, new_flag, flag:<name>, limit:<name>.
-    let form_id = match part {
-        "flag" | "limit" => format!("{part}:{name}"),
-        _ => part.to_owned(),
-    };
-    values.insert("faulty".to_owned(), form_id.into());
+    values.insert("faulty".to_owned(), form_id(form).into());
     let seen = Revision::parse(form.raw("seen")).after(&error, current);
     values.insert("seen".to_owned(), json!(seen));
     let rejected = form.rejected("config", error);
