@@ -13,6 +13,8 @@
 mod audit;
 #[path = "architecture/documents.rs"]
 mod documents;
+#[path = "architecture/field_limits.rs"]
+mod field_limits;
 #[path = "architecture/operations.rs"]
 mod operations;
 #[path = "architecture/queries.rs"]

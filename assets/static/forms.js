@@ -38,7 +38,6 @@ document.addEventListener("invalid", (event) => {
 }, true);
 
 // Saved in place: <form data-save="Saved."> is sent by script, and the rest of the page stays as it is. It is saved only if the server says so.
-const texts = document.getElementById("save-texts")?.dataset;
 const partOf = (form) => {
   const { part, name } = form.elements;
   return !part ? form.getAttribute("action") : part.value === "new_flag" ? part.value : `${part.value}:${name?.value ?? ""}`;
@@ -61,6 +60,7 @@ function renew(form, page) {
   old.forEach((note) => note.remove());
   form.before(...now);
   form.replaceChildren(...twin.childNodes);
+  for (const shown of $("[data-renew]", page)) document.getElementById(shown.id).replaceWith(shown);
   delete form.dataset.dirty;
 }
 
@@ -112,8 +112,10 @@ async function save(form, sent = form) {
       renew(form, now);
       $("[type=submit]", form)[0].focus({ preventScroll: true });
       tell(form, form.dataset.save);
+      $("a.btn:not(.bad)", form).forEach((link) => { link.textContent = form.dataset.back; }); // there is nothing to cancel
+      $("[data-kept]").forEach((note) => note.remove());
     } else if (answer.status === 401) {
-      tell(form, texts.ended, `/lizenzserver/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+      tell(form, form.dataset.ended, `/lizenzserver/login?next=${encodeURIComponent(location.pathname + location.search)}`);
     } else if ($("form.ask", page).length) {
       ask(form, page);
     } else if (twinOf(form, page)) {
@@ -124,10 +126,10 @@ async function save(form, sent = form) {
       if (faults) form.prepend(faults);
       faults?.focus();
     } else {
-      tell(form, $("h1", page)[0]?.textContent ?? texts.lost);
+      tell(form, $("h1", page)[0]?.textContent ?? form.dataset.lost);
     }
   } catch {
-    tell(form, texts.lost); // the network is gone: what is typed stays
+    tell(form, form.dataset.lost); // the network is gone: what is typed stays
   } finally {
     delete form.dataset.busy;
   }

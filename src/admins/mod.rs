@@ -214,6 +214,8 @@ pub enum Preferences {
         time_zone: Option<Zone>,
         /// Whether single-key shortcuts are on.
         single_keys: bool,
+        /// The [`Admin::preferences_revision`] that the change is based on, if it is based on one.
+        seen: Option<Revision>,
     },
 }
 
@@ -221,7 +223,7 @@ pub enum Preferences {
 /// have changed them since this one was admitted.
 ///
 /// # Errors
-/// [`Error::NotFound`] if the id is unknown.
+/// [`Error::NotFound`] if the id is unknown, and `changed_meanwhile`.
 pub fn set_preferences(act: &Act<'_>, id: AdminId, preferences: &Preferences) -> Result<()> {
     let mut admin = get(act.tx, id)?;
     let before = preferences_of(&admin);
@@ -231,7 +233,11 @@ pub fn set_preferences(act: &Act<'_>, id: AdminId, preferences: &Preferences) ->
             language,
             time_zone,
             single_keys,
+            seen,
         } => {
+            if let Some(seen) = seen {
+                seen.check(&admin.preferences_revision())?;
+            }
             admin.language = *language;
             admin.time_zone.clone_from(time_zone);
             admin.single_keys = *single_keys;
@@ -257,6 +263,13 @@ fn preferences_of(admin: &Admin) -> Value {
         "time_zone": admin.time_zone,
         "single_keys": admin.single_keys,
     })
+}
+
+impl Admin {
+    /// The revision of the preferences.
+    pub fn preferences_revision(&self) -> Revision {
+        Revision::of(&preferences_of(self))
+    }
 }
 
 /// Every administrator, by name.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::audit::{Act, Change};
 use crate::clock::UnixMs;
 use crate::db::Reader;
-use crate::error::{Error, RefusalKind, Refused, Resource, Result};
+use crate::error::{Error, Faults, RefusalKind, Refused, Resource, Result};
 use crate::id::CustomerId;
 use crate::paging::{Direction, Page, PageRequest, SortPosition, Total};
 use crate::revision::Revision;
@@ -68,6 +68,52 @@ pub fn add(act: &Act<'_>, new: &CustomerData) -> Result<Customer> {
         after: audit_json(new),
     })?;
     get(act.tx, id)
+}
+
+/// What to do with a new customer who has the name of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameName {
+    /// Refuses, so that somebody is asked.
+    Ask,
+    /// Adds another one.
+    AddAnother,
+    /// Takes this one instead.
+    Use(CustomerId),
+}
+
+/// The code of the refusal to add a customer who has the name of another one.
+pub const CUSTOMER_EXISTS: &str = "customer_exists";
+
+/// As [`add`], unless there is a customer with this name. Returns the customer that was added, or taken instead.
+///
+/// # Errors
+/// [`Error::Invalid`] for an invalid field, and `customer_exists`.
+pub fn add_or_use(act: &Act<'_>, new: &CustomerData, same_name: SameName) -> Result<Customer> {
+    let known = with_name(act.tx, &new.name)?;
+    if let SameName::Use(id) = same_name
+        && let Some(used) = known.iter().find(|one| one.id == id)
+    {
+        return Ok(used.clone());
+    }
+    let mut faults = Faults::default();
+    if !known.is_empty() && same_name != SameName::AddAnother {
+        let refused = Refused::new(RefusalKind::Conflict, CUSTOMER_EXISTS).about("name");
+        faults.add(refused.with("name", text::clean_input(&new.name)));
+    }
+    faults.with(add(act, new))
+}
+
+/// The customers with this name, in whatever case, who were not erased: at most ten.
+pub fn with_name(reader: &Reader<'_>, name: &str) -> Result<Vec<Customer>> {
+    let name = text::clean_input(name);
+    if name.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = store::by_name(reader, &name)?.into_iter();
+    let known = found.map(|(id, _)| get(reader, id));
+    let mut known = known.collect::<Result<Vec<_>>>()?;
+    known.retain(|one| one.erased_at.is_none());
+    Ok(known)
 }
 
 /// The newest customers of whom name, email, company and note together have what `pattern` says, at most `limit`.

@@ -1,18 +1,20 @@
 //! The panel's handlers for customers.
 
 use rocket::{FromForm, Route, get, post, routes};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
-use super::{Customer, CustomerColumn, CustomerData, CustomerQuery};
+use super::{CUSTOMER_EXISTS, Customer, CustomerColumn, CustomerData, CustomerQuery, SameName};
 use crate::app::App;
 use crate::audit::Act;
 use crate::config::Language;
-use crate::error::Result;
+use crate::db::Db;
+use crate::error::{Error, Result};
 use crate::id::CustomerId;
 use crate::paging::PageRequest;
 use crate::panel::{Admin, PanelRequest, Support};
 use crate::privacy;
 use crate::terms::{FOUND_MAX, Terms};
+use crate::text;
 use crate::web::csv::Csv;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, path_with_query};
@@ -143,6 +145,40 @@ fn data(form: &Fields) -> CustomerData {
     }
 }
 
+/// The answer in `form` to the question whether a customer with the same name is the one that is to be added. It counts only
+/// for the `name` that the question was about.
+pub fn same_name(form: &Fields, name: &str) -> SameName {
+    if text::casefold(form.text("asked")) != text::casefold(name) {
+        return SameName::Ask;
+    }
+    match form.text("same_name") {
+        "another" => SameName::AddAnother,
+        id => id.parse().map_or(SameName::Ask, SameName::Use),
+    }
+}
+
+/// The customers whom the form asks about, if a new one was refused with `error` because of their name, or if it has asked
+/// already.
+pub async fn namesakes(db: &Db, form: &Fields, name: &str, error: &Error) -> Result<Value> {
+    if !error.is(CUSTOMER_EXISTS) && form.non_empty("same_name").is_none() {
+        return Ok(json!([]));
+    }
+    let name = name.to_owned();
+    let found = db
+        .read(move |reader| super::with_name(reader, &name))
+        .await?;
+    let shown = found.iter().map(|one| {
+        json!({
+            "id": one.id.to_string(),
+            "name": one.name,
+            "company": one.company,
+            "email": one.email,
+            "licenses": one.licenses,
+        })
+    });
+    Ok(shown.collect())
+}
+
 /// The form for a new customer.
 #[get("/customers/new")]
 async fn new_form(request: Admin<'_>) -> HtmlReply {
@@ -159,16 +195,21 @@ async fn add(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
 
 async fn add_once(request: &PanelRequest<'_>, form: &Fields, app: &App) -> HtmlReply {
     let (new, actor, now) = (data(form), request.actor(), request.now.wall);
+    let (name, same_name) = (new.name.clone(), same_name(form, &new.name));
     let added = app
         .db
         .write("customers.add", move |tx| {
-            super::add(&Act::new(tx, &actor, now), &new)
+            super::add_or_use(&Act::new(tx, &actor, now), &new, same_name)
         })
         .await;
     match added {
+        Ok(used) if same_name == SameName::Use(used.id) => {
+            Html::redirect(format!("{LIST}/{}", used.id))
+        }
         Ok(added) => Html::done(format!("{LIST}/{}", added.id), "saved"),
         Err(error) => {
-            let values = json!({ "title": "add", "back": LIST, "seen": "" });
+            let known = namesakes(&app.db, form, &name, &error).await?;
+            let values = json!({ "title": "add", "back": LIST, "seen": "", "namesakes": known });
             request
                 .render_with_errors(
                     "customers/form.html.tera",

@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 use crate::id::LicenseId;
 use crate::licenses::{self, License};
 use crate::panel::{Admin, PanelRequest};
+use crate::revision;
 use crate::web::form::{self, Form};
-use crate::web::html::{Html, HtmlReply};
+use crate::web::html::{Html, HtmlReply, object_members};
 
 const LICENSES_PATH: &str = "/lizenzserver/licenses";
 const FORM_TEMPLATE: &str = "domains/form.html.tera";
@@ -109,9 +110,29 @@ impl DomainForm {
             },
             "site": binding_json(&binding, None),
             "seen": binding.revision(),
+            "is_changed": false,
             "days": app.handshakes.grace().as_days(),
             "form": form::empty_form(json!({})),
         }))
+    }
+
+    async fn save(
+        self,
+        request: &PanelRequest<'_>,
+        id: i64,
+        form: &Form,
+        app: &App,
+    ) -> Result<DomainBinding> {
+        let domain = Domain::from_input(form.text("domain"));
+        let domain = domain.ok_or_else(|| Error::invalid("domain", "must be a host name"))?;
+        let (change, base) = (self.change(domain, app.handshakes.grace()), form.revision());
+        let (actor, now) = (request.actor(), request.now.wall);
+        app.db
+            .write("domains.change", move |tx| {
+                let act = Act::new(tx, &actor, now);
+                super::change(&act, LicenseId(id), &change, Some(&base))
+            })
+            .await
     }
 
     async fn submit(
@@ -121,21 +142,7 @@ impl DomainForm {
         form: &Form,
         app: &App,
     ) -> HtmlReply {
-        let domain = Domain::from_input(form.text("domain"));
-        let domain = domain.ok_or_else(|| Error::invalid("domain", "must be a host name"));
-        let saved = match domain {
-            Ok(domain) => {
-                let (change, base) = (self.change(domain, app.handshakes.grace()), form.revision());
-                let (actor, now) = (request.actor(), request.now.wall);
-                app.db
-                    .write("domains.change", move |tx| {
-                        let act = Act::new(tx, &actor, now);
-                        super::change(&act, LicenseId(id), &change, Some(&base))
-                    })
-                    .await
-            }
-            Err(error) => Err(error),
-        };
+        let saved = self.save(request, id, form, app).await;
         let Err(error) = saved else {
             let done = match self {
                 Self::Bind => "domain_bind",
@@ -143,9 +150,18 @@ impl DomainForm {
             };
             return Html::done(format!("{LICENSES_PATH}/{id}"), done);
         };
-        let values = self.values(request, id, app).await?;
+        let mut values = object_members(self.values(request, id, app).await?);
+        if revision::is_conflict(&error) {
+            values.insert("is_changed".to_owned(), true.into());
+        } else {
+            values.insert("seen".to_owned(), json!(form.revision()));
+        }
         request
-            .render_with_errors(FORM_TEMPLATE, form.rejected("handshake", error), values)
+            .render_with_errors(
+                FORM_TEMPLATE,
+                form.rejected("handshake", error),
+                Value::Object(values),
+            )
             .await
     }
 }

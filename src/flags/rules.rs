@@ -4,6 +4,7 @@ use super::Flag;
 use crate::error::{Error, Faults, RefusalKind, Refused, Result};
 use crate::security::secret;
 
+const NAME_MAX: usize = 64;
 const DESCRIPTION_MAX: usize = 500;
 
 /// Why a change of a flag is refused.
@@ -50,7 +51,7 @@ pub fn rollout(flag: &str, license_id: i64, percent: Rollout) -> bool {
 /// Checks every field.
 pub(super) fn check(flag: &Flag) -> Result<()> {
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let has_name = (1..=64).contains(&flag.name.len()) && flag.name.chars().all(word);
+    let has_name = (1..=NAME_MAX).contains(&flag.name.len()) && flag.name.chars().all(word);
     let description = &flag.description;
     let is_described =
         description.chars().count() <= DESCRIPTION_MAX && !description.contains(char::is_control);

@@ -86,7 +86,7 @@ fn change_state(
     Ok(license)
 }
 
-/// [`extend`], unless the license was changed since a form was made from it: `seen` is its [`License::revision`] then.
+/// [`extend`], unless its end was changed since a form was made from it: `seen` is its [`License::end_revision`] then.
 ///
 /// # Errors
 /// As [`extend`], and `changed_meanwhile`.
@@ -96,7 +96,7 @@ pub fn extend_unchanged(
     extension: Extension,
     seen: &Revision,
 ) -> Result<License> {
-    seen.check(&find(act.tx, id)?.revision())?;
+    seen.check(&find(act.tx, id)?.end_revision())?;
     extend(act, id, extension)
 }
 

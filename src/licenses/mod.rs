@@ -160,6 +160,11 @@ pub fn by_typed_key(reader: &Reader<'_>, typed: &str) -> Result<License> {
 }
 
 impl License {
+    /// The revision of its end, which an extension is based on.
+    pub fn end_revision(&self) -> Revision {
+        Revision::of(&serde_json::json!([self.valid_until, self.pending_days]))
+    }
+
     /// The revision of everything that can be edited.
     pub fn revision(&self) -> Revision {
         Revision::of(&audit_json(self))

@@ -6,7 +6,7 @@ use super::{
     License, LicenseRow, LicenseState, Order, Term, audit_json, find, find_row, issue, store,
 };
 use crate::audit::{Act, Change};
-use crate::customers::{self, CustomerData};
+use crate::customers::{self, CustomerData, SameName};
 use crate::error::{Error, Faults, RefusalKind, Refused, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::product_state;
@@ -22,20 +22,21 @@ pub enum Buyer {
     Named(String),
     /// A customer to be added.
     New(CustomerData),
+    /// A customer to be added of whom only the name is known, and what to do if another one has it.
+    NewNamed(String, SameName),
 }
 
 impl Buyer {
-    /// A customer to be added of whom only the name is known.
-    pub fn new_named(name: impl Into<String>) -> Self {
-        Self::New(CustomerData {
-            name: name.into(),
-            ..CustomerData::default()
-        })
-    }
-
     fn resolve(&self, act: &Act<'_>) -> Result<CustomerId> {
         match self {
             Self::New(data) => Ok(customers::add(act, data)?.id),
+            Self::NewNamed(name, same_name) => {
+                let new = CustomerData {
+                    name: name.clone(),
+                    ..CustomerData::default()
+                };
+                Ok(customers::add_or_use(act, &new, *same_name)?.id)
+            }
             Self::Known(id) => Ok(customers::not_erased(act.tx, *id)?.id),
             Self::Named(text) => customers::find_not_erased(act.tx, text),
         }

@@ -10,6 +10,7 @@ use super::{Admin, PanelRequest, Visitor};
 use crate::admins::{self, any_exists, check_name};
 use crate::app::App;
 use crate::audit::{Act, Actor};
+use crate::customers;
 use crate::error::{Error, Faults, Resource, Result};
 use crate::licenses::{self, Buyer, Order};
 use crate::logins::panel::{Authenticator, new_password, set_cookies};
@@ -121,7 +122,8 @@ async fn license(request: Admin<'_>, form: Form, app: &App) -> HtmlReply {
 
 async fn license_once(request: &PanelRequest<'_>, form: &Fields, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
-    let buyer = Buyer::new_named(form.text("name"));
+    let name = form.text("name");
+    let buyer = Buyer::NewNamed(name.to_owned(), customers::panel::same_name(form, name));
     let mut faults = Faults::default();
     let devices = faults.keep(form.number::<u32>("devices")).unwrap_or(1);
     let order = Order::one(request.product, devices);
@@ -140,8 +142,10 @@ async fn license_once(request: &PanelRequest<'_>, form: &Fields, app: &App) -> H
             Html::redirect(format!("{INTEGRATE}?license={}", first.id))
         }
         Err(error) => {
+            let known = customers::panel::namesakes(&app.db, form, name, &error);
+            let values = json!({ "namesakes": known.await? });
             request
-                .render_with_errors(LICENSE, form.rejected("setup", error), json!({}))
+                .render_with_errors(LICENSE, form.rejected("setup", error), values)
                 .await
         }
     }

@@ -92,6 +92,7 @@ fn release_unseen(act: &Act<'_>, before: UnixMs) -> Result<usize> {
 mod tests {
     use super::*;
     use crate::clock::{Now, Tick};
+    use crate::customers::SameName;
     use crate::db::{Options, Synchronous};
     use crate::devices::{ClientIdentity, SlotRequest};
     use crate::id::ProductId;
@@ -118,7 +119,7 @@ mod tests {
             let actor = Actor::server();
             let act = Act::new(tx, &actor, day(0));
             let order = Order::one(ProductId::FIRST, 9);
-            let license = licenses::sell(&act, &Buyer::new_named("Ada"), &order)?.remove(0);
+            let license = licenses::sell(&act, &Buyer::NewNamed("Ada".to_owned(), SameName::Ask), &order)?.remove(0);
             for (number, seen) in days.iter().enumerate() {
                 let client = ClientIdentity {
                     license_key: Some(license.key),

@@ -8,6 +8,7 @@ use crate::audit::{Act, Change};
 use crate::error::{Error, Faults, Result};
 use crate::id::ProductId;
 use crate::product_state;
+use crate::revision::Revision;
 use crate::text;
 
 /// A product that is to be added.
@@ -58,14 +59,23 @@ fn slug_of(act: &Act<'_>, new: &NewProduct, name: &str) -> Result<String> {
     }
 }
 
-/// Changes the name of a product, which programs and customers may see. The slug stays.
+/// Changes the name of a product, which programs and customers may see. The slug stays. If `seen` is given, the change is
+/// refused unless the product still has this [revision](Product::revision).
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::error::Error::Invalid) for an invalid `name`, [`Refusal::NameTaken`], `product_archived`, and
-/// the errors of [`get`].
-pub fn rename(act: &Act<'_>, id: ProductId, name: &str) -> Result<Product> {
+/// [`Error::Invalid`](crate::error::Error::Invalid) for an invalid `name`, [`Refusal::NameTaken`], `product_archived`,
+/// `changed_meanwhile`, and the errors of [`get`].
+pub fn rename(
+    act: &Act<'_>,
+    id: ProductId,
+    name: &str,
+    seen: Option<&Revision>,
+) -> Result<Product> {
     let before = get(act.tx, id)?;
     product_state::check_in_use(act.tx, id)?;
+    if let Some(seen) = seen {
+        seen.check(&before.revision())?;
+    }
     let name = text::clean_input(name);
     rules::check_name("name", &name)?;
     if before.name == name {

@@ -56,6 +56,13 @@ pub struct Product {
     pub archived_at: Option<UnixMs>,
 }
 
+impl Product {
+    /// The revision of what can be edited: the name.
+    pub fn revision(&self) -> Revision {
+        Revision::of(&self.name.as_str().into())
+    }
+}
+
 /// Every product, archived ones too, the first one first.
 pub fn list(reader: &Reader<'_>) -> Result<Vec<Product>> {
     store::list(reader)

@@ -12,6 +12,10 @@ use crate::version::Version;
 const NAME_MAX: usize = 100;
 /// The code of [`Refusal::MinimumUnconfirmed`].
 const MINIMUM_UNCONFIRMED: &str = "minimum_unconfirmed";
+/// Longest interval of heartbeats, in seconds.
+const HEARTBEAT_INTERVAL_MAX: u32 = 3600;
+/// Longest time after which a session without heartbeats ends, in seconds.
+const SESSION_TIMEOUT_MAX: u32 = 86_400;
 /// Most days for which a program may run without reaching the server.
 const OFFLINE_DAYS_MAX: u32 = 90;
 
@@ -332,14 +336,14 @@ pub(super) fn check(config: &ProductSettings) -> Result<()> {
     let mut faults = Faults::default();
     faults.keep(check_name("client_name", &config.client_name));
     let interval = config.heartbeat_interval;
-    let is_interval = (1..=3600).contains(&interval);
+    let is_interval = (1..=HEARTBEAT_INTERVAL_MAX).contains(&interval);
     if !is_interval {
         let problem = "must be 1..3600 seconds";
         faults.add(Error::invalid("heartbeat_interval", problem));
     }
     // A timeout is not below an interval that is wrong itself.
     let above = if is_interval { interval } else { 1 };
-    if !(above + 1..=86_400).contains(&config.session_timeout) {
+    if !(above + 1..=SESSION_TIMEOUT_MAX).contains(&config.session_timeout) {
         let problem = "must be above heartbeat_interval and at most 86400 seconds";
         faults.add(Error::invalid("session_timeout", problem));
     }

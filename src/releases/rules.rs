@@ -9,6 +9,8 @@ use crate::version::Version;
 
 const NOTES_MAX: usize = 10_000;
 const URL_MAX: usize = 2000;
+/// The digits of a checksum.
+const SHA256_LEN: usize = 64;
 const CHANNEL_MAX: usize = 32;
 
 /// Why an operation on a release is refused.
@@ -150,7 +152,7 @@ fn is_https(url: &str) -> bool {
 
 fn is_sha256(sum: &str) -> bool {
     let is_digit = |b: u8| b.is_ascii_digit() || matches!(b, b'a'..=b'f');
-    sum.len() == 64 && sum.bytes().all(is_digit)
+    sum.len() == SHA256_LEN && sum.bytes().all(is_digit)
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use super::TrialDay;
 use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
+use crate::customers;
 use crate::db::{Db, Reader};
 use crate::error::Result;
 use crate::id::{LicenseId, ProductId};
-use crate::licenses::{self, Buyer, Kind};
+use crate::licenses::{self, Kind};
 use crate::panel::{Admin, PanelRequest};
 use crate::plans;
 use crate::products;
@@ -56,12 +57,7 @@ async fn sell(request: Admin<'_>, id: i64, form: Form, app: &App) -> HtmlReply {
 
 async fn sell_once(request: &PanelRequest<'_>, form: &Fields, id: i64, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
-    let customer = form.text("customer").to_owned();
-    let buyer = if form.has("new_customer") {
-        Buyer::new_named(customer)
-    } else {
-        Buyer::Named(customer)
-    };
+    let buyer = licenses::panel::buyer_of(form);
     let plan = form.non_empty("plan").map(str::to_owned);
     let sold = app
         .db
@@ -74,7 +70,9 @@ async fn sell_once(request: &PanelRequest<'_>, form: &Fields, id: i64, app: &App
         return Html::done(format!("{LICENSES}/{id}"), "sold");
     };
     let error = licenses::panel::as_field(error).with_field_names(&[("name", "customer")]);
-    let values = page_values(&app.db, LicenseId(id), now).await?;
+    let mut values = page_values(&app.db, LicenseId(id), now).await?;
+    let known = customers::panel::namesakes(&app.db, form, form.text("customer"), &error);
+    values.insert("namesakes".to_owned(), known.await?);
     request
         .render_with_errors(
             SELL,

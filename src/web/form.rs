@@ -101,6 +101,11 @@ impl Fields {
         Revision::parse(self.raw(REVISION_FIELD))
     }
 
+    /// The same; `None` if the form has no such field, as that of a script may: then it overwrites whatever is saved.
+    pub fn seen(&self) -> Option<Revision> {
+        self.has(REVISION_FIELD).then(|| self.revision())
+    }
+
     /// The integer in `name`.
     ///
     /// # Errors

@@ -139,6 +139,7 @@ mod panel {
     mod forms;
     mod headers;
     mod kept;
+    mod meetings;
     mod permissions;
     mod reports;
     mod routes;

@@ -323,3 +323,160 @@ fn a_form_of_an_ended_login_is_there_again_without_script() {
     chrome.press("Add customer");
     chrome.until_at("/lizenzserver/customers/1");
 }
+
+#[test]
+fn the_fields_and_the_note_of_a_license_are_saved_in_place_and_back_leaves_in_one_step() {
+    let Some((server, mut chrome)) = setup::start_with_owner() else {
+        return;
+    };
+    server.json(&["customer", "add", "Ada"]);
+    server.json(&["customer", "add", "Grace"]);
+    server.json(&["license", "issue", "--customer", "1"]);
+    chrome.size(1280, 400);
+    chrome.open_page("/licenses/1");
+    chrome.press("Edit");
+    chrome.until_at("/lizenzserver/licenses/1/edit");
+    chrome.script("window.same = true;", &json!([]));
+    let said = "document.querySelector('main form .told')?.textContent === 'Saved.' && \
+        document.getElementById('say').textContent === 'Saved.'";
+    for (note, customer, name) in [
+        ("First", "Ada (#1)", "Ada"),
+        ("Second", "Grace (#2)", "Grace"),
+    ] {
+        chrome.fill("Note", note);
+        chrome.fill("Customer", customer);
+        let at = chrome.eval("(scrollTo(0, 250), scrollY)");
+        chrome.press("Save changes");
+        chrome.until(said);
+        assert_eq!(chrome.eval("scrollY"), at);
+        chrome.until(&format!(
+            "document.getElementById('what').innerText.startsWith({})",
+            json!(name)
+        ));
+        assert_eq!(chrome.eval("document.getElementById('f-note').value"), note);
+    }
+    // A fault stands beside its field.
+    chrome.fill("Customer", "Nobody");
+    chrome.press("Save changes");
+    chrome.until("document.activeElement.matches('form > .note.bad')");
+    assert_eq!(
+        chrome.eval("document.querySelector('[aria-invalid]').name"),
+        "customer"
+    );
+    chrome.fill("Customer", "Grace (#2)");
+    chrome.press("Save changes");
+    chrome.until(said);
+    assert_eq!(chrome.eval("window.same"), true);
+    assert!(
+        chrome
+            .eval("document.querySelector('main form a.btn').textContent")
+            .as_str()
+            == Some("Back")
+    );
+    chrome.script("history.back();", &json!([]));
+    chrome.until("location.pathname === '/lizenzserver/licenses/1'");
+    chrome.until_text("Second");
+    expect_no_page_errors(&chrome);
+}
+
+/// Values for the fields of a form that have a pattern, on both sides of its border; and a fault in another field, so that nothing
+/// is saved.
+struct Samples {
+    page: &'static str,
+    path: &'static str,
+    fault: (&'static str, &'static str),
+    fields: &'static [(&'static str, &'static [&'static str])],
+}
+
+const SHA256: &str = "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef";
+const NO_SHA256: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdeg";
+const VERSIONS: &[&str] = &["1.2.3", " v1.2.3 ", "1.2", "1.2.3.4", "x", "V0.0.1"];
+const NUMBERS: &[&str] = &["7", " +7 ", "seven", "-7", "7.5", "0x7"];
+const SAMPLES: &[Samples] = &[
+    Samples {
+        page: "/customers/new",
+        path: "/customers/new",
+        fault: ("name", ""),
+        fields: &[("email", &["", "a@b", "a b@c d", "ada", "@b", "a@"])],
+    },
+    Samples {
+        page: "/releases/new",
+        path: "/releases/new",
+        fault: ("url", "none"),
+        fields: &[
+            ("version", VERSIONS),
+            ("channel", &["stable", " beta-2 ", "Beta", "a b", "a_b"]),
+            ("sha256", &["", "00", SHA256, NO_SHA256]),
+        ],
+    },
+    Samples {
+        page: "/releases/new",
+        path: "/releases/new",
+        fault: ("channel", "Stable!"),
+        fields: &[(
+            "url",
+            &[
+                "",
+                "https://example.org/a",
+                "http://example.org",
+                "example.org",
+            ],
+        )],
+    },
+    Samples {
+        page: "/plans/new",
+        path: "/plans/new",
+        fault: ("name", ""),
+        fields: &[("code", &["pro", " pro-1 ", "Pro", "-pro", "pro_1"])],
+    },
+    Samples {
+        page: "/products/new",
+        path: "/products/new",
+        fault: ("name", ""),
+        fields: &[("slug", &["", "pro", " pro-1 ", "Pro", "-pro", "pro_1"])],
+    },
+    Samples {
+        page: "/config?at=client",
+        path: "/config/update",
+        fault: ("client_name", ""),
+        fields: &[
+            ("current_version", VERSIONS),
+            ("heartbeat_interval", NUMBERS),
+            ("offline_days", NUMBERS),
+        ],
+    },
+];
+
+#[test]
+fn the_patterns_of_fields_refuse_what_the_server_refuses() {
+    let Some((_server, chrome)) = setup::start_with_owner() else {
+        return;
+    };
+    let compare = "const [path, [wrong, fault], fields] = arguments;
+        const form = [...document.querySelectorAll('form')].find((one) => one.getAttribute('action').endsWith(path));
+        const told = [];
+        return (async () => {
+          for (const [name, samples] of fields) for (const sample of samples) {
+            const field = form.elements[name];
+            const before = field.value;
+            field.value = sample;
+            const says = field.validity.valid;
+            const sent = new URLSearchParams(new FormData(form));
+            sent.set(wrong, fault);
+            const answer = await fetch(form.action, { method: 'POST', body: sent });
+            const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+            const accepts = !page.getElementById(`e-${name}`);
+            field.value = before;
+            if (answer.status !== 422 || says !== accepts) told.push(`${path} ${name} ${sample}: ${says}, ${accepts}, ${answer.status}`);
+          }
+          return told;
+        })();";
+    for samples in SAMPLES {
+        chrome.open_page(samples.page);
+        let found = chrome.script(
+            compare,
+            &json!([samples.path, samples.fault, samples.fields]),
+        );
+        assert_eq!(found, json!([]));
+    }
+}

@@ -27,6 +27,7 @@ fn two_tabs_do_not_undo_each_others_changes() {
         time_zone: None,
         language,
         single_keys,
+        seen: None,
     };
     let (de, en) = (Some(Language::De), Some(Language::En));
     // Both tabs were opened before: each change applies to the preferences at the time of the change.

@@ -16,6 +16,7 @@ use crate::id::LicenseId;
 use crate::licenses::{self, EditedTerms, Extension, Kind, License, LicenseEdit, LicenseRow};
 use crate::panel::{Admin, PanelRequest};
 use crate::plans;
+use crate::revision;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, object_members};
 
@@ -147,7 +148,7 @@ async fn extend_form(request: Admin<'_>, id: i64, app: &App) -> HtmlReply {
     let row = load(&app.db, id, request.now.wall).await?;
     let values = json!({
         "license": row_json(&row, request.now.wall),
-        "seen": row.license.revision(),
+        "seen": row.license.end_revision(),
         "form": form::empty_form(json!({})),
     });
     request.page(EXTEND, values).await
@@ -191,8 +192,12 @@ async fn extend_once(request: &PanelRequest<'_>, form: &Fields, id: i64, app: &A
         return Html::done(format!("{LIST}/{id}"), "extended");
     };
     let row = load(&app.db, id, now).await?;
-    let seen = form.revision().after(&error, row.license.revision());
-    let values = json!({ "license": row_json(&row, now), "seen": seen });
+    let seen = form.revision().after(&error, row.license.end_revision());
+    let values = json!({
+        "license": row_json(&row, now),
+        "seen": seen,
+        "is_changed": revision::is_conflict(&error),
+    });
     request
         .render_with_errors(EXTEND, form.rejected("licenses", error), values)
         .await

@@ -3,7 +3,7 @@
 use rocket::{Route, get, post, routes};
 use serde_json::json;
 
-use super::{CSV, LIST, in_form, range, row_json, suggested_customers};
+use super::{CSV, LIST, buyer_of, in_form, range, row_json, suggested_customers};
 use crate::app::App;
 use crate::audit::Act;
 use crate::clock::UnixMs;
@@ -11,7 +11,7 @@ use crate::customers;
 use crate::error::{Error, Faults, Resource};
 use crate::features::Features;
 use crate::id::{CustomerId, ProductId};
-use crate::licenses::{self, Buyer, Kind, License, LicenseQuery};
+use crate::licenses::{self, Kind, License, LicenseQuery};
 use crate::paging::PageRequest;
 use crate::panel::{Admin, PanelRequest, Support};
 use crate::plans::{self, Sale};
@@ -89,12 +89,7 @@ pub(super) async fn issue(request: Admin<'_>, form: Form, app: &App) -> HtmlRepl
 
 async fn issue_once(request: &PanelRequest<'_>, form: &Fields, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
-    let customer = form.text("customer").to_owned();
-    let buyer = if form.has("new_customer") {
-        Buyer::new_named(customer)
-    } else {
-        Buyer::Named(customer)
-    };
+    let buyer = buyer_of(form);
     let (sale, faults) = sale_of(form, request.product);
     let sold = app
         .db
@@ -107,7 +102,9 @@ async fn issue_once(request: &PanelRequest<'_>, form: &Fields, app: &App) -> Htm
         Ok(sold) => return Html::redirect(address_of_keys(&sold)),
         Err(error) => error,
     };
+    let known = customers::panel::namesakes(&app.db, form, form.text("customer"), &error);
     let values = json!({
+        "namesakes": known.await?,
         "offered": suggested_customers(&app.db).await?,
         "plans": plans::panel::offered(&app.db, request.product, None).await?,
         "product": request.product_name(request.product),

@@ -11,13 +11,14 @@ mod state;
 use rocket::Route;
 use serde_json::{Map, Value, json};
 
-use super::{License, LicenseRow};
+use super::{Buyer, License, LicenseRow};
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Db;
 use crate::error::{Error, Resource, Result};
 use crate::id::LicenseId;
 use crate::panel::PanelRequest;
+use crate::web::form::Fields;
 
 /// Licenses on the page of a customer or of an order.
 pub const PAGE: u32 = 20;
@@ -80,6 +81,17 @@ pub fn as_field(error: Error) -> Error {
 /// An error of the fields of a license, as its forms call them.
 fn in_form(error: Error) -> Error {
     as_field(error).with_field_names(&[("name", "customer"), ("device_limit", "devices")])
+}
+
+/// The buyer that a form names, who is to be added if it says so.
+pub fn buyer_of(form: &Fields) -> Buyer {
+    let customer = form.text("customer").to_owned();
+    if form.has("new_customer") {
+        let same_name = customers::panel::same_name(form, &customer);
+        Buyer::NewNamed(customer, same_name)
+    } else {
+        Buyer::Named(customer)
+    }
 }
 
 /// The customers suggested in forms.

@@ -2,22 +2,22 @@
 
 use rocket::http::CookieJar;
 use rocket::{Route, get, post, routes};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::login::set_preference_cookie;
 use super::{Authenticator, new_password, set_cookies};
-use crate::admins::{Preferences, set_preferences};
+use crate::admins::{Admin as Account, Preferences, get, set_preferences};
 use crate::app::App;
 use crate::audit::Act;
 use crate::config::Language;
-use crate::error::{Faults, Result};
+use crate::error::{Error, Faults, Result};
 use crate::id::AdminSessionId;
 use crate::logins::factors;
 use crate::logins::{self, ChosenPassword, choose_password};
 use crate::panel::{PanelRequest, Support};
 use crate::security::secret::Secret;
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply};
+use crate::web::html::{Html, HtmlReply, object_members};
 use crate::web::query;
 use crate::zone::Zone;
 
@@ -28,6 +28,28 @@ pub(super) const HERE: &str = "/lizenzserver/profile";
 /// The profile page.
 #[get("/profile")]
 async fn profile(request: Support<'_>, app: &App) -> HtmlReply {
+    let mut values = page_values(&request, app).await?;
+    let shown = form::empty_form(preferences_json(&request.admin, request.theme));
+    values.insert("form".to_owned(), shown);
+    values.insert(
+        "seen".to_owned(),
+        json!(request.admin.preferences_revision()),
+    );
+    request.page(PROFILE, Value::Object(values)).await
+}
+
+/// The preferences in the form; `theme` is that of the browser.
+fn preferences_json(admin: &Account, theme: &str) -> Value {
+    json!({
+        "language": admin.language.map_or("browser", Language::tag),
+        "theme": if theme.is_empty() { "system" } else { theme },
+        "time_zone": admin.time_zone,
+        "single_keys": admin.single_keys,
+    })
+}
+
+/// What the page shows besides the form.
+async fn page_values(request: &PanelRequest<'_>, app: &App) -> Result<Map<String, Value>> {
     let (id, lifetime, now) = (request.admin.id, app.login_lifetime(), request.now.wall);
     let (state, sessions) = app
         .db
@@ -36,26 +58,12 @@ async fn profile(request: Support<'_>, app: &App) -> HtmlReply {
             Ok((state, logins::list(reader, id, lifetime, now)?))
         })
         .await?;
-    let language = request.admin.language.map_or("browser", Language::tag);
-    let theme = if request.theme.is_empty() {
-        "system"
-    } else {
-        request.theme
-    };
-    let preferences = json!({
-        "language": language,
-        "theme": theme,
-        "time_zone": request.admin.time_zone,
-        "single_keys": request.admin.single_keys,
-    });
-    let values = json!({
-        "form": form::empty_form(preferences),
+    Ok(object_members(json!({
         "zones": Zone::names(),
         "codes_left": state.codes,
         "logins": sessions,
         "own": request.session.id,
-    });
-    request.page(PROFILE, values).await
+    })))
 }
 
 /// Changes the preferences.
@@ -66,27 +74,53 @@ async fn preferences(
     cookies: &CookieJar<'_>,
     app: &App,
 ) -> HtmlReply {
-    if let theme @ ("light" | "dark" | "system") = form.text("theme") {
-        let theme = if theme == "system" { "" } else { theme };
-        set_preference_cookie(cookies, "theme", theme);
-    }
     let language = Language::from_tag(form.text("language"));
-    if let Some(language) = language {
-        // For the login page, where the administrator is not known yet.
-        set_preference_cookie(cookies, "lang", language.tag());
-    }
     let (id, actor, now) = (request.admin.id, request.actor(), request.now.wall);
     let preferences = Preferences::All {
         language,
         time_zone: chosen_zone(&form)?,
         single_keys: form.has("single_keys"),
+        seen: form.seen(),
     };
-    app.db
+    let saved = app
+        .db
         .write("admins.set_preferences", move |tx| {
             set_preferences(&Act::new(tx, &actor, now), id, &preferences)
         })
-        .await?;
+        .await;
+    if let Err(error) = saved {
+        return render_with_errors(&request, &form, error, app).await;
+    }
+    if let theme @ ("light" | "dark" | "system") = form.text("theme") {
+        let theme = if theme == "system" { "" } else { theme };
+        set_preference_cookie(cookies, "theme", theme);
+    }
+    if let Some(language) = language {
+        // For the login page, where the administrator is not known yet.
+        set_preference_cookie(cookies, "lang", language.tag());
+    }
     Html::done(HERE, "saved")
+}
+
+/// The profile page with an error in the preferences, such as a change from another browser.
+async fn render_with_errors(
+    request: &PanelRequest<'_>,
+    form: &Fields,
+    error: Error,
+    app: &App,
+) -> HtmlReply {
+    let id = request.admin.id;
+    let present = app.db.read(move |reader| get(reader, id)).await?;
+    let mut values = page_values(request, app).await?;
+    let seen = form
+        .revision()
+        .after(&error, present.preferences_revision());
+    values.insert("seen".to_owned(), json!(seen));
+    let rejected = form.rejected("admins", error);
+    let rejected = rejected.against(preferences_json(&present, request.theme));
+    request
+        .render_with_errors(PROFILE, rejected, Value::Object(values))
+        .await
 }
 
 /// The time zone in the form; `None` for the shop's.

@@ -56,7 +56,7 @@ pub fn run(console: &Console, command: ProductCommand) -> Result<()> {
         ProductCommand::Rename { slug, name } => {
             let id = id_of(console, &slug)?;
             let renamed = write(console, "products.rename", move |act| {
-                products::rename(act, id, &name)
+                products::rename(act, id, &name, None)
             })?;
             let line = format!("product {} is named {}", renamed.slug, renamed.name);
             console.show_line(&json!({ "products": [document(&renamed)] }), &line)

@@ -128,6 +128,7 @@ async fn rename_form(request: Admin<'_>, slug: &str, app: &App) -> HtmlReply {
     let product = load(slug, app).await?;
     let values = json!({
         "product": product_json(&product),
+        "seen": product.revision(),
         "form": form::empty_form(json!({ "name": product.name })),
     });
     request.page(RENAME, values).await
@@ -138,20 +139,24 @@ async fn rename_form(request: Admin<'_>, slug: &str, app: &App) -> HtmlReply {
 async fn rename(request: Admin<'_>, slug: &str, form: Form, app: &App) -> HtmlReply {
     let (actor, now) = (request.actor(), request.now.wall);
     let product = load(slug, app).await?;
-    let (id, name) = (product.id, form.text("name").to_owned());
+    let (id, name, seen) = (product.id, form.text("name").to_owned(), form.seen());
     let renamed = app
         .db
         .write("products.rename", move |tx| {
-            products::rename(&Act::new(tx, &actor, now), id, &name)
+            products::rename(&Act::new(tx, &actor, now), id, &name, seen.as_ref())
         })
         .await;
     match renamed {
         Ok(_) => Html::done(LIST, "saved"),
         Err(error) => {
-            let values = json!({ "product": product_json(&product) });
-            request
-                .render_with_errors(RENAME, form.rejected("products", error), values)
-                .await
+            let product = load(slug, app).await?;
+            let values = json!({
+                "product": product_json(&product),
+                "seen": form.revision().after(&error, product.revision()),
+            });
+            let rejected = form.rejected("products", error);
+            let rejected = rejected.against(json!({ "name": product.name }));
+            request.render_with_errors(RENAME, rejected, values).await
         }
     }
 }

@@ -4,13 +4,13 @@ use crate::browser::{Browser, field};
 use crate::support::{Response, Server};
 
 /// The fields to which the summary of the faults on a page links, in its order.
-fn linked_fields(page: &str) -> Vec<&str> {
+pub fn linked_fields(page: &str) -> Vec<&str> {
     let links = page.split("<a href=\"#f-").skip(1);
     links.filter_map(|rest| rest.split('"').next()).collect()
 }
 
 /// The fields that are marked as faulty on a page, in its order, each of which is described by its fault.
-fn marked_fields(page: &str) -> Vec<&str> {
+pub fn marked_fields(page: &str) -> Vec<&str> {
     let marked = page.split("<span class=\"wrong\" id=\"e-").skip(1);
     let names: Vec<&str> = marked.filter_map(|rest| rest.split('"').next()).collect();
     assert_eq!(page.matches("aria-invalid=\"true\"").count(), names.len());
@@ -251,7 +251,7 @@ fn what_is_refused_undoes_all_that_the_form_asked_for() {
 }
 
 /// The path that a response redirects to, which was made by a form.
-fn made(response: &Response) -> &str {
+pub fn made(response: &Response) -> &str {
     assert_eq!(response.status, 303, "{}", response.text);
     response.header("location").unwrap()
 }
@@ -319,61 +319,6 @@ fn a_form_that_is_sent_twice_makes_one_thing() {
     assert_eq!(extended[0], extended[1]);
     let key = field(&panel.get("/licenses/new").text, "form_id");
     assert_ne!(key, form_id);
-}
-
-#[test]
-fn of_two_who_edit_only_what_both_changed_is_a_conflict() {
-    let server = Server::start();
-    server.json(&[
-        "customer",
-        "add",
-        "Ada",
-        "--company",
-        "Old",
-        "--email",
-        "a@example.org",
-    ]);
-    let (mut one, mut other) = (
-        server.logged_in_browser("admin"),
-        server.logged_in_browser("owner"),
-    );
-    let page = one.get("/customers/1/edit").text;
-    let fields = |page: &str, name: &'static str, company: &'static str, email: &'static str| {
-        [
-            ("seen", field(page, "seen")),
-            ("was", field(page, "was")),
-            ("name", name.to_owned()),
-            ("company", company.to_owned()),
-            ("email", email.to_owned()),
-            ("note", String::new()),
-        ]
-    };
-    let send = |panel: &mut Browser, fields: &[(&str, String)]| {
-        let fields: Vec<(&str, &str)> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
-        panel.post("/customers/1/edit", &fields)
-    };
-    let theirs = fields(&page, "Ada Lovelace", "New", "a@example.org");
-    assert_eq!(send(&mut other, &theirs).status, 303);
-    // Both changed the name, the other the company, and I the mail address.
-    let late = send(&mut one, &fields(&page, "Augusta", "Old", "b@example.org"));
-    assert_eq!(late.status, 422);
-    assert_eq!(marked_fields(&late.text), ["name"]);
-    assert_eq!(linked_fields(&late.text), ["name"]);
-    assert!(
-        late.text.contains("Saved meanwhile: Ada Lovelace"),
-        "{}",
-        late.text
-    );
-    assert_eq!(late.text.matches("Their value is taken over").count(), 1);
-    for value in ["Augusta", "New", "b@example.org"] {
-        let shown = format!("value=\"{value}\"");
-        assert!(late.text.contains(&shown), "{value}: {}", late.text);
-    }
-    let again = fields(&late.text, "Augusta", "New", "b@example.org");
-    assert_eq!(send(&mut one, &again).status, 303);
-    let saved = server.json(&["customer", "list"])["customers"][0].clone();
-    let saved = ["name", "company", "email"].map(|name| saved[name].as_str().unwrap().to_owned());
-    assert_eq!(saved, ["Augusta", "New", "b@example.org"]);
 }
 
 #[test]

@@ -141,7 +141,7 @@ pub const ROWS: &[Row] = &[
     ),
     ("GET /customers", Support, &[]),
     ("GET /customers/new", Admin, &[]),
-    ("POST /customers/new", Admin, &[("name", "Karl")]),
+    ("POST /customers/new", Admin, &[("name", "Karla")]),
     ("POST /customers/<id>/export", Admin, &[]),
     ("GET /customers/<id>/edit", Admin, &[]),
     ("POST /customers/<id>/edit", Admin, &[("name", "Karla")]),
