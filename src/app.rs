@@ -12,7 +12,7 @@ use rocket::{Ignite, Rocket, Sentinel};
 use crate::admins::SetupLink;
 use crate::backups::{self, BackupDir};
 use crate::clock::{Clock, ClockState, SystemClock, TrustedClock, UnixMs};
-use crate::config::{Config, Synchronous, TlsMode};
+use crate::config::{Config, Language, Synchronous, TlsMode};
 use crate::db::{self, Db};
 use crate::domains::TransferGrace;
 use crate::error::{Doing, Error, Result};
@@ -136,6 +136,16 @@ impl App {
             source: "none are managed".into(),
         })?;
         Ok(app)
+    }
+
+    /// The language for requests that accept neither German nor English.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn default_language(&self) -> Result<Language> {
+        let chosen = self.db.read_blocking(server_state::default_language)?;
+        let set = self.settings.panel.default_language;
+        Ok(set.or(chosen).unwrap_or(Language::De))
     }
 
     /// When logins of administrators expire.

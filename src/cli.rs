@@ -2,6 +2,7 @@
 
 mod man_page;
 mod reference;
+mod suggestions;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -158,11 +159,8 @@ pub enum License {
         /// The license key
         key: String,
     },
-    /// Revoke a license permanently
-    Revoke {
-        /// The license key
-        key: String,
-    },
+    /// Revoke a license permanently; asks first
+    Revoke(licenses::cli::Revoke),
     /// Change the terms of a license
     Edit(licenses::cli::Edit),
     /// Sell the license of a trial, which has no customer yet
@@ -191,6 +189,11 @@ pub enum License {
         #[arg(value_name = "HARDWARE_ID|NAME")]
         device: String,
     },
+}
+
+/// The arguments of this process. If they are wrong, says so and ends it with status 2.
+pub fn parse() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|error| suggestions::without_wrong_ones(error).exit())
 }
 
 impl Arguments {
@@ -495,7 +498,7 @@ fn license(console: &Console, command: License) -> Result<()> {
         License::Reinstate { key } => {
             licenses::cli::change_state(console, &key, licenses::reinstate)
         }
-        License::Revoke { key } => licenses::cli::change_state(console, &key, licenses::revoke),
+        License::Revoke(revoke) => licenses::cli::revoke(console, &revoke),
         License::Edit(edit) => licenses::cli::edit(console, edit),
         License::Sell(sell) => trials::cli::sell(console, sell),
         License::Extend(extend) => licenses::cli::extend(console, &extend),

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -202,10 +203,62 @@ const INPUT_MAX: u64 = 64 * 1024;
 /// # Errors
 /// [`Error::Usage`] if it is empty or not UTF-8.
 pub fn first_line_of_input() -> Result<String> {
-    let mut input = std::io::BufReader::new(std::io::stdin()).take(INPUT_MAX);
+    // The standard library's own buffer keeps what follows for the next call.
+    let mut input = std::io::stdin().lock().take(INPUT_MAX);
     let mut bytes = Vec::new();
     std::io::BufRead::read_until(&mut input, b'\n', &mut bytes).doing("read standard input")?;
     first_line(bytes)
+}
+
+/// Whether `password` may be asked for: standard input is a terminal, so a person types.
+pub fn is_interactive() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// A new password that a person types twice at the terminal, without seeing it.
+///
+/// # Errors
+/// [`Error::Usage`] if it is empty, or if the two differ.
+pub fn new_password(whose: &str) -> Result<String> {
+    let first = hidden_line(&format!("New password of {whose}: "))?;
+    if first != hidden_line("The same again: ")? {
+        return Err(Error::Usage(
+            "the two passwords differ: nothing was changed; run the command again".to_owned(),
+        ));
+    }
+    Ok(first)
+}
+
+/// A line that is typed at the terminal without being shown.
+fn hidden_line(prompt: &str) -> Result<String> {
+    drop(write!(io::stderr().lock(), "{prompt}"));
+    let hidden = HiddenInput::begin()?;
+    let line = first_line_of_input();
+    drop(hidden);
+    // The line end that was typed was not shown either.
+    message("");
+    line
+}
+
+/// While this exists, the terminal does not show what is typed.
+struct HiddenInput(Termios);
+
+impl HiddenInput {
+    fn begin() -> Result<Self> {
+        let usual = tcgetattr(io::stdin()).doing("read the state of the terminal")?;
+        let mut hidden = usual.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &hidden).doing("hide the input")?;
+        Ok(Self(usual))
+    }
+}
+
+impl Drop for HiddenInput {
+    fn drop(&mut self) {
+        if let Err(error) = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0) {
+            log::debug!("the terminal does not show input again: {error}");
+        }
+    }
 }
 
 fn first_line(bytes: Vec<u8>) -> Result<String> {

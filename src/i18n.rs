@@ -5,6 +5,7 @@ mod dates;
 pub use dates::{day, moment, moment_in_utc};
 
 use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
 
 use rust_embed::RustEmbed;
 use serde::Deserialize;
@@ -56,7 +57,8 @@ struct Texts {
 pub struct Catalog {
     de: Texts,
     en: Texts,
-    default: Language,
+    /// The language for requests that accept neither of the two. The set-up asks for it while the server runs.
+    default: RwLock<Language>,
 }
 
 impl Language {
@@ -87,8 +89,13 @@ impl Catalog {
         Ok(Self {
             de: texts("de.toml")?,
             en: texts("en.toml")?,
-            default,
+            default: RwLock::new(default),
         })
+    }
+
+    /// Changes the language for requests that accept neither of the two.
+    pub fn set_default(&self, default: Language) {
+        *self.default.write().unwrap_or_else(PoisonError::into_inner) = default;
     }
 
     /// The title and the detail of the problem `code`. Placeholders like `{name}` are replaced from `members`, moments as
@@ -185,7 +192,7 @@ impl Catalog {
                 weights.add(language, weight);
             }
         }
-        weights.best(self.default)
+        weights.best(*self.default.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -247,21 +254,6 @@ impl Weights {
             Some((language, _)) => language,
             None if is_excluded(default) && !is_excluded(other) => other,
             None => default,
-        }
-    }
-}
-
-impl Language {
-    /// The language of a tag (RFC 5646) or of the name of a locale: `en-GB`, `en_US`, `de_AT.UTF-8@euro`,
-    /// `LC_ALL=en_US`, `English_United States.1252`, `eng`. `None` for other languages, and for `C` and `POSIX`, which
-    /// name no language.
-    fn of_locale(name: &str) -> Option<Self> {
-        let name = name.rsplit('=').next().unwrap_or_default().trim();
-        let language = name.split(['-', '_', '.', '@', ' ']).next();
-        match language.unwrap_or_default().to_ascii_lowercase().as_str() {
-            "de" | "deu" | "ger" | "german" | "deutsch" => Some(Self::De),
-            "en" | "eng" | "english" => Some(Self::En),
-            _ => None,
         }
     }
 }

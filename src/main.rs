@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use license_server::cli::{self, Arguments};
+use license_server::cli;
 use license_server::config::{self, Language, LogFormat};
 use license_server::db;
 use license_server::error::{Error, RefusalKind, Refused, Resource};
@@ -16,13 +15,16 @@ use rustix::fs::Mode;
 fn main() -> ExitCode {
     // Files must not be readable by other users: the database holds every key.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    let arguments = Arguments::parse();
+    let arguments = cli::parse();
     let runs_server = arguments.runs_server();
     let mut to_log = false;
     // Before anything slow: until then a signal ends the process.
     let signals = runs_server.then(NonFatalSignals::catch).transpose();
+    let mut of_settings = false;
     let done = signals.and_then(|signals| {
-        let settings = config::load(arguments.config.as_deref())?;
+        let loaded = config::load(arguments.config.as_deref());
+        of_settings = loaded.is_err();
+        let settings = loaded?;
         logging::start(&settings.log)?;
         to_log = runs_server && settings.log.format == LogFormat::Json;
         cli::run(arguments, settings, signals)
@@ -30,7 +32,12 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let message = with_advice(&error);
+            let message = if of_settings {
+                // It says itself what is wrong in which line, and the help knows no more.
+                error.to_string().replace('\n', " ")
+            } else {
+                with_advice(&error)
+            };
             if to_log {
                 log::error!("{message}");
             } else {

@@ -3,6 +3,7 @@
 mod reachability;
 mod signals;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ fn rocket(app: &Arc<App>) -> Result<Rocket<Build>> {
         .manage(Flashes::default())
         .manage(SentForms::default())
         .manage(PendingForms::default())
-        .manage(Catalog::load(settings.panel.default_language)?)
+        .manage(Catalog::load(app.default_language()?)?)
         .manage(Pages::default());
     Ok(rocket
         .attach(Shield::new()) // Without policies: the front sets the headers, on its own responses too.
@@ -412,9 +413,21 @@ async fn finish(
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        Error::State(format!(
-            "cannot listen on {address} ({error}): choose another [server] port"
-        ))
+        let (ip, port) = (address.ip(), address.port());
+        let advice = match error.kind() {
+            ErrorKind::PermissionDenied => "a port below 1024 needs a privilege: in the unit of systemd \
+                 `AmbientCapabilities=CAP_NET_BIND_SERVICE`, elsewhere `sudo setcap cap_net_bind_service=+ep` on the executable; \
+                 or choose a [server] port from 1024"
+                .to_owned(),
+            ErrorKind::AddrInUse => format!(
+                "another program uses it (`ss -ltnp sport = :{port}` names it): stop that one, or choose another [server] port"
+            ),
+            ErrorKind::AddrNotAvailable => {
+                format!("this machine does not have the address {ip}: `ip address` lists those that [server] address can have")
+            }
+            _ => "choose another [server] address or port".to_owned(),
+        };
+        Error::State(format!("cannot listen on {address} ({error}): {advice}"))
     })
 }
 

@@ -117,7 +117,8 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "sessions",
         ],
     ),
-    ("admins", &["audit", "logins"]),
+    // The set-up asks for the default language, too.
+    ("admins", &["audit", "logins", "server_state"]),
     ("logins", &["audit"]),
     // A restore ends sessions and logins, determines the latest change in the copy from several modules, checks that
     // the signing keys exist, and erases again who was erased after the copy was made.

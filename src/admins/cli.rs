@@ -7,7 +7,7 @@ use super::{Admin, Role};
 use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
 use crate::console::{self, Console, Table};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::AdminId;
 use crate::security::password;
 use crate::security::secret::Secret;
@@ -46,8 +46,8 @@ pub enum Command {
 pub struct SetPassword {
     /// Name of the administrator
     name: String,
-    /// Read the password from the first line of standard input
-    #[arg(long, required = true)]
+    /// Read the password from the first line of standard input [default: ask twice at the terminal]
+    #[arg(long)]
     password_stdin: bool,
 }
 
@@ -59,8 +59,8 @@ pub struct Add {
     /// Role
     #[arg(long, value_enum)]
     role: RoleWord,
-    /// Read the password from the first line of standard input
-    #[arg(long, required = true)]
+    /// Read the password from the first line of standard input [default: ask twice at the terminal]
+    #[arg(long)]
     password_stdin: bool,
 }
 
@@ -91,17 +91,38 @@ impl From<RoleWord> for Role {
 /// Those of the operations in [`crate::admins`], and a password that cannot be read or is rejected.
 pub fn run(console: &Console, command: Command) -> Result<()> {
     match command {
-        Command::Add(Add { name, role, .. }) => add(console, name, role.into()),
+        Command::Add(Add {
+            name,
+            role,
+            password_stdin,
+        }) => {
+            let source = if password_stdin {
+                Source::FirstLine
+            } else {
+                Source::terminal()?
+            };
+            add(console, name, role.into(), source)
+        }
         Command::List => list(console),
-        Command::SetPassword(SetPassword { name, .. }) => set_password(console, &name),
+        Command::SetPassword(SetPassword {
+            name,
+            password_stdin,
+        }) => {
+            let source = if password_stdin {
+                Source::FirstLine
+            } else {
+                Source::terminal()?
+            };
+            set_password(console, &name, source)
+        }
         Command::SetRole { name, role } => set_role(console, &name, role.into()),
         Command::ResetTotp { name } => reset_totp(console, &name),
         Command::Remove { name } => remove(console, &name),
     }
 }
 
-fn add(console: &Console, name: String, role: Role) -> Result<()> {
-    let hash = password_from_input(&[&name])?;
+fn add(console: &Console, name: String, role: Role, source: Source) -> Result<()> {
+    let hash = source.hash_of_password(&name)?;
     let added = write(console, "admins.add", move |act| {
         super::add(act, &name, role, &hash)
     })?;
@@ -117,10 +138,10 @@ fn list(console: &Console) -> Result<()> {
     console.show(&json!({ "admins": documents }), &table)
 }
 
-fn set_password(console: &Console, name: &str) -> Result<()> {
+fn set_password(console: &Console, name: &str, source: Source) -> Result<()> {
     // An unknown name is reported before the password is asked for.
     let id = id_of(console, name)?;
-    let hash = password_from_input(&[name])?;
+    let hash = source.hash_of_password(name)?;
     let changed = write(console, "admins.set_password", move |act| {
         super::set_password(act, id, &hash)
     })?;
@@ -175,11 +196,37 @@ fn show(console: &Console, changed: &Admin, result: &str) -> Result<()> {
     console.show_line(&json!({ "admins": [document(changed)] }), &line)
 }
 
-/// Reads a password from standard input, checks it, and returns its hash.
-fn password_from_input(names: &[&str]) -> Result<String> {
-    let password = console::first_line_of_input()?;
-    password::check(&password, names)?;
-    password::hash(&Secret::new(password))
+/// Where a new password comes from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// A person types it twice at the terminal.
+    Terminal,
+    /// The first line of standard input.
+    FirstLine,
+}
+
+impl Source {
+    /// The terminal, if there is one.
+    fn terminal() -> Result<Self> {
+        if console::is_interactive() {
+            return Ok(Self::Terminal);
+        }
+        Err(Error::Usage(
+            "standard input is no terminal, at which the password could be typed: send it as the first line, with \
+             --password-stdin"
+                .to_owned(),
+        ))
+    }
+
+    /// Reads the password of the administrator `name`, checks it, and returns its hash.
+    fn hash_of_password(self, name: &str) -> Result<String> {
+        let password = match self {
+            Self::Terminal => console::new_password(name)?,
+            Self::FirstLine => console::first_line_of_input()?,
+        };
+        password::check(&password, &[name])?;
+        password::hash(&Secret::new(password))
+    }
 }
 
 fn document(admin: &Admin) -> serde_json::Value {

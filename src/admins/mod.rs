@@ -19,6 +19,7 @@ use crate::error::{Error, Refused, Resource, Result};
 use crate::id::AdminId;
 use crate::logins::{self, Account, CheckedPassword, NewLogin};
 use crate::revision::Revision;
+use crate::server_state;
 use crate::text;
 use crate::zone::Zone;
 
@@ -90,20 +91,36 @@ pub fn add(act: &Act<'_>, name: &str, role: Role, password_hash: &str) -> Result
     get(act.tx, id)
 }
 
-/// Adds the first owner, and starts a login of this owner.
+/// The first owner, as the set-up asks for it.
+#[derive(Clone, Debug)]
+pub struct NewOwner {
+    /// The name of the account.
+    pub name: String,
+    /// The hash of the password, which the caller has checked.
+    pub password_hash: String,
+    /// The language for callers whose own is neither German nor English; `None` if the settings name it.
+    pub default_language: Option<Language>,
+}
+
+/// Adds the first owner, starts a login of this owner, and stores the default language.
 ///
 /// # Errors
 /// [`Error::NotFound`] if there is an administrator already, [`Error::Invalid`] for the name.
-pub fn create_owner(
-    act: &Act<'_>,
-    name: &str,
-    password_hash: &str,
-    new_login: &NewLogin,
-) -> Result<()> {
+pub fn create_owner(act: &Act<'_>, owner: &NewOwner, new_login: &NewLogin) -> Result<()> {
     if any_exists(act.tx)? {
         return Err(Error::not_found(Resource::SetUp, ""));
     }
-    let admin = add(act, name, Role::Owner, password_hash)?;
+    let password_hash = &owner.password_hash;
+    let admin = add(act, &owner.name, Role::Owner, password_hash)?;
+    if let Some(language) = owner.default_language {
+        server_state::set_default_language(act.tx, language)?;
+        act.note(&Change {
+            action: "admins.set_language",
+            subject: "",
+            before: Value::Null,
+            after: json!({ "default_language": language.tag() }),
+        })?;
+    }
     let checked = CheckedPassword {
         account: Account {
             id: admin.id,

@@ -47,10 +47,7 @@ pub fn load(file: Option<&Path>) -> Result<Config> {
             String::new()
         }
         Err(error) => {
-            return Err(Error::Usage(format!(
-                "cannot read {}: {error}",
-                path.display()
-            )));
+            return Err(Error::Usage(unreadable(&path, &error)));
         }
     };
     let name = path.display().to_string();
@@ -62,7 +59,10 @@ pub fn load(file: Option<&Path>) -> Result<Config> {
             Some(variable) => format!("{variable} in the environment"),
             None => format!("{name}:{}", lines::of_key(&text, key)),
         };
-        return Err(Error::Usage(format!("{location}: {key}: {reason}")));
+        let example = example_of(key);
+        return Err(Error::Usage(format!(
+            "{location}: {key}: {reason}{example}"
+        )));
     }
     Ok(settings)
 }
@@ -91,10 +91,39 @@ fn check_syntax(text: &str, name: &str) -> Result<()> {
         let line = error
             .span()
             .map_or(1, |span| lines::of_offset(text, span.start));
+        let key = lines::key_on(text, line);
+        let example = key.map(|key| example_of(&key)).unwrap_or_default();
         Error::Usage(format!(
-            "{name}:{line}: {}",
+            "{name}:{line}: {}{example}",
             error.message().replace('\n', " ")
         ))
+    })
+}
+
+/// Why the settings file at `path` cannot be read.
+fn unreadable(path: &Path, error: &std::io::Error) -> String {
+    let name = path.display();
+    match error.kind() {
+        std::io::ErrorKind::IsADirectory => {
+            format!("{name} is a folder: name the settings file in it with --config")
+        }
+        std::io::ErrorKind::NotFound => {
+            format!("there is no {name}: name a settings file, or leave --config out")
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            format!(
+                "{name} may not be read by {}: give this user access to it",
+                user()
+            )
+        }
+        _ => format!("cannot read {name}: {error}"),
+    }
+}
+
+/// How the shipped file has the setting `key`, for a message; empty if it has none.
+fn example_of(key: &str) -> String {
+    lines::shipped(SHIPPED, key).map_or_else(String::new, |(number, line)| {
+        format!("; such as `{line}`, line {number} of the commented file that is shipped")
     })
 }
 
@@ -130,7 +159,8 @@ fn environment_error(error: &figment::Error) -> String {
     let key = error.path.join("__").to_uppercase();
     let reason = error.clone().to_string();
     let reason = reason.split(" for key ").next().unwrap_or_default();
-    format!("{PREFIX}{key} in the environment: {reason}")
+    let example = example_of(&error.path.join(".").to_lowercase());
+    format!("{PREFIX}{key} in the environment: {reason}{example}")
 }
 
 /// The environment variable that sets `key`, if it is set.
@@ -146,6 +176,16 @@ pub fn user() -> String {
         .find_map(std::env::var_os);
     let named = named.and_then(|name| name.into_string().ok());
     named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}
+
+/// The language of the shell, from `LC_ALL`, `LC_MESSAGES` or `LANG`; English if it is another one.
+pub fn shell_language() -> Language {
+    let locale = ["LC_ALL", "LC_MESSAGES", "LANG"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|locale| !locale.is_empty());
+    let language = locale.and_then(|locale| Language::of_locale(&locale));
+    language.unwrap_or(Language::En)
 }
 
 /// The path of this executable.
@@ -199,6 +239,7 @@ mod tests {
         // Keys without a default cannot have a value in the file: they appear in comments.
         for key in [
             "public_url",
+            "default_language",
             "certificate",
             "key",
             "contact",
@@ -238,6 +279,16 @@ mod tests {
             ),
             ("\n[serwer]\n", "t.toml:2: ", "unknown field `serwer`"),
             ("[server]\nport = \"x\"\n", "t.toml:2: ", "invalid type"),
+            (
+                "[server]\nport = \"x\"\n",
+                "t.toml:2: ",
+                "; such as `port = 8443`, line 9 of the commented file",
+            ),
+            (
+                "[panel]\nidle_minutes = 0\n",
+                "t.toml:2: ",
+                "must be 1..10080; such as `idle_minutes = 60`, line ",
+            ),
             (
                 "[server]\n\n# a comment\nport = 70000\n",
                 "t.toml:4: ",

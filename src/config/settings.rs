@@ -103,8 +103,10 @@ pub enum Synchronous {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Panel {
-    /// The language for browsers that request neither German nor English.
-    pub default_language: Language,
+    /// The language for programs and browsers that request neither German nor English. `None`: as chosen at the set-up,
+    /// otherwise German.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_language: Option<Language>,
     /// The shop's time zone: its days are the days of figures and filters, and the panel shows its times to
     /// administrators who have not chosen another zone.
     pub time_zone: Zone,
@@ -124,6 +126,21 @@ pub enum Language {
     De,
     /// English.
     En,
+}
+
+impl Language {
+    /// The language of a tag (RFC 5646) or of the name of a locale: `en-GB`, `en_US`, `de_AT.UTF-8@euro`,
+    /// `LC_ALL=en_US`, `English_United States.1252`, `eng`. `None` for other languages, and for `C` and `POSIX`, which
+    /// name no language.
+    pub fn of_locale(name: &str) -> Option<Self> {
+        let name = name.rsplit('=').next().unwrap_or_default().trim();
+        let language = name.split(['-', '_', '.', '@', ' ']).next();
+        match language.unwrap_or_default().to_ascii_lowercase().as_str() {
+            "de" | "deu" | "ger" | "german" | "deutsch" => Some(Self::De),
+            "en" | "eng" | "english" => Some(Self::En),
+            _ => None,
+        }
+    }
 }
 
 /// `[sessions]`
@@ -241,7 +258,7 @@ impl Default for Database {
 impl Default for Panel {
     fn default() -> Self {
         Self {
-            default_language: Language::De,
+            default_language: None,
             time_zone: Zone::shipped(),
             session_hours: 12,
             idle_minutes: 60,

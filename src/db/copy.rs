@@ -11,7 +11,7 @@ use super::files::{beside, remove, sync, sync_folder_of};
 use super::generation::Generation;
 use super::path_check::UNFINISHED;
 use super::reader::Reader;
-use super::{pool, schema};
+use super::{disk, pool, schema};
 use crate::error::{Doing, Error, Result};
 
 /// Prefix of the name of a copy that is being made; a random part follows.
@@ -72,8 +72,14 @@ fn copy_into(open: &Connection, folder: &Path) -> Result<(NamedTempFile, Connect
     vacuum(open, file.path())?;
     let conn = pool::open_read_only(file.path())?;
     let schema = schema::schema(&conn, file.path())?;
-    check_integrity(&conn, file.path())?;
-    Ok((file, conn, schema))
+    match damage(&conn)? {
+        None => Ok((file, conn, schema)),
+        // The copy is deleted; what it is a copy of has the same damage.
+        Some(found) => Err(Error::State(format!(
+            "the database is damaged, so no copy of it was made ({found}): {}",
+            disk::remedy(&found)
+        ))),
+    }
 }
 
 /// Deletes unfinished copies of processes that died.
@@ -145,13 +151,18 @@ pub(super) fn inspect_unchecked(path: &Path) -> Result<CopyInfo> {
     Ok(CopyInfo { bytes, schema })
 }
 
-pub(super) fn check_integrity(conn: &Connection, path: &Path) -> Result<()> {
+/// The first damage that SQLite finds; `None` if the database is sound.
+fn damage(conn: &Connection) -> Result<Option<String>> {
     let found: String = conn.query_row("pragma integrity_check(1)", [], |row| row.get(0))?;
-    if found == "ok" {
-        return Ok(());
+    Ok(Some(found).filter(|found| found != "ok"))
+}
+
+pub(super) fn check_integrity(conn: &Connection, path: &Path) -> Result<()> {
+    match damage(conn)? {
+        None => Ok(()),
+        Some(found) => Err(Error::State(format!(
+            "{} is damaged: {found}",
+            path.display()
+        ))),
     }
-    Err(Error::State(format!(
-        "{} is damaged: {found}",
-        path.display()
-    )))
 }

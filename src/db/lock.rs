@@ -278,6 +278,21 @@ impl Drop for FileLock {
     }
 }
 
+/// Why the data folder cannot be created.
+fn folder_error(folder: &Path, error: &std::io::Error) -> Error {
+    let name = folder.display();
+    let advice = if error.kind() == ErrorKind::PermissionDenied {
+        format!(
+            "create it for the user who runs this: `sudo install -d -m 700 -o \"$(id -un)\" {name}`"
+        )
+    } else {
+        "set [database] path to a file in a folder that can be created".to_owned()
+    };
+    Error::State(format!(
+        "the data folder {name} cannot be created ({error}): {advice}"
+    ))
+}
+
 /// Locks a file unless a server holds it. Retries for a moment, since a command holds the lock briefly to test it.
 fn try_lock(file: &File) -> std::result::Result<(), TryLockError> {
     let mut held = file.try_lock();
@@ -317,7 +332,7 @@ impl Lock {
     pub(super) fn take(path: &Path) -> Result<Self> {
         refuse_beside_a_server(path)?;
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).doing("make the data folder")?;
+            std::fs::create_dir_all(folder).map_err(|error| folder_error(folder, &error))?;
         }
         let name = beside(path, ".lock");
         let mut file = open(&name).map_err(|error| open_error(&name, error))?;

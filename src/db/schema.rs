@@ -39,9 +39,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0025_refusal_search.sql"),
     include_str!("../../sql/migrations/0026_session_devices.sql"),
     include_str!("../../sql/migrations/0027_form_tokens.sql"),
+    include_str!("../../sql/migrations/0028_default_language.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 27;
+pub const SCHEMA: u32 = 28;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

@@ -1,6 +1,7 @@
 //! `license-server demo`: a server on a temporary database with sample data, and two simulated programs that
 //! compete for one license over HTTPS, so that an evaluator sees the product work within ten seconds.
 
+mod phrase;
 mod plans;
 mod programs;
 mod sample;
@@ -49,19 +50,31 @@ pub fn run(settings: Config, process: Process) -> Result<()> {
     let folder = folder.doing("create a folder for the demo")?;
     let settings = demo_settings(settings, folder.path())?;
     let server = Server::open(settings, Manual::new(process.commands))?;
+    let language = server.app.default_language()?;
     let now = server.app.clock.now();
     let password = secret::hex(&secret::random::<8>()?);
+    let password_hash = password::hash(&Secret::new(password.clone()))?;
     let owner = Owner {
         name: OWNER,
-        password_hash: password::hash(&Secret::new(password.clone()))?,
+        password_hash,
+        language,
     };
     let db = &server.app.db;
     let sample = db.write_blocking("demo.fill", move |tx| sample::fill(tx, &owner, now))?;
+    let texts = texts_of(&server, folder.path(), &sample, &password)?;
+    let client = client_of(&server, &sample)?;
+    let script = play(client, server.app.clone(), sample, texts.clone());
+    let ready =
+        move |_: &Listening| console::text(&page::render_text("demo/welcome.txt.tera", &texts)?);
+    server.run(process, ready, script)
+}
+
+/// What the demo tells its user, for the templates.
+fn texts_of(server: &Server, folder: &Path, sample: &Sample, password: &str) -> Result<Value> {
     let Listening { url, ca, .. } = server.listening();
-    let ca = ca.ok_or_else(|| Error::not_found(Resource::CertificateAuthority, ""))?;
-    let settings = &server.app.settings;
-    let texts = json!({
-        "folder": folder.path(),
+    Ok(json!({
+        "lang": server.app.default_language()?.tag(),
+        "folder": folder,
         "customers": sample.customers,
         "licenses": sample.licenses,
         "running": sample.to_run.len(),
@@ -73,21 +86,26 @@ pub fn run(settings: Config, process: Process) -> Result<()> {
         "api_key": sample.api_key,
         "license_key": &sample.contested_key,
         "session_timeout": INTERACTIVE.1,
-        "database": settings.database.path,
+        "database": server.app.settings.database.path,
         "program": config::program()?,
-    });
-    let address = SocketAddr::new(settings.server.address, settings.server.port);
+    }))
+}
+
+/// A client of the demo's server, in the language of the shell.
+fn client_of(server: &Server, sample: &Sample) -> Result<ApiClient> {
+    let ca = server.listening().ca;
+    let ca = ca.ok_or_else(|| Error::not_found(Resource::CertificateAuthority, ""))?;
+    let settings = &server.app.settings.server;
+    let address = SocketAddr::new(settings.address, settings.port);
     let client = ApiClient::new(&ca, address, sample.api_key.clone())?;
-    let script = play(client, server.app.clone(), sample, texts.clone());
-    let ready =
-        move |_: &Listening| console::text(&page::render_text("demo/welcome.txt.tera", &texts)?);
-    server.run(process, ready, script)
+    Ok(client.with_language(server.app.default_language()?))
 }
 
 /// The settings of a demo with its files in `folder`.
 fn demo_settings(mut settings: Config, folder: &Path) -> Result<Config> {
     settings.database.path = folder.join("demo.sqlite3");
     settings.tls.mode = TlsMode::SelfSigned;
+    settings.panel.default_language = Some(config::shell_language());
     settings.server.address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     settings.server.port = free_port(settings.server.port)?;
     // The settings may be those of a real server on this machine.

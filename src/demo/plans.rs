@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::phrase::phrase;
 use crate::audit::{Act, Actor};
 use crate::clock::Now;
+use crate::config::Language;
 use crate::db::Tx;
 use crate::devices::ClientIdentity;
 use crate::error::Result;
@@ -28,9 +30,9 @@ const TRIALS: &[(&str, u32, Option<&str>)] = &[
 ];
 
 /// Adds a plan to sell and one for trials, which the product offers.
-pub(super) fn add(act: &Act<'_>) -> Result<()> {
+pub(super) fn add(act: &Act<'_>, language: Language) -> Result<()> {
     let yearly = PlanTerms {
-        name: "Pro, one year".to_owned(),
+        name: phrase(language, ("Pro, one year", "Pro, ein Jahr")).to_owned(),
         kind: Kind::Full,
         device_limit: 2,
         term_days: Some(365),
@@ -39,7 +41,7 @@ pub(super) fn add(act: &Act<'_>) -> Result<()> {
         updates_days: Some(365),
     };
     let trial = PlanTerms {
-        name: "30 days".to_owned(),
+        name: phrase(language, ("30 days", "30 Tage")).to_owned(),
         kind: Kind::Trial,
         device_limit: 1,
         term_days: Some(30),

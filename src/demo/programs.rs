@@ -7,6 +7,7 @@ use tokio::time::sleep;
 
 use super::wire::ApiClient;
 use super::{HEARTBEAT_S, TIMEOUT_S};
+use crate::config::Language;
 use crate::console;
 use crate::error::Result;
 
@@ -32,7 +33,11 @@ pub(super) async fn run(client: &ApiClient, key: &str) -> Result<()> {
     laptop.heartbeat(&token).await?;
     sleep(Duration::from_secs(u64::from(HEARTBEAT_S))).await;
     laptop.heartbeat(&token).await?;
-    line("laptop", "loses its network and sends no more heartbeats")?;
+    let offline = match client.language() {
+        Language::De => "verliert das Netz und sendet keine Heartbeats mehr",
+        Language::En => "loses its network and sends no more heartbeats",
+    };
+    line("laptop", offline)?;
     desktop.start().await?;
     sleep(Duration::from_secs(u64::from(TIMEOUT_S))).await;
     let second = desktop.start().await?;

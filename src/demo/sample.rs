@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::phrase::{Phrase, phrase};
 use super::{HEARTBEAT_S, TIMEOUT_S, plans, set_intervals};
 use crate::admins::{self, Role};
 use crate::audit::{Act, Actor};
 use crate::clock::{Now, Pauses, Tick, UnixMs};
+use crate::config::Language;
 use crate::customers::CustomerData;
 use crate::db::Tx;
 use crate::devices::ClientIdentity;
@@ -34,59 +36,85 @@ const DAYS: u32 = 30;
 /// Number of background programs.
 const RUNNING: usize = 11;
 
+const NO_NOTE: Phrase = ("", "");
+
 /// Name, mail, company, note.
-const CUSTOMERS: &[(&str, &str, &str, &str)] = &[
+const CUSTOMERS: &[(&str, &str, &str, Phrase)] = &[
     (
         "Ada Lovelace",
         "ada@example.org",
         "Analytical Engines Ltd",
-        "Pays by invoice.",
+        ("Pays by invoice.", "Zahlt auf Rechnung."),
     ),
-    ("Konrad Zuse", "konrad@example.org", "Zuse Apparatebau", ""),
-    ("Grace Hopper", "grace@example.org", "", "Found the moth."),
+    (
+        "Konrad Zuse",
+        "konrad@example.org",
+        "Zuse Apparatebau",
+        NO_NOTE,
+    ),
+    (
+        "Grace Hopper",
+        "grace@example.org",
+        "",
+        ("Found the moth.", "Hat die Motte gefunden."),
+    ),
     (
         "Studio Nordlicht",
         "post@nordlicht.example",
         "Studio Nordlicht GmbH",
-        "Rechnung an die Buchhaltung.",
+        (
+            "Invoice to the accounting department.",
+            "Rechnung an die Buchhaltung.",
+        ),
     ),
-    ("Käthe Weiß", "kaethe@example.org", "Weiß & Söhne", ""),
+    ("Käthe Weiß", "kaethe@example.org", "Weiß & Söhne", NO_NOTE),
     (
         "Bäckerei Grünewald",
         "info@gruenewald.example",
         "Bäckerei Grünewald KG",
-        "Kasse und Backstube.",
+        ("Till and bakehouse.", "Kasse und Backstube."),
     ),
     (
         "Ottawa Transit",
         "it@transit.example",
         "Ottawa Transit",
-        "Twenty dispatch desks.",
+        ("Twenty dispatch desks.", "Zwanzig Leitstände."),
     ),
-    ("Fjord Media", "hei@fjord.example", "Fjord Media AS", ""),
+    (
+        "Fjord Media",
+        "hei@fjord.example",
+        "Fjord Media AS",
+        NO_NOTE,
+    ),
     (
         "Kessler & Söhne",
         "kontakt@kessler.example",
         "Kessler & Söhne OHG",
-        "Neukunde, noch nicht installiert.",
+        (
+            "New customer, not installed yet.",
+            "Neukunde, noch nicht installiert.",
+        ),
     ),
     (
         "Quasar Labs",
         "licenses@quasar.example",
         "Quasar Labs Inc.",
-        "",
+        NO_NOTE,
     ),
     (
         "Lumen Press",
         "hello@lumen.example",
         "Lumen Press",
-        "Wants to decide by the end of the month.",
+        (
+            "Wants to decide by the end of the month.",
+            "Will sich bis Monatsende entscheiden.",
+        ),
     ),
     (
         "Emmy Noether",
         "emmy@example.org",
         "Institut für Symmetrie",
-        "Lehrlizenz.",
+        ("License for teaching.", "Lehrlizenz."),
     ),
 ];
 
@@ -94,6 +122,8 @@ const CUSTOMERS: &[(&str, &str, &str, &str)] = &[
 pub(super) struct Owner {
     pub(super) name: &'static str,
     pub(super) password_hash: String,
+    /// The language of everything that the demo writes.
+    pub(super) language: Language,
 }
 
 /// What the sample database contains.
@@ -113,8 +143,8 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
     let actor = Actor::Demo;
     let now_wall = now.wall;
     let config = add_product(&Act::new(tx, &actor, now_wall), owner, now)?;
-    plans::add(&Act::new(tx, &actor, now_wall))?;
-    let licenses = issue_licenses(tx, &actor, now_wall)?;
+    plans::add(&Act::new(tx, &actor, now_wall), owner.language)?;
+    let licenses = issue_licenses(&Act::new(tx, &actor, now_wall), owner.language)?;
     let contested_key = licenses
         .first()
         .ok_or_else(|| Error::not_found(Resource::License, ""))?
@@ -145,17 +175,7 @@ pub(super) fn fill(tx: &Tx<'_>, owner: &Owner, now: Now) -> Result<Sample> {
 
 /// Adds the owner, and the product with its releases and flags.
 fn add_product(act: &Act<'_>, owner: &Owner, now: Now) -> Result<ProductSettings> {
-    let Act {
-        tx,
-        actor,
-        now: now_wall,
-    } = *act;
-    admins::add(
-        &Act::new(tx, actor, now_wall),
-        owner.name,
-        Role::Owner,
-        &owner.password_hash,
-    )?;
+    admins::add(act, owner.name, Role::Owner, &owner.password_hash)?;
     let pairs = [
         ("client_name", "Nordlicht Studio"),
         ("current_version", "1.2.0"),
@@ -163,9 +183,9 @@ fn add_product(act: &Act<'_>, owner: &Owner, now: Now) -> Result<ProductSettings
     ];
     let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
     products::set(act, ProductId::FIRST, &pairs, None)?;
-    let config = set_intervals(tx, HEARTBEAT_S, TIMEOUT_S, now)?;
-    add_releases(tx, actor, now_wall)?;
-    add_flags(tx, actor, now_wall)?;
+    let config = set_intervals(act.tx, HEARTBEAT_S, TIMEOUT_S, now)?;
+    add_releases(act, owner.language)?;
+    add_flags(act, owner.language)?;
     Ok(config)
 }
 
@@ -179,72 +199,106 @@ fn to_run(in_use: &[&License], now_wall: UnixMs) -> Vec<(String, String)> {
         .collect()
 }
 
-fn add_releases(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
-    for (version, days, channel, notes) in [
-        (Version::new(1, 0, 0), 190, "stable", "The first one."),
-        (Version::new(1, 1, 0), 120, "stable", "Opens files faster."),
-        (Version::new(1, 1, 1), 95, "stable", "Fixes printing on A3."),
+/// Version, how many days ago it was released, channel, and notes.
+const RELEASES: &[(Version, u32, &str, Phrase)] = &[
+    (
+        Version::new(1, 0, 0),
+        190,
+        "stable",
+        ("The first one.", "Die erste."),
+    ),
+    (
+        Version::new(1, 1, 0),
+        120,
+        "stable",
+        ("Opens files faster.", "Öffnet Dateien schneller."),
+    ),
+    (
+        Version::new(1, 1, 1),
+        95,
+        "stable",
+        ("Fixes printing on A3.", "Druckt A3 wieder richtig."),
+    ),
+    (
+        Version::new(1, 2, 0),
+        20,
+        "stable",
         (
-            Version::new(1, 2, 0),
-            20,
-            "stable",
             "Dark mode. Fewer clicks.",
+            "Dunkles Design. Weniger Klicks.",
         ),
+    ),
+    (
+        Version::new(1, 3, 0),
+        2,
+        "beta",
         (
-            Version::new(1, 3, 0),
-            2,
-            "beta",
             "Tables, for those who want to try them.",
+            "Tabellen, zum Ausprobieren.",
         ),
-    ] {
+    ),
+];
+
+fn add_releases(act: &Act<'_>, language: Language) -> Result<()> {
+    for (version, days, channel, notes) in RELEASES {
         let release = Release {
-            version,
-            channel: channel.to_owned(),
-            notes: notes.to_owned(),
+            version: *version,
+            channel: (*channel).to_owned(),
+            notes: phrase(language, *notes).to_owned(),
             download_url: Some(format!(
                 "https://downloads.example.org/nordlicht-{version}.zip"
             )),
             sha256: Some(secret::hex(&secret::sha256(version.to_string().as_bytes()))),
             state: releases::ReleaseState::Released,
-            released_at: now_wall.minus(DAY * days),
+            released_at: act.now.minus(DAY * *days),
         };
-        let act = Act::new(tx, actor, release.released_at);
+        let act = Act::new(act.tx, act.actor, release.released_at);
         releases::add(&act, ProductId::FIRST, &release)?;
     }
     Ok(())
 }
 
-fn add_flags(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<()> {
+fn add_flags(act: &Act<'_>, language: Language) -> Result<()> {
     for (name, share, description) in [
-        ("dark_mode", 50, "Half of the licenses see it."),
-        ("new_export", 10, "A first few."),
+        (
+            "dark_mode",
+            50,
+            (
+                "Half of the licenses see it.",
+                "Die Hälfte der Lizenzen sieht es.",
+            ),
+        ),
+        ("new_export", 10, ("A first few.", "Die ersten paar.")),
     ] {
         let change = FlagChange {
             enabled: Some(true),
             share_percent: Some(share),
-            description: Some(description.to_owned()),
+            description: Some(phrase(language, description).to_owned()),
         };
-        flags::set(
-            &Act::new(tx, actor, now_wall),
-            ProductId::FIRST,
-            name,
-            &change,
-        )?;
+        flags::set(act, ProductId::FIRST, name, &change)?;
     }
     Ok(())
 }
 
-fn customer_data((name, email, company, note): &(&str, &str, &str, &str)) -> CustomerData {
+fn customer_data(
+    (name, email, company, note): &(&str, &str, &str, Phrase),
+    language: Language,
+) -> CustomerData {
     CustomerData {
         name: (*name).to_owned(),
         email: (*email).to_owned(),
         company: (*company).to_owned(),
-        note: (*note).to_owned(),
+        note: phrase(language, *note).to_owned(),
     }
 }
 
 /// Two licenses for each customer, of many kinds and lengths.
-fn issue_licenses(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<Vec<License>> {
+fn issue_licenses(act: &Act<'_>, language: Language) -> Result<Vec<License>> {
+    let Act {
+        tx,
+        actor,
+        now: now_wall,
+    } = *act;
     let mut licenses = Vec::new();
     for (number, sample) in (0_u32..).zip(CUSTOMERS) {
         let sold = now_wall.minus(DAY * (340 - 25 * number));
@@ -259,7 +313,7 @@ fn issue_licenses(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<Vec<Li
         };
         let first = licenses::sell(
             &Act::new(tx, actor, sold),
-            &Buyer::New(customer_data(sample)),
+            &Buyer::New(customer_data(sample, language)),
             &order,
         )?;
         let buyer = first
@@ -267,7 +321,7 @@ fn issue_licenses(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<Vec<Li
             .and_then(|license| license.customer_id)
             .map(Buyer::Known);
         licenses.extend(first);
-        let (order, sold) = second_order(number, sold, now_wall);
+        let (order, sold) = second_order(number, sold, now_wall, language);
         if let Some(buyer) = buyer {
             licenses.extend(licenses::sell(&Act::new(tx, actor, sold), &buyer, &order)?);
         }
@@ -276,12 +330,17 @@ fn issue_licenses(tx: &Tx<'_>, actor: &Actor, now_wall: UnixMs) -> Result<Vec<Li
 }
 
 /// The second order of the customer `number`, and when it was placed: the first one at `first`.
-fn second_order(number: u32, first: UnixMs, now_wall: UnixMs) -> (Order, UnixMs) {
+fn second_order(
+    number: u32,
+    first: UnixMs,
+    now_wall: UnixMs,
+    language: Language,
+) -> (Order, UnixMs) {
     let is_trial = number % 4 == 2;
     let note = if number == 8 {
-        "Für das Notebook."
+        ("For the laptop.", "Für das Notebook.")
     } else {
-        ""
+        NO_NOTE
     };
     let order = Order {
         kind: if is_trial { Kind::Trial } else { Kind::Full },
@@ -290,7 +349,7 @@ fn second_order(number: u32, first: UnixMs, now_wall: UnixMs) -> (Order, UnixMs)
         } else {
             Term::Default
         },
-        note: note.to_owned(),
+        note: phrase(language, note).to_owned(),
         ..Order::one(ProductId::FIRST, 1 + number % 3)
     };
     let at = if is_trial {

@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::config::Language;
 use crate::error::{Doing, Result};
 use crate::net::https::{Addresses, HttpsClient, Limits, ResponseBody};
 
@@ -26,6 +27,7 @@ pub(super) struct ApiClient {
     https: HttpsClient,
     address: SocketAddr,
     api_key: String,
+    language: Language,
 }
 
 impl ApiClient {
@@ -44,7 +46,18 @@ impl ApiClient {
             https,
             address,
             api_key,
+            language: Language::En,
         })
+    }
+
+    /// The same client, whose user speaks `language`.
+    pub(super) fn with_language(self, language: Language) -> Self {
+        Self { language, ..self }
+    }
+
+    /// The language of its user.
+    pub(super) const fn language(&self) -> Language {
+        self.language
     }
 
     /// `POST /api/license/<endpoint>`; the status and the body.
@@ -53,7 +66,7 @@ impl ApiClient {
         let request = Request::post(format!("https://localhost:{port}/api/license/{endpoint}"))
             .header("Content-Type", "application/json")
             .header("X-API-Key", &self.api_key)
-            .header("Accept-Language", "en")
+            .header("Accept-Language", self.language.tag())
             .body(Full::new(Bytes::from(body.to_string())))
             .doing("make a request")?;
         let addresses = Addresses::Only(vec![self.address.ip()]);

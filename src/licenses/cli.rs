@@ -1,5 +1,7 @@
 //! Command line: `license-server license …`, except for devices and domains.
 
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
@@ -7,7 +9,7 @@ use super::{Buyer, EditedTerms, Extension, Features, Kind, License, LicenseEdit,
 use crate::activations;
 use crate::audit::{Act, Actor};
 use crate::clock::UnixMs;
-use crate::console::{Console, Extent, List, NOTHING_TO_CHANGE, Table};
+use crate::console::{self, Console, Extent, List, NOTHING_TO_CHANGE, Table};
 use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId};
 use crate::logging::counted;
@@ -18,6 +20,9 @@ use crate::sessions::cli::StoredLiveness;
 use crate::terms::Terms;
 
 const LIST_MAX: u32 = 100_000;
+/// The most days of `license issue --days`: a hundred years.
+const DAYS_MAX: i64 = 36_500;
+const DAY: Duration = Duration::from_hours(24);
 /// The head of the table; the last column only if there are several products.
 const HEAD: &[&str] = &[
     "id",
@@ -93,8 +98,11 @@ pub struct Issue {
     devices: Option<u32>,
     /// Last day (2027-12-31) or moment (2027-12-31T12:00:00Z); without it and without a plan a full license never
     /// expires, and a trial ends after 30 days
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_name = "DATE", conflicts_with = "days")]
     valid_until: Option<String>,
+    /// The same as a number of days from now
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=DAYS_MAX))]
+    days: Option<u32>,
     /// A feature, such as export; may be repeated [default: as the plan, else none]
     #[arg(long = "feature", value_name = "FEATURE")]
     features: Vec<String>,
@@ -121,6 +129,16 @@ pub enum KindWord {
     Full,
     /// A trial license
     Trial,
+}
+
+/// `license revoke`
+#[derive(Debug, Args)]
+pub struct Revoke {
+    /// The license key
+    key: String,
+    /// Revoke it without asking
+    #[arg(long)]
+    yes: bool,
 }
 
 /// `license edit`
@@ -202,7 +220,10 @@ pub fn issue(console: &Console, issue: Issue) -> Result<()> {
         product: product.id,
         kind: issue.kind.map(Kind::from),
         device_limit: issue.devices,
-        valid_until: date_of("valid-until", &issue.valid_until)?,
+        valid_until: match issue.days {
+            Some(days) => Some(console.now().wall.plus(DAY * days)),
+            None => date_of("valid-until", &issue.valid_until)?,
+        },
         features: match issue.features.as_slice() {
             [] => None,
             words => Some(features(words)?),
@@ -266,6 +287,31 @@ pub fn change_state(console: &Console, key: &str, operation: StateChange) -> Res
         license.state.as_str()
     );
     show_one(console, license, &slugs, &line)
+}
+
+/// Revokes a license, after a confirmation.
+///
+/// # Errors
+/// [`Error::Usage`] if it is not confirmed; those of [`super::revoke`].
+pub fn revoke(console: &Console, Revoke { key, yes }: &Revoke) -> Result<()> {
+    if !yes {
+        // Refused before anything is asked.
+        let license = console
+            .db
+            .read_blocking(|reader| super::by_typed_key(reader, key))?;
+        console::message(&format!(
+            "This permanently revokes the license {} of {}: it cannot be used or reinstated any more. Type yes to confirm, or \
+             use --yes:",
+            license.key.formatted(),
+            customer_cell(&license.customer)
+        ));
+        if console::first_line_of_input()?.trim() != "yes" {
+            return Err(Error::Usage(
+                "it was not confirmed; nothing was changed".to_owned(),
+            ));
+        }
+    }
+    change_state(console, key, super::revoke)
 }
 
 /// Prints a license that was changed: `line`, or its JSON.

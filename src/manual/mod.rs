@@ -24,6 +24,9 @@ pub const PAGES: &[&str] = &[
     "commands",
 ];
 
+/// What each command prints with `--json`, one a line; a test compares it with what they print.
+const DOCUMENTS: &str = include_str!("../../assets/documents.txt");
+
 /// The manual in both languages.
 #[derive(Debug)]
 pub struct Manual {
@@ -120,6 +123,7 @@ impl Manual {
             let text = reference::fill(&text, |part| match part {
                 "settings" => Some(reference::settings(config::SHIPPED, language)),
                 "commands" => Some((self.commands)()),
+                "documents" => Some(reference::documents(DOCUMENTS)),
                 _ => None,
             });
             Some(markdown::page(name, &text))

@@ -78,6 +78,13 @@ pub(super) fn settings(shipped: &str, language: Language) -> String {
     markdown
 }
 
+/// The list of JSON documents, each on its line of `text` as `command: members`.
+pub(super) fn documents(text: &str) -> String {
+    let lines = text.lines().filter_map(|line| line.split_once(": "));
+    let lines = lines.map(|(command, members)| format!("- `{command}`: `{members}`\n"));
+    lines.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,9 +7,10 @@ use rocket::{Route, get, post, routes};
 use serde_json::json;
 
 use super::{Admin, PanelRequest, Visitor};
-use crate::admins::{self, any_exists, check_name};
+use crate::admins::{self, NewOwner, any_exists, check_name};
 use crate::app::App;
 use crate::audit::{Act, Actor};
+use crate::config::Language;
 use crate::customers;
 use crate::error::{Error, Faults, Resource, Result};
 use crate::licenses::{self, Buyer, Order};
@@ -36,7 +37,10 @@ async fn owner_page(visitor: Visitor<'_>, token: Option<&str>, app: &App) -> Opt
     let token = token.unwrap_or_default();
     match is_open(app, token, &visitor).await {
         Ok(true) => {
-            let values = json!({ "token": token, "form": form::empty_form(json!({})) });
+            let first = json!({ "language": visitor.language().tag() });
+            let values = json!({
+                "token": token, "asks_language": asks_language(app), "form": form::empty_form(first),
+            });
             Some(visitor.page(Status::Ok, OWNER, values))
         }
         Ok(false) => None,
@@ -60,30 +64,48 @@ async fn owner(
         Err(error) => return Some(Err(error.into())),
     }
     match create_owner(&authenticator, &form, cookies).await {
-        Ok(()) => Some(Html::redirect(SECOND)),
+        Ok(language) => {
+            if let Some(language) = language {
+                visitor.set_default_language(language);
+            }
+            Some(Html::redirect(SECOND))
+        }
         // Another request has created an owner meanwhile.
         Err(Error::NotFound { .. }) => None,
         Err(error) => {
-            let values = json!({ "token": token });
+            let asks_language = asks_language(authenticator.app);
+            let values = json!({ "token": token, "asks_language": asks_language });
             Some(visitor.render_with_errors(OWNER, &form, error, values))
         }
     }
 }
 
+/// Whether the default language is asked for: not if the settings name it.
+fn asks_language(app: &App) -> bool {
+    app.settings.panel.default_language.is_none()
+}
+
+/// Creates the first owner. Returns the default language that was chosen.
 async fn create_owner(
     authenticator: &Authenticator<'_>,
     form: &Fields,
     cookies: &CookieJar<'_>,
-) -> Result<()> {
+) -> Result<Option<Language>> {
     let name = form.text("name").to_owned();
     let mut faults = Faults::default();
     faults.keep(check_name(&name));
     let password = faults.with(new_password(form, &[&name]))?;
-    let hash = authenticator.app.hasher.hash(password).await?;
+    let language = Language::from_tag(form.text("language"));
+    let owner = NewOwner {
+        password_hash: authenticator.app.hasher.hash(password).await?,
+        default_language: language.filter(|_| asks_language(authenticator.app)),
+        name,
+    };
+    let default_language = owner.default_language;
     let new_login = authenticator.new_login().await?;
     let (created_login, now) = (new_login.clone(), authenticator.now.wall);
     let actor = Actor::Setup {
-        name: text::to_nfc(&name),
+        name: text::to_nfc(&owner.name),
         source: new_login.origin.address.clone(),
     };
     let setup = Arc::clone(&authenticator.app.setup);
@@ -92,13 +114,13 @@ async fn create_owner(
         .db
         .write("admins.create_owner", move |tx| {
             let act = Act::new(tx, &actor, now);
-            admins::create_owner(&act, &name, &hash, &created_login)?;
+            admins::create_owner(&act, &owner, &created_login)?;
             tx.after_commit(move || setup.revoke_link());
             Ok(())
         })
         .await?;
     set_cookies(cookies, &new_login);
-    Ok(())
+    Ok(default_language)
 }
 
 /// The page for the first license; redirects to the list once a license exists.

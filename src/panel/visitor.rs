@@ -41,6 +41,18 @@ impl<'r> FromRequest<'r> for Visitor<'r> {
 }
 
 impl Visitor<'_> {
+    /// The language of the page.
+    pub const fn language(&self) -> Language {
+        self.language
+    }
+
+    /// From now on, requests that accept neither German nor English are answered in this language.
+    pub fn set_default_language(&self, language: Language) {
+        if let Some(catalog) = self.rocket.state::<Catalog>() {
+            catalog.set_default(language);
+        }
+    }
+
     /// Renders the template `name` with the members of `values`, a JSON object.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod store;
 
 use crate::clock::UnixMs;
+use crate::config::Language;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 
@@ -37,6 +38,16 @@ pub fn note_proxies(tx: &Tx<'_>, seen: &ProxyProblems) -> Result<()> {
 /// Loads start and latest date.
 pub fn load(reader: &Reader<'_>) -> Result<ServerState> {
     store::load(reader)
+}
+
+/// The language that was chosen at the set-up for callers whose own is neither German nor English.
+pub fn default_language(reader: &Reader<'_>) -> Result<Option<Language>> {
+    store::default_language(reader)
+}
+
+/// Stores that language.
+pub fn set_default_language(tx: &Tx<'_>, language: Language) -> Result<()> {
+    store::set_default_language(tx, language)
 }
 
 /// Stores that a server starts at `now`, and clears what the last one saw of proxies.

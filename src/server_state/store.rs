@@ -4,6 +4,7 @@ use rusqlite::named_params;
 
 use super::{ProxyProblems, ServerState};
 use crate::clock::UnixMs;
+use crate::config::Language;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
 use crate::sql;
@@ -48,6 +49,21 @@ pub(super) fn reset_clock(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     tx.run(
         sql!("server_state/reset_clock"),
         named_params! { ":now_ms": now },
+    )
+    .map(drop)
+}
+
+pub(super) fn default_language(reader: &Reader<'_>) -> Result<Option<Language>> {
+    reader.one(sql!("server_state/default_language"), [], |row| {
+        let tag: Option<String> = row.get("default_language")?;
+        Ok(tag.as_deref().and_then(Language::from_tag))
+    })
+}
+
+pub(super) fn set_default_language(tx: &Tx<'_>, language: Language) -> Result<()> {
+    tx.run(
+        sql!("server_state/set_default_language"),
+        named_params! { ":language": language.tag() },
     )
     .map(drop)
 }

@@ -123,6 +123,7 @@ mod logins {
 }
 mod manual {
     mod codes;
+    pub mod documents;
     mod pages;
     mod shell;
 }

@@ -30,6 +30,7 @@ fn the_demo_gives_a_screenshot_of_the_panel_and_its_tables_fit() {
     };
     let child = server
         .command(&["demo"])
+        .env("LC_ALL", "en_GB.UTF-8")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn();

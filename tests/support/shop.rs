@@ -75,7 +75,7 @@ pub fn add_sample_data(server: &Server, word: &str) -> Shop {
     let suspended = issue(names[1], &[]);
     server.json(&["license", "suspend", &suspended]);
     let revoked = issue(names[1], &[]);
-    server.json(&["license", "revoke", &revoked]);
+    server.json(&["license", "revoke", "--yes", &revoked]);
     add_releases_and_flag(server, word);
     // Machine names are input from outside, too.
     let client = server.client();

@@ -9,7 +9,7 @@ use crate::database;
 use crate::inspect::spellings;
 use crate::logins::factors::{log_in_with, set_up_totp};
 use crate::setup::started;
-use crate::support::{Response, Server};
+use crate::support::{Response, Server, is_installed};
 
 pub const SESSION: &str = "__Host-session";
 pub const KNOWN: &str = "__Host-known";
@@ -57,6 +57,67 @@ pub fn run_with_input(server: &Server, words: &[&str], line: &str) -> std::proce
         .unwrap();
     writeln!(child.stdin.take().unwrap(), "{line}").unwrap();
     child.wait_with_output().unwrap()
+}
+
+#[test]
+fn at_a_terminal_a_new_password_is_asked_for_twice_and_not_shown() {
+    if !is_installed("script") {
+        return;
+    }
+    let server = Server::start();
+    server.add_admin("ada", "owner");
+    let executable = env!("CARGO_BIN_EXE_license-server");
+    let type_twice = |first: &str, second: &str| {
+        // A terminal for the command; what is typed waits until it is asked for.
+        let mut typed = server.command(&["list"]);
+        let envs: Vec<_> = typed
+            .get_envs()
+            .map(|(k, v)| (k.to_owned(), v.map(std::ffi::OsStr::to_owned)))
+            .collect();
+        let folder = typed.get_current_dir().map(std::path::Path::to_owned);
+        typed = std::process::Command::new("script");
+        typed.args([
+            "-qec",
+            &format!("{executable} admin set-password ada"),
+            "/dev/null",
+        ]);
+        for (name, value) in envs {
+            if let Some(value) = value {
+                typed.env(name, value);
+            }
+        }
+        if let Some(folder) = folder {
+            typed.current_dir(folder);
+        }
+        typed
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = typed.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        stdin.write_all(format!("{first}\n").as_bytes()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        stdin.write_all(format!("{second}\n").as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    };
+    let new = "seven green bicycles sing";
+    let (status, said) = type_twice(new, "another one altogether");
+    assert_eq!(status, Some(2), "{said}");
+    assert!(
+        said.contains("the two passwords differ") && !said.contains("bicycles"),
+        "{said}"
+    );
+    let (status, said) = type_twice(new, new);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(
+        said.contains("The same again") && !said.contains("bicycles"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -147,6 +147,54 @@ fn twenty_concurrent_uses_of_the_link_create_one_owner_and_then_it_is_not_served
 }
 
 #[test]
+fn the_set_up_asks_for_the_default_language_unless_the_settings_name_it() {
+    let language = |server: &Server| {
+        let ca = std::fs::read(server.path("data/tls/ca.pem")).unwrap();
+        let client = crate::support::Client::new(&ca, server.port(), "none");
+        let french = [("Accept-Language", "fr")];
+        let response = client.call_with("verify", &serde_json::json!({}), &french);
+        response.header("content-language").map(str::to_owned)
+    };
+    for (settings, asked, expected) in [
+        (&[][..], true, "en"),
+        (&[("PANEL__DEFAULT_LANGUAGE", "de")][..], false, "de"),
+    ] {
+        let mut fresh = Fresh::start(settings);
+        let token = fresh.token().to_owned();
+        let mut browser = fresh.server.browser();
+        let page = browser.get(&format!("/setup?token={token}"));
+        assert_eq!(
+            page.text.contains("name=\"language\""),
+            asked,
+            "{}",
+            page.text
+        );
+        assert!(!asked || page.text.contains("<option value=\"en\" selected"));
+        assert_eq!(language(&fresh.server).as_deref(), Some("de"));
+        let answer = browser.post_bare(
+            "/setup",
+            &[
+                ("token", &token),
+                ("name", "ada"),
+                ("password", PASSWORD),
+                ("again", PASSWORD),
+                ("language", "en"),
+            ],
+        );
+        assert_eq!(answer.status, 303, "{answer:?}");
+        assert_eq!(language(&fresh.server).as_deref(), Some(expected));
+        fresh.child.kill().unwrap();
+        fresh.child.wait().unwrap();
+        fresh.server.run();
+        assert_eq!(
+            language(&fresh.server).as_deref(),
+            Some(expected),
+            "after a restart"
+        );
+    }
+}
+
+#[test]
 fn the_link_uses_the_public_address_and_is_not_served_once_a_command_has_added_an_administrator() {
     let fresh = Fresh::start(&[("SERVER__PUBLIC_URL", "https://licenses.example.org/")]);
     let start = "https://licenses.example.org/lizenzserver/setup?token=";

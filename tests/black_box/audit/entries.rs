@@ -22,7 +22,7 @@ fn every_change_writes_an_entry_with_its_actor() {
             &["license", "release-device", &key, "hash of laptop"],
             "devices.release",
         ),
-        (&["license", "revoke", &key], "licenses.revoke"),
+        (&["license", "revoke", "--yes", &key], "licenses.revoke"),
         (&["release", "add", "1.0.0", "--notes", "x"], "releases.add"),
         (&["release", "yank", "1.0.0"], "releases.yank"),
         (

@@ -1,13 +1,17 @@
 //! The command line: what each command prints as text and as JSON, and how it fails.
 
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::database;
 use crate::inspect::running;
+use crate::manual::documents::Printed;
 use crate::setup::{UNKNOWN, started};
 use crate::support::{Server, files_below, identity};
+use crate::trials;
 
 /// Runs a command with a umask that would let every user read its files; the program must restrict them itself.
 const OPEN_UMASK: &[&str] = &["sh", "-c", "umask 000; exec \"$0\" \"$@\""];
@@ -29,6 +33,7 @@ customer list --search Ada-{} | ada@example.org | /customers/0/licenses | 0
 customer list --search nobody | none | /customers | []
 license issue --customer Ada-{} --kind trial --devices 3 --domain Bücher.example --note hello | trial | /licenses/0/domain | "xn--bcher-kva.example"
 license issue --customer 1 --valid-until 2099-12-31 | 2099-12-31T23:59:59Z | /licenses/0/valid_until | "2099-12-31T23:59:59Z"
+license issue --customer 1 --kind trial --days 7 | trial | /licenses/0/kind | "trial"
 license issue --customer 1 --count 3 | no end | /licenses/2/kind | "full"
 license list | VALID UNTIL | /licenses/0/state | "active"
 license list --search xn--bcher | Ada-{} | /licenses/0/note | "hello"
@@ -52,7 +57,7 @@ license extend KEY --days 1 | 2098-01-02T23:59:59Z | /licenses/0/valid_until | "
 license suspend KEY | is suspended | /licenses/0/state | "suspended"
 license suspend KEY | is suspended | /licenses/0/state | "suspended"
 license reinstate KEY | is active | /licenses/0/state | "active"
-license revoke KEY | is revoked | /licenses/0/state | "revoked"
+license revoke KEY --yes | is revoked | /licenses/0/state | "revoked"
 release add 1.2.{} --notes new --url https://example.org/x.zip --channel beta | added | /releases/0/version | "1.2.{}"
 release list | https://example.org/x.zip | /releases/0/channel | "beta"
 release yank 1.2.{} | yanked | /state | "yanked"
@@ -72,8 +77,99 @@ backup copy-{}.tar | bytes written and checked | /encrypted | false
 backup copy-{}.sqlite3 --database-only | database only | /encrypted | false
 check | ok    integrity | /ok | true"#;
 
+/// Commands whose documents the manual describes, too, in the form of [`COMMANDS`].
+const MORE_COMMANDS: &[&str] = &[
+    "admin add ada --role owner --password-stdin",
+    "admin add bob --role admin --password-stdin",
+    "admin list",
+    "admin set-password ada --password-stdin",
+    "admin set-role bob support",
+    "admin reset-totp bob",
+    "admin remove bob",
+    "license issue --customer 1 --domain a.example",
+    "license sell TRIAL --customer 1",
+    "license show KEY",
+    "license bind-domain KEY b.example",
+    "license transfer-domain KEY c.example",
+    "license cancel-transfer KEY",
+    "license free-domain KEY",
+    "product add Second",
+    "product list",
+    "product rename second Other",
+    "product archive second",
+    "customer erase 2 --yes",
+    "vacuum",
+    "reindex",
+];
+
+/// The JSON document of a command that reads a password.
+fn document(server: &Server, words: &[&str]) -> Value {
+    let mut command = server.command(&[&["--json"], words].concat());
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A command that reads nothing may have ended already.
+    drop(stdin.write_all(b"seven green bicycles sing\n"));
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{words:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What a server prints at its start; it is killed then.
+fn start_document(server: &Server) -> Value {
+    let mut command = server.command(&["--json", "serve"]);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut printed = String::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        printed += &line.unwrap();
+        if printed.ends_with('}') {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    serde_json::from_str(&printed).unwrap()
+}
+
+/// Runs the commands that the manual describes and [`COMMANDS`] does not have, and adds what they print.
+fn print_more(mut server: Server, printed: &mut Printed) {
+    let issued = server.json(&["license", "issue", "--customer", "First"]);
+    let key = issued["licenses"][0]["license_key"].as_str().unwrap();
+    let client = server.client();
+    let token = client.session(key, "laptop");
+    client.call("session/end", &json!({ "session_token": token }));
+    server.json(trials::PLAN);
+    server.json(trials::OFFER);
+    let trial = client.call("trial", &trials::device("desktop"));
+    let trial = trial.body["license_key"].as_str().unwrap();
+    let mut run = |server: &Server, command: &str| {
+        let command = command.replace("TRIAL", trial);
+        let words = words(&command, "", key, "");
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        printed.add(&words, &document(server, &words));
+    };
+    for command in MORE_COMMANDS {
+        run(&server, command);
+    }
+    assert_eq!(server.stop(), Some(0));
+    let followed = server.path("data/standby.sqlite3");
+    std::fs::copy(server.path("copy-2.sqlite3"), followed).unwrap();
+    for command in [
+        "promote --check",
+        "promote",
+        "restore copy-2.tar",
+        "config new-authority --replace",
+    ] {
+        run(&server, command);
+    }
+    printed.add(&["serve"], &start_document(&server));
+}
+
 #[test]
 fn every_command_prints_a_table_or_json() {
+    let mut printed = Printed::default();
     let mut server = Server::prepare(&[]);
     server.set_launcher(OPEN_UMASK);
     server.run();
@@ -99,6 +195,7 @@ fn every_command_prints_a_table_or_json() {
             let arguments: Vec<&str> = words.iter().map(String::as_str).collect();
             if json {
                 let document = server.json(&arguments);
+                printed.add(&arguments, &document);
                 let expected: Value = serde_json::from_str(&filled(expected)).unwrap();
                 let found = document.pointer(pointer);
                 assert_eq!(found, Some(&expected), "{command}: {document:#}");
@@ -112,11 +209,15 @@ fn every_command_prints_a_table_or_json() {
             assert_private(&server);
         }
     }
+    print_more(server, &mut printed);
+    printed.compare();
 }
 
 /// On each line: a command, its exit status (2 if it is invalid, 1 if it fails in the present state), and a part of its
 /// error message.
 const FAILURES: &str = "nonsense | 2 | --help
+restart | 2 | systemctl restart license-server
+licence list | 2 | 'license'
 license | 2 | Usage
 license issue | 2 | --customer
 license extend KEY | 2 | --help
@@ -144,6 +245,10 @@ license issue --customer Ada --valid-until tomorrow | 2 | 2027-12-31
 license issue --customer Ada --valid-until 2020-01-01 | 2 | past
 license issue --customer Ada --domain localhost | 2 | www.example.org
 license issue --customer Ada --kind gift | 2 | --help
+license issue --customer Ada --days 0 | 2 | --help
+license issue --customer Ada --days 2 --valid-until 2099-12-31 | 2 | --help
+license revoke KEY | 2 | standard input is empty
+admin add bob --role admin | 2 | --password-stdin
 license issue --customer Ada --feature a/b | 2 | a-z, 0-9
 license extend KEY --until 2020-01-01 | 2 | begins
 license edit KEY --devices 0 | 2 | 1..100000
@@ -177,7 +282,9 @@ flag set a_b | 2 | letters, digits
 flag set x --share 101 | 2 | 0..100
 limit set client --per-minute 2000000 | 2 | 1000000
 limit set client --per-minute 1 --burst 0 | 2 | 1..1000000
---config nowhere.toml config show | 2 | nowhere.toml
+--config nowhere.toml config show | 2 | there is no nowhere.toml
+--config . config show | 2 | . is a folder
+promote | 1 | there is no data/standby.sqlite3
 license show UNKNOWN | 1 | license list
 license suspend nonsense | 1 | license list
 license reinstate REVOKED | 1 | issue a new one
@@ -203,7 +310,7 @@ serve | 1 | stop it first";
 fn a_command_that_fails_prints_one_line_that_says_what_to_do() {
     let server = Server::start();
     let key = server.issue_license(1);
-    server.json(&["license", "revoke", &server.issue_license(1)]);
+    server.json(&["license", "revoke", "--yes", &server.issue_license(1)]);
     server.json(&["release", "add", "1.0.0", "--notes", ""]);
     for code in ["taken", "gone"] {
         server.json(&["plan", "add", code, "--name", code]);
@@ -226,6 +333,7 @@ fn a_command_that_fails_prints_one_line_that_says_what_to_do() {
         assert_eq!(output.status.code(), Some(status), "{command}: {error}");
         assert!(error.contains(hint), "{command}: {error}");
         assert!(output.stdout.is_empty(), "{command} printed a result");
+        assert!(!error.contains("'restore'"), "a wrong suggestion: {error}");
         let own_message = error.starts_with("license-server: ");
         assert!(
             !own_message || error.trim_end().lines().count() == 1,

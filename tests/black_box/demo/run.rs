@@ -5,11 +5,53 @@ use std::process::{Command, Stdio};
 
 use crate::support::Server;
 
+/// The first lines of a demo in a German shell.
+fn first_german_lines() -> String {
+    let server = Server::prepare(&[]);
+    let mut demo = server
+        .command(&["demo"])
+        .env_remove("LC_ALL")
+        .env_remove("LC_MESSAGES")
+        .env("LANG", "de_DE.UTF-8")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let lines = lines.map(|line| line.unwrap() + "\n");
+    let mut first = String::new();
+    for line in lines {
+        first += &line;
+        // The first refusal.
+        if line.contains("409") {
+            break;
+        }
+    }
+    let pid = demo.id().to_string();
+    let stopped = Command::new("kill").args(["-s", "INT", &pid]).status();
+    assert!(stopped.unwrap().success());
+    demo.wait().unwrap();
+    first
+}
+
+#[test]
+fn the_demo_speaks_the_language_of_the_shell() {
+    let said = first_german_lines();
+    for words in [
+        "Ein Lizenzserver mit Beispieldaten",
+        "beendete Sitzungen",
+        "Es ist nur eine Sitzung",
+    ] {
+        assert!(said.contains(words), "no {words:?} in {said}");
+    }
+}
+
 #[test]
 fn the_demo_runs_its_script_and_leaves_nothing_behind() {
     let server = Server::prepare(&[]);
     let mut demo = server
         .command(&["demo"])
+        .env("LC_ALL", "en_GB.UTF-8")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

@@ -74,7 +74,7 @@ fn the_figures_are_those_of_what_was_done() {
         let full = client.call("activate", &identity(&keys[0], device));
         assert_eq!(full.status_and_code(), (409, "device_limit_reached"));
     }
-    server.json(&["license", "revoke", &keys[3]]);
+    server.json(&["license", "revoke", "--yes", &keys[3]]);
     let revoked = client.call("activate", &identity(&keys[3], "till"));
     assert_eq!(revoked.status_and_code(), (403, "license_suspended"));
     // Its last moment was a second ago; it was valid from before.

@@ -30,6 +30,7 @@ fn every_request_that_is_refused_gets_the_same_response_and_causes_no_call() {
     server.json(&[
         "license",
         "revoke",
+        "--yes",
         &issue_license(&server, Some("revoked.localhost")),
     ]);
     let request = |domain: &str| json!({ "domain": domain, "request_id": id() });

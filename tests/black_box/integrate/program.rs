@@ -97,6 +97,7 @@ const SCENARIOS: &[Scenario] = &[
     ("sleep", starts_again_after_a_sleep),
     ("used elsewhere", stops_if_used_elsewhere_after_a_sleep),
     ("server restarted", survives_a_restart_of_the_server),
+    ("keys and backup", survives_other_keys_and_an_older_backup),
     ("network cut", survives_a_cut_of_the_network),
     ("closed connections", survives_closed_connections),
     ("crash", resumes_its_session_after_a_crash),
@@ -233,6 +234,28 @@ fn survives_a_restart_of_the_server(bench: &mut Bench) {
     std::thread::sleep(std::time::Duration::from_secs(5));
     assert_eq!(bench.session(), id);
     assert_eq!(end_reasons(&bench.server).len(), before);
+    run.finish();
+    bench.assert_ended("normal");
+}
+
+fn survives_other_keys_and_an_older_backup(bench: &mut Bench) {
+    let copy = bench.server.path("older.tar").display().to_string();
+    bench.server.json(&["backup", &copy]);
+    let run = bench.running_program();
+    let id = bench.session();
+    bench.server.json(&["config", "rotate-signing-key"]);
+    bench.server.json(&["config", "rotate-api-key"]);
+    let before = bench.relay.connections();
+    eventually("three heartbeats after the rotations", || {
+        bench.relay.connections() >= before + 3
+    });
+    assert_eq!(bench.session(), id);
+    // The backup has the former keys, and knows nothing of the session.
+    assert_eq!(bench.server.stop(), Some(0));
+    bench.server.json(&["restore", &copy]);
+    bench.server.run();
+    eventually("another session", || running(&bench.server).len() == 1);
+    assert_eq!(run.error(), "");
     run.finish();
     bench.assert_ended("normal");
 }

@@ -76,7 +76,7 @@ fn selected_licenses_are_suspended_together_after_a_question_with_their_count() 
 fn a_license_that_is_refused_is_named_and_none_is_changed() {
     let server = Server::start();
     let keys = server.issue_licenses(1, 3);
-    server.json(&["license", "revoke", &keys[2]]);
+    server.json(&["license", "revoke", "--yes", &keys[2]]);
     let mut panel = server.logged_in_browser("admin");
     let before = licenses(&server);
     let mut fields = selected("extend", &["1", "2", "3"]);

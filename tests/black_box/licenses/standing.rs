@@ -141,7 +141,7 @@ fn a_suspension_ends_the_session_and_a_reinstated_license_can_start_a_new_one() 
         201
     );
     // A session without heartbeats ends as well: a revocation triggers a sweep.
-    server.json(&["license", "revoke", &keys[1]]);
+    server.json(&["license", "revoke", "--yes", &keys[1]]);
     eventually("the sweep", || end_reasons(&server) == ["forced", "forced"]);
     let revived = server.cli(&["license", "reinstate", &keys[1]]);
     assert_eq!(revived.status.code(), Some(1), "a revocation is permanent");

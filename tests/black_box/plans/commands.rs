@@ -262,7 +262,7 @@ fn a_changed_plan_reaches_sold_licenses_only_when_it_is_applied() {
     let begun = server.json(&["license", "show", key_of(&begun)]);
     let waiting = issue(&server, &["--plan", "pro", "--devices", "7"]);
     let revoked = issue(&server, &["--plan", "pro"]);
-    server.json(&["license", "revoke", key_of(&revoked)]);
+    server.json(&["license", "revoke", "--yes", key_of(&revoked)]);
     let other = issue(&server, &[]);
     let edit = [
         "plan",

@@ -195,7 +195,7 @@ fn a_license_of_an_archived_product_is_only_stopped_and_freed() {
     server.json(&["license", "suspend", &sold]);
     server.json(&["license", "reinstate", &sold]);
     server.json(&["license", "release-device", &other, "laptop"]);
-    server.json(&["license", "revoke", &sold]);
+    server.json(&["license", "revoke", "--yes", &sold]);
     server.json(&["customer", "erase", "1", "--yes"]);
 }
 

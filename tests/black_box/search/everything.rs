@@ -300,6 +300,14 @@ fn a_damaged_index_is_reported_with_its_remedy_which_mends_it() {
     assert_eq!(panel.get("/search?q=lovelace").status, 503);
     let health = server.client().get("/health");
     assert!(health.text.contains("license-server reindex"), "{health:?}");
+    for form in [
+        &["backup", "all.tar"][..],
+        &["backup", "one.sqlite3", "--database-only"],
+    ] {
+        let output = server.cli(form);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("run `license-server reindex`"), "{said}");
+    }
     server.json(&["reindex"]);
     assert_eq!(database::integrity(&server.database()), "ok");
     assert_eq!(

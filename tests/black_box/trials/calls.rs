@@ -213,7 +213,7 @@ fn a_trial_that_cannot_be_used_is_returned_with_the_reason() {
     );
     server.json(&["license", "suspend", key]);
     expect("license_suspended", &back.body["activated_at"], 1);
-    server.json(&["license", "revoke", key]);
+    server.json(&["license", "revoke", "--yes", key]);
     expect("license_suspended", &back.body["activated_at"], 1);
     assert_eq!(database::count(&server, "licenses"), 1, "no second trial");
 }

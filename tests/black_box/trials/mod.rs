@@ -46,7 +46,7 @@ fn offering() -> Server {
 }
 
 /// The body with which a program of version 1.0.0 asks for the trial of a device.
-fn device(name: &str) -> Value {
+pub fn device(name: &str) -> Value {
     json!({ "machine_id": name, "hardware_hash": format!("hash of {name}"), "version": "1.0.0" })
 }
 

@@ -442,7 +442,7 @@ fn a_trial_is_sold_as_it_is_or_by_a_term_that_the_first_activation_begins() {
     );
     assert!(shown(&server, &released)["valid_until"].is_string());
     let revoked = key_of(&server, "watch");
-    server.json(&["license", "revoke", &revoked]);
+    server.json(&["license", "revoke", "--yes", &revoked]);
     let id = shown(&server, &revoked)["id"].to_string();
     assert!(!panel.get(&format!("/licenses/{id}")).text.contains("/sell"));
     let refused = panel.post(

@@ -93,7 +93,7 @@ fn a_sale_that_is_refused_changes_nothing() {
         assert_eq!(shown(&server, &key)["customer_id"], Value::Null);
     }
     // Nobody can buy a revoked license; its owner can still be noted, so that an erasure reaches it.
-    server.json(&["license", "revoke", &key]);
+    server.json(&["license", "revoke", "--yes", &key]);
     let message = refused(&server, &["license", "sell", &key, "--customer", "Ada"]);
     assert!(message.contains("permanent"), "{message}");
     server.json(&["license", "edit", &key, "--customer", "Ada"]);
