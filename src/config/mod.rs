@@ -182,9 +182,9 @@ pub fn user() -> String {
 pub fn shell_language() -> Language {
     let locale = ["LC_ALL", "LC_MESSAGES", "LANG"]
         .into_iter()
-        .filter_map(|name| std::env::var(name).ok())
+        .filter_map(std::env::var_os)
         .find(|locale| !locale.is_empty());
-    let language = locale.and_then(|locale| Language::of_locale(&locale));
+    let language = locale.and_then(|locale| Language::of_locale(&locale.to_string_lossy()));
     language.unwrap_or(Language::En)
 }
 
@@ -280,16 +280,6 @@ mod tests {
             ("\n[serwer]\n", "t.toml:2: ", "unknown field `serwer`"),
             ("[server]\nport = \"x\"\n", "t.toml:2: ", "invalid type"),
             (
-                "[server]\nport = \"x\"\n",
-                "t.toml:2: ",
-                "; such as `port = 8443`, line 9 of the commented file",
-            ),
-            (
-                "[panel]\nidle_minutes = 0\n",
-                "t.toml:2: ",
-                "must be 1..10080; such as `idle_minutes = 60`, line ",
-            ),
-            (
                 "[server]\n\n# a comment\nport = 70000\n",
                 "t.toml:4: ",
                 "70000",
@@ -345,6 +335,28 @@ mod tests {
                 "{text:?}: {message}"
             );
             assert_eq!(message.lines().count(), 1, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_setting_is_shown_in_its_right_form_and_where_the_commented_file_has_it() {
+        for (text, location, reason) in [
+            (
+                "[server]\nport = \"x\"\n",
+                "t.toml:2: ",
+                "; such as `port = 8443`, line 9 of the commented file",
+            ),
+            (
+                "[panel]\nidle_minutes = 0\n",
+                "t.toml:2: ",
+                "must be 1..10080; such as `idle_minutes = 60`, line ",
+            ),
+        ] {
+            let message = load_text(text).unwrap_err();
+            assert!(
+                message.starts_with(location) && message.contains(reason),
+                "{text:?}: {message}"
+            );
         }
     }
 

@@ -29,6 +29,7 @@ pub fn words(text: &str, tag: &str, key: &str, id: &str) -> Vec<String> {
 /// On each line: a command, a text that it prints, and a member of its JSON output with its value.
 pub const COMMANDS: &str = r#"customer add Ada-{} --email ada@example.org --company ACME --note a_b | added: Ada- | /customers/0/name | "Ada-{}"
 customer list | COMPANY | /customers/1/company | "ACME"
+health | ok | /status | "ok"
 customer list --search Ada-{} | ada@example.org | /customers/0/licenses | 0
 customer list --search nobody | none | /customers | []
 license issue --customer Ada-{} --kind trial --devices 3 --domain Bücher.example --note hello | trial | /licenses/0/domain | "xn--bcher-kva.example"
