@@ -375,6 +375,7 @@ fn silent_connections_from_six_addresses_keep_no_client_out() {
                 !is_served(&server, Ipv4Addr::new(127, 0, 7, last), &version)
             })
             .count();
+        bystander.wait_for_heartbeats();
         eprintln!(
             "{refused} of {others} new connections refused beside six times {each} silent ones, in {:?}",
             started_at.elapsed()

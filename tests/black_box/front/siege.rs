@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,9 +24,13 @@ fn p99_max() -> Duration {
 /// Memory that the server may use under any attack, in KiB.
 pub const RSS_KIB: u64 = 200 * 1024;
 
+/// Heartbeats beside an attack of which at least one more is needed for a statement.
+const HEARTBEATS_MIN: usize = 20;
+
 /// A client at 127.0.0.2 that sends heartbeats during an attack.
 pub struct Bystander {
     stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
     heartbeats: JoinHandle<Vec<Duration>>,
     _attack: MutexGuard<'static, ()>,
 }
@@ -44,6 +48,8 @@ impl Bystander {
         let mut tls = wire::tls_on(connect_from_other_address(server), server);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
+        let answered = Arc::<AtomicUsize>::default();
+        let count = answered.clone();
         let heartbeats = std::thread::spawn(move || {
             let mut durations = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
@@ -51,6 +57,7 @@ impl Bystander {
                 let response = wire::exchange(&mut tls, &request);
                 let response = response.unwrap_or_else(|| panic!("no answer to a heartbeat"));
                 durations.push(started_at.elapsed());
+                count.store(durations.len(), Ordering::Relaxed);
                 assert_eq!(response.status, 200, "{response:?}");
                 std::thread::park_timeout(Duration::from_millis(20));
             }
@@ -58,9 +65,17 @@ impl Bystander {
         });
         Self {
             stop,
+            answered,
             heartbeats,
             _attack: attack,
         }
+    }
+
+    /// Waits until enough heartbeats were sent for [`Bystander::assert_unaffected`]: a short attack must go on meanwhile.
+    pub fn wait_for_heartbeats(&self) {
+        crate::support::eventually("heartbeats beside the attack", || {
+            self.answered.load(Ordering::Relaxed) > HEARTBEATS_MIN
+        });
     }
 
     /// Asserts that no heartbeat was lost, and that the 99th percentile was in time.
@@ -69,7 +84,7 @@ impl Bystander {
         self.stop.store(true, Ordering::Relaxed);
         let mut durations = self.heartbeats.join().unwrap();
         assert!(
-            durations.len() > 20,
+            durations.len() > HEARTBEATS_MIN,
             "{} heartbeats {during}",
             durations.len()
         );

@@ -149,6 +149,8 @@ fn a_license_of_an_archived_product_is_only_stopped_and_freed() {
     let trial = id(trial_key);
     let edit_page = panel.get(&format!("/licenses/{}/edit", id(&sold))).text;
     let seen = field(&edit_page, "seen");
+    let extend_page = panel.get(&format!("/licenses/{}/extend", id(&sold))).text;
+    let term_seen = field(&extend_page, "seen");
     let before = licenses(&server);
     for command in [
         &["license", "edit", &sold, "--note", "x"][..],
@@ -174,7 +176,7 @@ fn a_license_of_an_archived_product_is_only_stopped_and_freed() {
     ];
     for (path, fields) in [
         (&sell, &[("customer", "Ada")][..]),
-        (&extend, &[("days", "3"), ("seen", &seen)]),
+        (&extend, &[("days", "3"), ("seen", &term_seen)]),
         (&edit, &edited),
     ] {
         let refused = panel.post(path, fields);
