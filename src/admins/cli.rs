@@ -46,6 +46,13 @@ pub enum Command {
 pub struct SetPassword {
     /// Name of the administrator
     name: String,
+    #[command(flatten)]
+    password: PasswordInput,
+}
+
+/// How a command gets a new password.
+#[derive(Debug, Args)]
+pub struct PasswordInput {
     /// Read the password from the first line of standard input [default: ask twice at the terminal]
     #[arg(long)]
     password_stdin: bool,
@@ -59,9 +66,8 @@ pub struct Add {
     /// Role
     #[arg(long, value_enum)]
     role: RoleWord,
-    /// Read the password from the first line of standard input [default: ask twice at the terminal]
-    #[arg(long)]
-    password_stdin: bool,
+    #[command(flatten)]
+    password: PasswordInput,
 }
 
 /// [`Role`] as an argument of a command.
@@ -94,26 +100,11 @@ pub fn run(console: &Console, command: Command) -> Result<()> {
         Command::Add(Add {
             name,
             role,
-            password_stdin,
-        }) => {
-            let source = if password_stdin {
-                Source::FirstLine
-            } else {
-                Source::terminal()?
-            };
-            add(console, name, role.into(), source)
-        }
+            password,
+        }) => add(console, name, role.into(), password.source()?),
         Command::List => list(console),
-        Command::SetPassword(SetPassword {
-            name,
-            password_stdin,
-        }) => {
-            let source = if password_stdin {
-                Source::FirstLine
-            } else {
-                Source::terminal()?
-            };
-            set_password(console, &name, source)
+        Command::SetPassword(SetPassword { name, password }) => {
+            set_password(console, &name, password.source()?)
         }
         Command::SetRole { name, role } => set_role(console, &name, role.into()),
         Command::ResetTotp { name } => reset_totp(console, &name),
@@ -205,11 +196,17 @@ enum Source {
     FirstLine,
 }
 
-impl Source {
-    /// The terminal, if there is one.
-    fn terminal() -> Result<Self> {
+impl PasswordInput {
+    /// Where the password comes from.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it should be typed, and there is no terminal.
+    fn source(&self) -> Result<Source> {
+        if self.password_stdin {
+            return Ok(Source::FirstLine);
+        }
         if console::is_interactive() {
-            return Ok(Self::Terminal);
+            return Ok(Source::Terminal);
         }
         Err(Error::Usage(
             "standard input is no terminal, at which the password could be typed: send it as the first line, with \
@@ -217,7 +214,9 @@ impl Source {
                 .to_owned(),
         ))
     }
+}
 
+impl Source {
     /// Reads the password of the administrator `name`, checks it, and returns its hash.
     fn hash_of_password(self, name: &str) -> Result<String> {
         let password = match self {
