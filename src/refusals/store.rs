@@ -180,14 +180,14 @@ pub(super) fn page(
     };
     let (at, id) = (position.at, position.id);
     if let Scope::Few(ids) = scope {
-        let query = match direction {
-            Direction::Descending => sql!("refusals/few_descending"),
-            Direction::Ascending => sql!("refusals/few_ascending"),
+        let sign = match direction {
+            Direction::Descending => -1,
+            Direction::Ascending => 1,
         };
         let params = filter_params!(
-            filter, ":bound_ms": bound, ":at_ms": at, ":id": id, ":ids": id_list(ids), ":limit": limit
+            filter, ":direction": sign, ":bound_ms": bound, ":at_ms": at, ":id": id, ":ids": id_list(ids), ":limit": limit
         );
-        return reader.list(query, params, recorded);
+        return reader.list(sql!("refusals/few"), params, recorded);
     }
     let query = match direction {
         Direction::Descending => sql!("refusals/page_descending"),
