@@ -247,25 +247,12 @@ fn a_name_preferences_an_end_and_a_domain_are_not_overwritten_unseen() {
     let mut one = server.logged_in_browser_as("ada", "owner");
     let seen = field(&one.get("/licenses/1/extend").text, "seen");
     let edit = one.get("/licenses/1/edit").text;
-    let (edit_seen, valid_from) = (
-        field(&edit, "seen"),
-        edit.split("id=\"f-valid_from\"").nth(1).unwrap(),
-    );
-    let valid_from = valid_from
-        .split("value=\"")
-        .nth(1)
-        .unwrap()
-        .split('"')
-        .next()
-        .unwrap();
-    let valid_until = edit.split("id=\"f-valid_until\"").nth(1).unwrap();
-    let valid_until = valid_until
-        .split("value=\"")
-        .nth(1)
-        .unwrap()
-        .split('"')
-        .next()
-        .unwrap();
+    let edit_seen = field(&edit, "seen");
+    let [valid_from, valid_until] = ["valid_from", "valid_until"].map(|name| {
+        let input = edit.split(&format!("id=\"f-{name}\"")).nth(1).unwrap();
+        let value = input.split("value=\"").nth(1).unwrap();
+        value.split('"').next().unwrap()
+    });
     let noted = one.post(
         "/licenses/1/edit",
         &[
