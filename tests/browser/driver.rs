@@ -104,6 +104,11 @@ impl Chrome {
         };
         chrome.on_every_page(RECORD_VIOLATIONS);
         chrome.width(1280);
+        // A new window may stand behind another one, and then nothing in it matches :focus.
+        chrome.devtools(
+            "Emulation.setFocusEmulationEnabled",
+            &json!({ "enabled": true }),
+        );
         Some(chrome)
     }
 
