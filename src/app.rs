@@ -33,6 +33,7 @@ use crate::security::password::Hasher;
 use crate::security::rate_limit::{Limiter, Quota, Rule};
 use crate::security::signing::Signer;
 use crate::tls::{self, Certificates, TrustedAuthority};
+use crate::verification::Verifier;
 use crate::{server_state, signing_keys, standby};
 
 /// Upper bound for the duration of a sweep.
@@ -48,6 +49,8 @@ pub struct App {
     pub clock: TrustedClock,
     /// The last heartbeat of each running session.
     pub live_sessions: Arc<LiveSessions>,
+    /// Verifies licenses.
+    pub verifier: Verifier,
     /// Product settings, as programs get them.
     pub program_settings: Arc<ProgramSettingsCache>,
     /// Rate limits by source address.
@@ -100,6 +103,7 @@ impl App {
         let server = &settings.server;
         Ok(Self {
             live_sessions: Arc::new(LiveSessions::new(opened.now, opened.clock.pauses())),
+            verifier: Verifier::new(opened.db.clone()),
             start_quota: start_quota(&settings, &limiter),
             handshakes: Arc::new(Handshakes::new(dependencies)),
             endpoint: endpoint(&settings, opened.certificates.as_deref())?,

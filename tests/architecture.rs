@@ -284,6 +284,7 @@ const FILE_NAMES: &[&str] = &[
     "mod",
     "rules",
     "programs",
+    "recent", // what was read lately, kept in memory
     "store",
     "client",
     "site",

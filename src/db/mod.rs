@@ -1,6 +1,7 @@
 //! One SQLite database: one thread writes, a pool of connections reads. SQL text lives in `sql/`, not here.
 
 mod batch_reader;
+mod changes;
 mod checkpoint;
 mod columns;
 mod continuity;
@@ -54,7 +55,9 @@ use tokio::sync::oneshot::error::RecvError;
 
 use crate::clock::{Boot, UnixMs};
 use crate::error::{Doing, Error, Result};
+use crate::id::LicenseId;
 use batch_reader::BatchReader;
+use changes::LicenseChanges;
 use continuity::Continuity;
 use copy_folder::CopyFolder;
 use generation::Generation;
@@ -72,6 +75,7 @@ pub struct Db {
     thread: Arc<Mutex<Option<writer::Thread>>>,
     readers: SharedPools,
     generation: Arc<Generation>,
+    changes: Arc<LicenseChanges>,
     condition: Arc<disk::Condition>,
     path: Arc<Path>,
     location: Arc<DatabaseFiles>,
@@ -80,6 +84,13 @@ pub struct Db {
     /// The server's socket for commands; `None` in a command.
     _presence: Option<Arc<presence::Presence>>,
     _users: Arc<users::Users>,
+}
+
+/// A state of the database in the sequence of its changes.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadPoint {
+    generation: u64,
+    changes: u64,
 }
 
 /// Tries to write a file beside the database at `path`, and removes it again.
@@ -140,6 +151,7 @@ impl Db {
         let readers = Arc::new(RwLock::new(Some(readers)));
         let context = writer::Context::of(location.clone());
         let (generation, condition) = (context.generation.clone(), context.condition.clone());
+        let changes = context.changes.clone();
         let opened = Opening {
             location: location.clone(),
             options: options.clone(),
@@ -160,6 +172,7 @@ impl Db {
             thread: Arc::new(Mutex::new(Some(thread))),
             readers,
             generation,
+            changes,
             condition,
             path: path.into(),
             location,
@@ -357,6 +370,22 @@ impl Db {
     /// The current generation; see [`Reader::generation`].
     pub fn generation(&self) -> u64 {
         self.generation.number()
+    }
+
+    /// The state that a read sees at least if it begins now; see [`Db::is_current`].
+    pub fn read_point(&self) -> ReadPoint {
+        ReadPoint {
+            generation: self.generation.number(),
+            changes: self.changes.count(),
+        }
+    }
+
+    /// Whether what a read found out about `license`, and about its devices and its session, is still true: this process
+    /// has not changed it since `point`, which was taken before the read. What other processes change is noticed within a
+    /// second.
+    pub fn is_current(&self, license: LicenseId, point: ReadPoint) -> bool {
+        point.generation == self.generation.number()
+            && !self.changes.changed_since(license, point.changes)
     }
 
     /// Waits until another process, or a call of [`Tx::invalidate_caches`], begins a new generation. For one

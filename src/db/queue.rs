@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::generation::Generation;
 use super::reader::{Hook, Reader, Tx};
 use crate::error::{Error, Result};
+use crate::id::LicenseId;
 
 /// Queued writes and reads; when the queue is full, callers get [`Error::Unavailable`].
 const QUEUE_LEN: usize = 4096;
@@ -20,6 +21,7 @@ pub(super) type Answer = Box<dyn FnOnce(Result<(), &str>) + Send>;
 pub(super) struct Done {
     pub(super) keep: bool,
     pub(super) invalidates: bool,
+    pub(super) changed: Vec<LicenseId>,
     pub(super) after: Vec<Hook>,
     pub(super) answer: Answer,
 }
@@ -89,6 +91,7 @@ impl Writer {
             Some(Done {
                 keep,
                 invalidates: keep && tx.invalidates.get(),
+                changed: tx.changed.take(),
                 after,
                 answer,
             })

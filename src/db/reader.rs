@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 use super::generation::Generation;
 use super::{disk, schema, search_index};
 use crate::error::{Error, Result};
+use crate::id::LicenseId;
 
 /// Read-only access.
 pub struct Reader<'a> {
@@ -22,6 +23,7 @@ pub struct Tx<'a> {
     pub(super) reader: Reader<'a>,
     pub(super) after: RefCell<Vec<Hook>>,
     pub(super) invalidates: Cell<bool>,
+    pub(super) changed: RefCell<Vec<LicenseId>>,
 }
 
 impl Reader<'_> {
@@ -96,6 +98,7 @@ impl<'a> Tx<'a> {
             reader,
             after: RefCell::default(),
             invalidates: Cell::default(),
+            changed: RefCell::default(),
         }
     }
 
@@ -112,6 +115,12 @@ impl<'a> Tx<'a> {
     /// Runs `hook` after the commit, before the caller gets its result; never, if the operation is rolled back.
     pub fn after_commit(&self, hook: impl FnOnce() + Send + 'static) {
         self.after.borrow_mut().push(Box::new(hook));
+    }
+
+    /// Notes that the operation changes `license`, one of its devices or its session: what was kept about it is no longer
+    /// valid; see [`super::Db::is_current`].
+    pub fn changes_license(&self, license: LicenseId) {
+        self.changed.borrow_mut().push(license);
     }
 
     /// Begins a new generation with this commit: what other parts of the process cached from the database is no

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::changes::LicenseChanges;
 use super::checkpoint::{self, Checkpoints};
 use super::disk::Condition;
 use super::failure_log::FailureLog;
@@ -58,6 +59,7 @@ pub(super) struct Context {
     pub(super) location: Arc<DatabaseFiles>,
     pub(super) generation: Arc<Generation>,
     pub(super) condition: Arc<Condition>,
+    pub(super) changes: Arc<LicenseChanges>,
 }
 
 impl Context {
@@ -66,6 +68,7 @@ impl Context {
             location,
             generation: Arc::default(),
             condition: Arc::default(),
+            changes: Arc::default(),
         }
     }
 }
@@ -124,6 +127,7 @@ fn serve(opened: Opened, context: &Context, messages: &Receiver<Message>) {
         location: context.location.clone(),
         generation: context.generation.clone(),
         condition: context.condition.clone(),
+        changes: context.changes.clone(),
         version: Cell::new(0),
         wal_rewritten: Cell::new(false),
         first: RefCell::new(first),
@@ -192,6 +196,7 @@ struct WriterLoop {
     generation: Arc<Generation>,
     location: Arc<DatabaseFiles>,
     condition: Arc<Condition>,
+    changes: Arc<LicenseChanges>,
     /// SQLite's `data_version`: it changes when another connection has committed.
     version: Cell<i64>,
     /// Whether the WAL of an earlier process has been written to the disk again; see [`checkpoint::rewrite_wal`].
@@ -427,6 +432,10 @@ impl WriterLoop {
             }
         }
         for job in done {
+            // Even if the commit failed: it may have reached the disk.
+            for license in job.changed {
+                self.changes.note(license);
+            }
             if commit.is_ok() {
                 job.after.into_iter().for_each(|hook| hook());
             }

@@ -54,11 +54,10 @@ pub struct Device {
     pub last_seen_at: UnixMs,
 }
 
-impl Device {
-    /// Whether a verification at `now` moves when it was last seen: a write for each would cost more than all of the rest.
-    pub fn is_seen_again(&self, now: UnixMs) -> bool {
-        now >= self.last_seen_at.plus(SEEN_STEP)
-    }
+/// Whether a verification at `now` moves when a device was last seen: a write for each would cost more than all of the
+/// rest.
+pub fn is_seen_again(last_seen_at: UnixMs, now: UnixMs) -> bool {
+    now >= last_seen_at.plus(SEEN_STEP)
 }
 
 /// The license of a product with a key, if it can be used at `now`.

@@ -27,6 +27,7 @@ pub(super) fn insert(
         ":client_version": client.version,
         ":now_ms": now,
     };
+    tx.changes_license(license_id);
     tx.insert(sql!("devices/insert"), params).map(DeviceId)
 }
 
@@ -109,8 +110,12 @@ pub(super) fn versions(
 }
 
 pub(super) fn remove(tx: &Tx<'_>, id: DeviceId) -> Result<()> {
-    tx.run(sql!("devices/remove"), named_params! { ":device_id": id })
-        .map(drop)
+    let params = named_params! { ":device_id": id };
+    let license: Option<LicenseId> = tx.maybe(sql!("devices/remove"), params, |row| row.get(0))?;
+    if let Some(license) = license {
+        tx.changes_license(license);
+    }
+    Ok(())
 }
 
 pub(super) fn refresh(

@@ -43,6 +43,7 @@ pub(super) fn set_binding(tx: &Tx<'_>, id: LicenseId, binding: &DomainBinding) -
         ":transfer_until_ms": transfer.map(|transfer| transfer.until),
         ":confirmed_at_ms": transfer.and_then(|transfer| transfer.confirmed_at),
     };
+    tx.changes_license(id);
     tx.run(sql!("domains/set_binding"), params).map(drop)
 }
 

@@ -238,11 +238,13 @@ pub(super) fn edit(tx: &Tx<'_>, new: &License) -> Result<()> {
         ":updates_until_ms": new.updates_until,
         ":note": new.note,
     };
+    tx.changes_license(new.id);
     tx.run(sql!("licenses/edit"), params).map(drop)
 }
 
 pub(super) fn set_customer(tx: &Tx<'_>, id: LicenseId, customer: CustomerId) -> Result<()> {
     let params = named_params! { ":license_id": id, ":customer_id": customer };
+    tx.changes_license(id);
     tx.run(sql!("licenses/set_customer"), params).map(drop)
 }
 
@@ -258,6 +260,7 @@ pub(super) fn apply_order(tx: &Tx<'_>, id: LicenseId, order: &Order) -> Result<(
         ":features": order.features.stored(),
         ":updates_until_ms": order.updates_until,
     };
+    tx.changes_license(id);
     tx.run(sql!("licenses/apply_order"), params).map(drop)
 }
 
@@ -265,6 +268,7 @@ pub(super) fn set_state(act: &Act<'_>, id: LicenseId, state: LicenseState) -> Re
     let params = named_params! {
         ":license_id": id, ":state": state.as_str(), ":now_ms": act.now,
     };
+    act.tx.changes_license(id);
     act.tx.run(sql!("licenses/set_state"), params).map(drop)
 }
 
@@ -274,6 +278,7 @@ pub(super) fn set_term(tx: &Tx<'_>, new: &License) -> Result<()> {
         ":valid_until_ms": new.valid_until,
         ":pending_days": new.pending_days,
     };
+    tx.changes_license(new.id);
     tx.run(sql!("licenses/set_term"), params).map(drop)
 }
 
@@ -299,11 +304,13 @@ pub(super) fn of_plan(
 
 pub(super) fn begin_term(tx: &Tx<'_>, id: LicenseId, until: UnixMs) -> Result<()> {
     let params = named_params! { ":license_id": id, ":valid_until_ms": until };
+    tx.changes_license(id);
     tx.run(sql!("licenses/begin_term"), params).map(drop)
 }
 
 pub(super) fn undo_begin_term(tx: &Tx<'_>, id: LicenseId, pending_days: u32) -> Result<()> {
     let params = named_params! { ":license_id": id, ":pending_days": pending_days };
+    tx.changes_license(id);
     tx.run(sql!("licenses/undo_begin_term"), params).map(drop)
 }
 

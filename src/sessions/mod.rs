@@ -159,7 +159,7 @@ fn move_to_history(
     } else {
         reason
     };
-    store::remove(tx, session.id)?;
+    store::remove(tx, session)?;
     session_history::add(
         tx,
         &session.history_entry(&last_heartbeat, reason, live.now.wall),

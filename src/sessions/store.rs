@@ -34,12 +34,14 @@ pub(super) fn insert_running(
         ":timeout_s": session.timeout_s,
         ":replaces": replaces,
     };
+    tx.changes_license(session.license_id);
     Ok(tx.run(sql!("sessions/insert_running"), params)? == 1)
 }
 
-pub(super) fn remove(tx: &Tx<'_>, id: SessionId) -> Result<()> {
-    tx.run(sql!("sessions/remove"), named_params! { ":session_id": id })
-        .map(drop)
+pub(super) fn remove(tx: &Tx<'_>, session: &StoredSession) -> Result<()> {
+    tx.changes_license(session.license_id);
+    let params = named_params! { ":session_id": session.id };
+    tx.run(sql!("sessions/remove"), params).map(drop)
 }
 
 pub(super) fn by_id(reader: &Reader<'_>, id: SessionId) -> Result<Option<StoredSession>> {

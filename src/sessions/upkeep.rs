@@ -142,7 +142,7 @@ pub fn end_all(tx: &Tx<'_>, now: UnixMs) -> Result<usize> {
             return Ok(ended);
         }
         for session in &sessions {
-            store::remove(tx, session.id)?;
+            store::remove(tx, session)?;
             let ended_at = now.max(session.last_heartbeat_at);
             let entry = session.history_entry_as_stored(ended_at, EndReason::Forced);
             session_history::add(tx, &entry)?;

@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 use super::VerifiedLicense;
 use crate::app::App;
 use crate::config::Language;
-use crate::db::Reader;
 use crate::devices::ClientIdentity;
 use crate::devices::client::apply_rate_limits;
 use crate::error::Refused;
@@ -85,9 +84,9 @@ struct LicenseResponse {
 impl LicenseResponse {
     fn new(verified: &VerifiedLicense) -> Self {
         Self {
-            terms: LicenseTerms::of(&verified.license),
-            device_limit: verified.license.device_limit,
-            device_count: verified.device_count,
+            terms: LicenseTerms::of(verified.license()),
+            device_limit: verified.license().device_limit,
+            device_count: verified.device_count(),
         }
     }
 }
@@ -102,10 +101,9 @@ async fn verify(
 ) -> Reply {
     let Body(client) = body;
     apply_rate_limits(&program, client.license_key, &client.hardware_id, &app.db).await?;
-    let (live, now) = (app.live_sessions.clone(), program.now);
-    let settings = program.settings.clone();
-    let verify = move |reader: &Reader<'_>| super::verify(reader, live.at(now), &settings, &client);
-    let verification = app.db.read_for_program(verify).await?;
+    let live = app.live_sessions.at(program.now);
+    let verified = app.verifier.verify(live, &program.settings, client);
+    let verification = verified.await?;
     let lease = verification.lease.as_ref();
     let lease = lease.map(|lease| lease.signed(&app.signer.key_pair()));
     let refusal = verification.refusal.clone();
@@ -126,10 +124,10 @@ async fn verify(
     })?;
     let response = response.with_refusal(refusal);
     // An unknown key is a normal response here, but still counts as a failed attempt.
-    Ok(match (verification.license, verification.holds_slot) {
-        (None, _) => response.counted_as_failure(),
-        (Some(_), true) => response.for_slot_holder(),
-        (Some(_), false) => response,
+    Ok(match verification.license {
+        None => response.counted_as_failure(),
+        Some(license) if license.holds_slot() => response.for_slot_holder(),
+        Some(_) => response,
     })
 }
 

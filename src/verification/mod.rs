@@ -1,12 +1,14 @@
 //! Verification: whether a license can be used on a device with a version, without starting a session.
 
 pub mod client;
+mod recent;
 mod store;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::clock::UnixMs;
-use crate::db::Reader;
+use crate::db::{Db, Reader};
 use crate::devices::{self, ClientIdentity};
 use crate::error::{Refused, Result};
 use crate::leases::Lease;
@@ -14,6 +16,8 @@ use crate::licenses::{self, License};
 use crate::live_sessions::LiveNow;
 use crate::products::{LicensedVersionInfo, ProgramSettings};
 use crate::version::Version;
+use recent::{Known, Recent};
+use store::Found;
 
 /// The result of a verification.
 #[derive(Clone, Debug)]
@@ -22,8 +26,6 @@ pub struct Verification {
     pub refusal: Option<Refused>,
     /// `None` if the key is unknown.
     pub license: Option<VerifiedLicense>,
-    /// Whether the device holds a slot of the license.
-    pub holds_slot: bool,
     /// Whether a session runs on the license, on any device.
     pub session_active: bool,
     /// The information about versions.
@@ -36,66 +38,118 @@ pub struct Verification {
 
 /// The license that was verified.
 #[derive(Clone, Debug)]
-pub struct VerifiedLicense {
-    /// The license.
-    pub license: License,
-    /// How many of its device slots are taken.
-    pub device_count: u32,
-}
+pub struct VerifiedLicense(Arc<Known>);
 
-impl Verification {
-    /// The result for an unknown key.
-    fn without_license(refusal: Refused, version: LicensedVersionInfo) -> Self {
-        Self {
-            refusal: Some(refusal),
-            license: None,
-            holds_slot: false,
-            session_active: false,
-            version,
-            feature_flags: None,
-            lease: None,
-        }
+impl VerifiedLicense {
+    /// The license, without the customer's name and the note.
+    pub fn license(&self) -> &License {
+        &self.0.found.license
+    }
+
+    /// How many of its device slots are taken.
+    pub fn device_count(&self) -> u32 {
+        self.0.found.taken
+    }
+
+    /// Whether the device holds a slot.
+    pub fn holds_slot(&self) -> bool {
+        self.0.found.slot.is_some()
     }
 }
 
-/// Verifies license, device and version. Only the time at which the device was last seen changes, to the minute. A refusal
-/// is a result here, not an error.
-pub fn verify(
-    reader: &Reader<'_>,
+/// Verifies licenses, and remembers what it read.
+pub struct Verifier {
+    db: Db,
+    recent: Recent,
+}
+
+impl Verifier {
+    /// One that remembers nothing yet.
+    pub fn new(db: Db) -> Self {
+        Self {
+            db,
+            recent: Recent::default(),
+        }
+    }
+
+    /// Verifies license, device and version. Only the time at which the device was last seen changes, to the minute. A
+    /// refusal is a result here, not an error.
+    ///
+    /// # Errors
+    /// If the database cannot be read. It is not read for what was read before and is still true.
+    pub async fn verify(
+        &self,
+        live: LiveNow<'_>,
+        settings: &ProgramSettings,
+        client: ClientIdentity,
+    ) -> Result<Verification> {
+        let product = settings.config.product;
+        if let Some(known) = self.recent.get(&self.db, product, &client) {
+            return Ok(judge(known, live, settings, &client));
+        }
+        let point = self.db.read_point();
+        let look_up = move |reader: &Reader<'_>| {
+            let found = store::look_up(reader, product, &client)?;
+            Ok((found, client))
+        };
+        let (found, client) = self.db.read_for_program(look_up).await?;
+        Ok(match found {
+            Some(found) => {
+                let known = self.recent.insert(product, &client, point, found);
+                judge(known, live, settings, &client)
+            }
+            None => unknown(settings, &client),
+        })
+    }
+}
+
+/// The result for a key that is unknown.
+fn unknown(settings: &ProgramSettings, client: &ClientIdentity) -> Verification {
+    let too_old = settings.check_version(client.version).err();
+    Verification {
+        refusal: Some(too_old.map_or_else(|| licenses::Refusal::NotFound.into(), Into::into)),
+        license: None,
+        session_active: false,
+        version: settings.version_info_for(client.version, None),
+        feature_flags: None,
+        lease: None,
+    }
+}
+
+/// The result for a known license.
+fn judge(
+    known: Arc<Known>,
     live: LiveNow<'_>,
     settings: &ProgramSettings,
     client: &ClientIdentity,
-) -> Result<Verification> {
+) -> Verification {
     let now = live.now.wall;
-    let too_old: Option<Refused> = settings.check_version(client.version).err().map(Into::into);
-    let Some(found) = store::look_up(reader, settings.config.product, client)? else {
-        let refusal = too_old.unwrap_or_else(|| licenses::Refusal::NotFound.into());
-        let version = settings.version_info_for(client.version, None);
-        return Ok(Verification::without_license(refusal, version));
-    };
-    let (license, device) = (found.license, found.device);
-    if let Some(device) = device.as_ref().filter(|device| device.is_seen_again(now)) {
-        live.mark_device_seen(device.id);
+    if let Some(device) = known.seen_again(now) {
+        live.mark_device_seen(device);
     }
-    let no_slot = device.is_none().then_some(devices::Refusal::NotActivated);
+    let Found {
+        license,
+        slot,
+        session,
+        ..
+    } = &known.found;
+    let no_slot = slot.is_none().then_some(devices::Refusal::NotActivated);
+    let too_old = settings.check_version(client.version).err();
     let refusal = too_old
-        .or_else(|| license_refusal(settings, &license, client.version, now))
+        .map(Into::into)
+        .or_else(|| license_refusal(settings, license, client.version, now))
         .or(no_slot.map(Into::into));
-    let lease = Lease::of(settings, &license, &client.hardware_id, now);
-    Ok(Verification {
+    let lease = Lease::of(settings, license, &client.hardware_id, now);
+    Verification {
         lease: lease.filter(|_| refusal.is_none()),
         refusal,
-        holds_slot: device.is_some(),
         version: settings.version_info_for(client.version, license.updates_until),
-        session_active: found
-            .session
-            .is_some_and(|session| live.is_running(&session)),
+        session_active: session
+            .as_ref()
+            .is_some_and(|session| live.is_running(session)),
         feature_flags: Some(settings.flags_for(license.id.0)),
-        license: Some(VerifiedLicense {
-            license,
-            device_count: found.taken,
-        }),
-    })
+        license: Some(VerifiedLicense(known)),
+    }
 }
 
 /// Why `license` cannot be used with `version` on any device; `None` if it can.

@@ -16,13 +16,13 @@ use license_server::error::{Error, Result};
 use license_server::id::{LicenseId, ProductId, SessionId, SessionToken};
 use license_server::licenses::{self, Buyer, LicenseKey, Order, Term};
 use license_server::live_sessions::LiveSessions;
-use license_server::products::{self, ProgramSettingsCache};
+use license_server::products::{self, ProgramSettings, ProgramSettingsCache};
 use license_server::security::rate_limit::Quota;
 use license_server::server_state;
 use license_server::session_history::{self, EndReason, Foldable};
 use license_server::sessions::client::StartResponse;
 use license_server::sessions::{self, Credentials, EndRequest, GivenKey, StartRequest, Started};
-use license_server::verification::{self, Verification};
+use license_server::verification::{Verification, Verifier};
 use license_server::version::Version;
 use rusqlite::{Connection, OpenFlags, named_params};
 use serde_json::Value;
@@ -40,6 +40,8 @@ pub(crate) struct InProcess {
     db: Option<Db>,
     pub(crate) live: Arc<LiveSessions>,
     pub(crate) current: Arc<ProgramSettingsCache>,
+    /// `None` only while the database is reopened.
+    verifier: Option<Verifier>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) trusted_clock: TrustedClock,
     pub(crate) runtime: Runtime,
@@ -94,6 +96,7 @@ impl InProcess {
             .id;
         Self {
             folder,
+            verifier: Some(Verifier::new(db.clone())),
             db: Some(db),
             live,
             current: Arc::default(),
@@ -260,11 +263,29 @@ impl InProcess {
 
     pub(crate) fn verify(&self, license: usize, device: usize) -> Verification {
         let (client, now) = (self.client(license, device), self.now());
-        let verdict = self.db().read_blocking(|reader| {
-            let settings = self.current.read(reader, ProductId::FIRST)?;
-            verification::verify(reader, self.live.at(now), &settings, &client)
-        });
-        verdict.unwrap()
+        let settings = self
+            .db()
+            .read_blocking(|reader| self.current.read(reader, ProductId::FIRST));
+        self.verify_with(&settings.unwrap(), client, now).unwrap()
+    }
+
+    /// Verifies twice, with what is in memory and without: the results are the same.
+    pub(crate) fn verify_with(
+        &self,
+        settings: &ProgramSettings,
+        client: ClientIdentity,
+        now: Now,
+    ) -> Result<Verification> {
+        let verify = |verifier: &Verifier| {
+            let verified = verifier.verify(self.live.at(now), settings, client.clone());
+            self.runtime.block_on(verified)
+        };
+        let (remembered, read) = (
+            verify(self.verifier.as_ref().unwrap()),
+            verify(&Verifier::new(self.db().clone())),
+        );
+        assert_eq!(shown(&remembered), shown(&read));
+        remembered
     }
 
     /// Runs the sweep and stores the date, as the job does; returns how many sessions it ended.
@@ -366,6 +387,7 @@ impl InProcess {
     }
 
     fn close(&mut self) -> PathBuf {
+        self.verifier = None;
         let db = self.db.take().unwrap();
         db.close(Duration::from_secs(10));
         db.path().to_owned()
@@ -378,6 +400,7 @@ impl InProcess {
         (self.trusted_clock, self.live) = (trusted_clock, live);
         self.db = Some(db);
         self.current = Arc::default();
+        self.verifier = Some(Verifier::new(self.db().clone()));
         self.started_at = self.now().wall;
     }
 
@@ -501,5 +524,25 @@ pub(crate) fn code_of(error: Error) -> String {
         },
         Error::NotFound { what, .. } => format!("no {what}"),
         other => panic!("the server failed: {other}"),
+    }
+}
+
+/// What a verification tells, for comparisons.
+fn shown(verified: &Result<Verification>) -> String {
+    match verified {
+        Ok(verified) => {
+            let license = verified.license.as_ref();
+            let license =
+                license.map(|known| (known.license(), known.device_count(), known.holds_slot()));
+            format!(
+                "{:?} {license:?} {} {:?} {:?} {:?}",
+                verified.refusal,
+                verified.session_active,
+                verified.version,
+                verified.feature_flags,
+                verified.lease
+            )
+        }
+        Err(error) => error.to_string(),
     }
 }

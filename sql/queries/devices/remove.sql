@@ -1,3 +1,4 @@
 -- Frees a slot. A foreign key refuses that while a session of the device runs.
 -- :device_id integer
-delete from devices where device_id = :device_id;
+delete from devices where device_id = :device_id
+returning license_id;

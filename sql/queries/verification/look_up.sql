@@ -3,10 +3,10 @@
 -- or the product is archived. Served by license_product_key, in which the key of another product is looked up exactly as
 -- one that does not exist.
 -- :product_id integer, :license_key text (25 characters), :hardware_id text
-select l.license_id, l.license_key, l.product_id, l.plan, l.customer_id, l.customer, l.kind, l.state, l.device_limit,
-       l.valid_from_ms, l.valid_until_ms, l.pending_days, l.features, l.updates_until_ms, l.domain, l.note,
+select l.license_id, l.license_key, l.product_id, l.plan, l.customer_id, '' as customer, l.kind, l.state, l.device_limit,
+       l.valid_from_ms, l.valid_until_ms, l.pending_days, l.features, l.updates_until_ms, l.domain, '' as note,
        l.created_at_ms, l.taken,
-       d.device_id, d.hardware_id, d.machine_id, d.client_version, d.activated_at_ms, d.last_seen_at_ms,
+       d.device_id, d.last_seen_at_ms,
        s.session_token, s.started_at_ms, s.last_heartbeat_at_ms, s.timeout_s
 from license_details l
 left join devices d on d.license_id = l.license_id and d.hardware_id = :hardware_id

@@ -24,7 +24,6 @@ use license_server::security::rate_limit::{Group, HourlyQuota, Quota, Source};
 use license_server::session_history::EndReason;
 use license_server::sessions::{self, Credentials, EndRequest, GivenKey, StartRequest};
 use license_server::trials::{self, TrialRequest};
-use license_server::verification;
 use license_server::version::Version;
 
 use super::model::{Outcome, State};
@@ -393,9 +392,7 @@ impl Shop {
     pub(super) fn verify(&self, call: &SentCall) -> Outcome<(String, bool)> {
         let settings = self.admit(&call.api_key)?;
         let (client, now) = (call.client(), self.process.now());
-        let verified = self.process.db().read_blocking(|reader| {
-            verification::verify(reader, self.process.live.at(now), &settings, &client)
-        });
+        let verified = self.process.verify_with(&settings, client, now);
         let verified = verified.map_err(code_of)?;
         let code = verified.refusal.map_or("valid", |refused| refused.code);
         Ok((code.to_owned(), verified.session_active))
