@@ -50,12 +50,12 @@ pub struct Device {
     pub version: Version,
     /// When it took the slot.
     pub activated_at: UnixMs,
-    /// When it last sent a request; of verifications, to the minute.
+    /// When it last sent a request that names it; of verifications and starts, to the minute.
     pub last_seen_at: UnixMs,
 }
 
-/// Whether a verification at `now` moves when a device was last seen: a write for each would cost more than all of the
-/// rest.
+/// Whether a verification or start at `now` moves when a device was last seen: a write for each would cost more than all of
+/// a verification, and a tenth of a start.
 pub fn is_seen_again(last_seen_at: UnixMs, now: UnixMs) -> bool {
     now >= last_seen_at.plus(SEEN_STEP)
 }

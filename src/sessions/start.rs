@@ -9,7 +9,7 @@ use super::{
 };
 use crate::clock::UnixMs;
 use crate::db::Tx;
-use crate::devices::{self, ClientIdentity, SlotRequest};
+use crate::devices::{self, ClientIdentity, Device, SlotRequest};
 use crate::error::Result;
 use crate::id::{DeviceId, ProductId, SessionId, SessionToken};
 use crate::idempotency::{self, IdempotentOperation, RequestKey, RunOnce, StoredResponse};
@@ -128,7 +128,7 @@ impl<'a> Attempt<'a> {
         let covered = settings.check_covered(client.version, license.updates_until);
         let held = devices::find(tx, license.id, &client.hardware_id)?;
         let (license, device_id) = if let Some(device) = held {
-            devices::refresh(tx, device.id, client, live.now.wall)?;
+            refresh(tx, live, &device, client)?;
             (license, device.id)
         } else {
             covered.clone()?;
@@ -275,6 +275,20 @@ impl<'a> Attempt<'a> {
             settings: self.settings.clone(),
         }
     }
+}
+
+/// Stores what the device sent. If only the time at which it was seen is new, a start costs no write for that: it follows with
+/// the next flush, to the minute.
+fn refresh(tx: &Tx<'_>, live: LiveNow<'_>, device: &Device, client: &ClientIdentity) -> Result<()> {
+    let now = live.now;
+    if device.machine_id != client.machine_id || device.version != client.version {
+        return devices::refresh(tx, device.id, client, now.wall);
+    }
+    if devices::is_seen_again(device.last_seen_at, now.wall) {
+        let (id, sessions) = (device.id, live.sessions.clone());
+        tx.after_commit(move || sessions.at(now).mark_device_seen(id));
+    }
+    Ok(())
 }
 
 /// With `auto_activate`, gives a free slot to the device that starts the session; without it, refuses the start.

@@ -222,17 +222,17 @@ fn an_administrator_releases_a_device_and_its_session_ends() {
 }
 
 #[test]
-fn a_verification_updates_when_the_device_was_last_seen() {
+fn a_verification_and_a_start_update_when_the_device_was_last_seen() {
     let server = Server::start();
     let key = server.issue_license(1);
     let client = server.client();
     client.call("activate", &identity(&key, "laptop"));
-    database::forget_last_seen(&server);
-    assert_eq!(
-        client.call("verify", &identity(&key, "laptop")).body["valid"],
-        true
-    );
-    crate::support::eventually("last seen is in the database", || {
-        database::is_seen(&server)
-    });
+    for (call, status) in [("session/start", 201), ("verify", 200)] {
+        database::forget_last_seen(&server);
+        let answer = client.call(call, &identity(&key, "laptop"));
+        assert_eq!(answer.status, status, "{call}");
+        crate::support::eventually(&format!("{call}: last seen is in the database"), || {
+            database::is_seen(&server)
+        });
+    }
 }
