@@ -64,8 +64,9 @@ impl Continuity {
             return Ok(Self::ForeignWal(files.message_for_foreign_wal()));
         }
         let latest = files.latest()?;
-        if has_wal && !of_previous && known_lock.is_some() && latest < latest_date_without_wal(path)
-        {
+        // Also a WAL in the file of the last server, which stays empty if somebody else still reads: it may have been
+        // written over.
+        if has_wal && known_lock.is_some() && latest < latest_date_without_wal(path) {
             return Ok(Self::ForeignWal(files.message_for_old_wal()));
         }
         // A database without a date is refused where it is opened.

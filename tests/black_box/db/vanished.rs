@@ -327,7 +327,13 @@ fn a_wal_that_is_missing_after_a_kill_prevents_the_start_until_it_is_back_or_giv
     fs::remove_file(&wal).unwrap();
     fs::rename(&newer, &wal).unwrap();
     server.run();
+    let kept = server.path("wal.kept");
+    fs::hard_link(&wal, &kept).unwrap();
     assert_eq!(server.stop(), Some(0));
+    fs::copy(&away, &wal).unwrap();
+    assert_start_is_refused(&server, &["is older than"]);
+    // Copied into the file that the server left, as when another process still read it.
+    fs::rename(&kept, &wal).unwrap();
     fs::copy(&away, &wal).unwrap();
     assert_start_is_refused(&server, &["is older than"]);
     accept_database(&mut server, &key);
