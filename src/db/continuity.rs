@@ -64,8 +64,7 @@ impl Continuity {
             return Ok(Self::ForeignWal(files.message_for_foreign_wal()));
         }
         let latest = files.latest()?;
-        // Also a WAL in the file of the last server, which stays empty if somebody else still reads: it may have been
-        // written over.
+        // Also in the file that the last server left: it stays, empty, while somebody else still reads.
         if has_wal && known_lock.is_some() && latest < latest_date_without_wal(path) {
             return Ok(Self::ForeignWal(files.message_for_old_wal()));
         }

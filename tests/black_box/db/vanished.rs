@@ -327,16 +327,22 @@ fn a_wal_that_is_missing_after_a_kill_prevents_the_start_until_it_is_back_or_giv
     fs::remove_file(&wal).unwrap();
     fs::rename(&newer, &wal).unwrap();
     server.run();
+    assert_old_wal_is_refused_after_a_stop(&mut server, &away);
+    accept_database(&mut server, &key);
+}
+
+/// Stops the server, and asserts that it does not start with this WAL: neither as a new file, nor written into the file that
+/// the server left, as when another process still read it.
+fn assert_old_wal_is_refused_after_a_stop(server: &mut Server, old: &Path) {
+    let wal = with_suffix(&server.database(), "-wal");
     let kept = server.path("wal.kept");
     fs::hard_link(&wal, &kept).unwrap();
     assert_eq!(server.stop(), Some(0));
-    fs::copy(&away, &wal).unwrap();
-    assert_start_is_refused(&server, &["is older than"]);
-    // Copied into the file that the server left, as when another process still read it.
+    fs::copy(old, &wal).unwrap();
+    assert_start_is_refused(server, &["is older than"]);
     fs::rename(&kept, &wal).unwrap();
-    fs::copy(&away, &wal).unwrap();
-    assert_start_is_refused(&server, &["is older than"]);
-    accept_database(&mut server, &key);
+    fs::copy(old, &wal).unwrap();
+    assert_start_is_refused(server, &["is older than"]);
 }
 
 #[test]
