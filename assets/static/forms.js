@@ -33,7 +33,7 @@ document.addEventListener("invalid", (event) => {
   const field = event.target, { form } = field;
   if (form.method !== "post" || !field.id) return;
   event.preventDefault(); // no bubble of the browser
-  if (!faulty.has(form)) setTimeout(() => { const fields = faulty.get(form); faulty.delete(form); showFaults(form, fields); });
+  if (!faulty.has(form)) setTimeout(() => { const fields = faulty.get(form); faulty.delete(form); refuse(form, fields); });
   faulty.set(form, [...faulty.get(form) ?? [], field]);
 }, true);
 
@@ -42,13 +42,15 @@ const partOf = (form) => {
   const { part, name } = form.elements;
   return !part ? form.getAttribute("action") : part.value === "new_flag" ? part.value : `${part.value}:${name?.value ?? ""}`;
 };
-const twinOf = (form, page, part = partOf(form)) => $("form[data-save]", page).find((other) => partOf(other) === part);
+const twinOf = (form, page, part = partOf(form)) => $("form[method=post]", page).find((other) => partOf(other) === part);
+const send = (form) => fetch(form.action, { method: "POST", headers: { "X-Save": "1" }, body: new URLSearchParams(new FormData(form)) });
 const reload = async () => parse(await (await fetch(location.pathname.replace(/\/update$/, "") + location.search)).text());
 
 // Says beside the button what became of the form.
 function tell(form, text, link) {
   $(".told", form).forEach((old) => old.remove());
-  $(".acts", form).at(-1).append(make(link ? "a" : "span", { className: "told", textContent: text, ...link && { href: link, target: "_blank" } }));
+  const className = text === form.dataset.save ? "told" : "told bad";
+  $(".acts", form).at(-1).append(make(link ? "a" : "span", { className, textContent: text, ...link && { href: link, target: "_blank" } }));
   say(text);
 }
 
@@ -62,6 +64,29 @@ function renew(form, page) {
   form.replaceChildren(...twin.childNodes);
   for (const shown of $("[data-renew]", page)) document.getElementById(shown.id).replaceWith(shown);
   delete form.dataset.dirty;
+}
+
+// Shows a form as the server has refused it. What was opened stays open, and passwords, which the server never sends, stay typed.
+function showRefused(form, page) {
+  const faults = $("[data-focus]", page)[0], typed = $("[type=password]", form).map((field) => field.value), open = $("details", form).map((box) => box.open);
+  clearFaults(form);
+  renew(form, page);
+  $("[type=password]", form).forEach((field, place) => { field.value = typed[place] ?? ""; });
+  $("details", form).forEach((box, place) => { box.open ||= open[place]; });
+  form.dataset.dirty = "1";
+  if (faults) form.prepend(faults);
+  faults?.focus();
+}
+
+// The server knows more rules than the attributes of these faulty fields, and names all faults at once. Without it, they are shown alone.
+async function refuse(form, fields) {
+  if (form.dataset.busy) return;
+  form.dataset.busy = "1";
+  const answer = fields.some((field) => field.validity.badInput) ? null : await send(form).catch(() => null);
+  delete form.dataset.busy;
+  if (answer?.headers.has("X-Saved")) return location.reload();
+  const page = answer?.status === 422 && parse(await answer.text());
+  if (page && twinOf(form, page)) showRefused(form, page); else showFaults(form, fields);
 }
 
 // A flag that was added gets its row before the form for the next one.
@@ -98,13 +123,13 @@ async function renewTokens() {
 async function save(form, sent = form) {
   if (form.dataset.busy) return; // a second click sends nothing
   form.dataset.busy = "1";
-  const send = () => {
+  const attempt = () => {
     sent.elements.csrf_token.value = form.elements.csrf_token.value;
-    return fetch(sent.action, { method: "POST", headers: { "X-Save": "1" }, body: new URLSearchParams(new FormData(sent)) });
+    return send(sent);
   };
   try {
-    let answer = await send();
-    if (answer.status === 403 && await renewTokens()) answer = await send();
+    let answer = await attempt();
+    if (answer.status === 403 && await renewTokens()) answer = await attempt();
     const page = answer.headers.has("X-Saved") ? null : parse(await answer.text());
     if (!page) {
       const now = await reload();
@@ -119,12 +144,7 @@ async function save(form, sent = form) {
     } else if ($("form.ask", page).length) {
       ask(form, page);
     } else if (twinOf(form, page)) {
-      const faults = $("[data-focus]", page)[0];
-      clearFaults(form);
-      renew(form, page);
-      form.dataset.dirty = "1";
-      if (faults) form.prepend(faults);
-      faults?.focus();
+      showRefused(form, page);
     } else {
       tell(form, $("h1", page)[0]?.textContent ?? form.dataset.lost);
     }

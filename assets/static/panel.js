@@ -61,11 +61,17 @@ document.addEventListener("input", (event) => {
   if (wanted) event.target.form.querySelector("[type=submit]").disabled = event.target.value.trim() !== wanted;
 });
 
+// The time of day in the zone of the other times on the page; in that of the browser, if it does not know the zone.
+function clock(at) {
+  const show = (more) => new Intl.DateTimeFormat(document.documentElement.lang, { timeStyle: "short", ...more }).format(at);
+  try { return show({ timeZone: document.body.dataset.zone }); } catch { return show(); }
+}
+
 // Live regions: <div data-live="/lizenzserver/sessions?part=rows" data-every="5"> is reloaded every 5 s. data-button names its pause button.
 for (const region of $("[data-live]")) {
   const button = document.getElementById(region.dataset.button);
   const every = Number(region.dataset.every) * 1000;
-  let on = true, tag = "", wait = every, lost = null, at = new Date();
+  let on = true, tag = "", wait = every, lost = null, at = Date.now();
   const busy = () => document.hidden || !on || region.contains(document.activeElement) || document.querySelector("dialog[open]");
   const show = (state) => { if (button) button.dataset.state = state; };
   const tick = async () => {
@@ -76,7 +82,7 @@ for (const region of $("[data-live]")) {
         if (answer.status === 401) location.reload();
         if (answer.status >= 500) throw answer; // a proxy answers for a server that is gone
         wait = every;
-        at = new Date();
+        at = Date.now();
         lost?.remove();
         lost = null;
         show("on");
@@ -84,8 +90,7 @@ for (const region of $("[data-live]")) {
         wait = Math.min(wait * 2, 60000);
         show("lost");
         if (!lost && region.dataset.lost) {
-          const time = new Intl.DateTimeFormat(document.documentElement.lang, { timeStyle: "short" }).format(at);
-          lost = make("p", { className: "note warn", role: "status", textContent: region.dataset.lost.replace("{at}", time) });
+          lost = make("p", { className: "note warn", role: "status", textContent: region.dataset.lost.replace("{at}", clock(at)) });
           region.before(lost);
         }
       }

@@ -34,7 +34,7 @@ pub(super) async fn run(client: &ApiClient, key: &str) -> Result<()> {
     sleep(Duration::from_secs(u64::from(HEARTBEAT_S))).await;
     laptop.heartbeat(&token).await?;
     let offline = match client.language() {
-        Language::De => "verliert das Netz und sendet keine Heartbeats mehr",
+        Language::De => "verliert das Netz und sendet kein Lebenszeichen mehr",
         Language::En => "loses its network and sends no more heartbeats",
     };
     line("laptop", offline)?;

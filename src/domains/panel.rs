@@ -46,12 +46,13 @@ pub fn bound_license_json(request: &PanelRequest<'_>, bound: &BoundLicense) -> V
     let License {
         id,
         key,
+        customer_id,
         customer,
         product,
         ..
     } = &bound.license;
     json!({
-        "license": { "id": id, "key": key, "customer": customer },
+        "license": { "id": id, "key": key, "customer_id": customer_id, "customer": customer },
         "product": request.product_name(*product),
         "stopped": licenses::check_usable(&bound.license, request.now.wall).is_err(),
         "site": binding_json(&bound.binding, bound.last_handshake_at),

@@ -469,6 +469,8 @@ pub fn choose_password(act: &Act<'_>, login: CurrentLogin, chosen: &ChosenPasswo
 fn replace_password(act: &Act<'_>, account: &Account, password_hash: &str) -> Result<()> {
     store::set_password(act.tx, account.id, password_hash, act.now)?;
     end_all(act.tx, account.id)?;
+    // Somebody else may have had the old password: no form of a login from before is shown to the administrator any more.
+    store::forget_form_tokens(act.tx, account.id)?;
     let after = json!({ "password": "set" });
     act.note(&Change {
         action: "admins.set_password",

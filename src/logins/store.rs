@@ -168,6 +168,11 @@ pub(super) fn purge_form_tokens(tx: &Tx<'_>, created: UnixMs) -> Result<()> {
     tx.run(sql!("logins/purge_form_tokens"), params).map(drop)
 }
 
+pub(super) fn forget_form_tokens(tx: &Tx<'_>, id: AdminId) -> Result<()> {
+    let params = named_params! { ":admin_id": id };
+    tx.run(sql!("logins/forget_form_tokens"), params).map(drop)
+}
+
 pub(super) fn remove_session(tx: &Tx<'_>, token_hash: &[u8; 32]) -> Result<()> {
     let params = named_params! { ":token_hash": token_hash };
     tx.run(sql!("logins/remove_session"), params).map(drop)

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::elsewhere::nearest_page;
 use super::{PanelRequest, is_path_of_panel};
+use crate::admins::Admin as Account;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::id::AdminId;
@@ -20,6 +21,9 @@ use crate::web::not_served::NotServed;
 use crate::web::pending::{self, PAGE_FIELD, PendingForms};
 use crate::web::product_param;
 use crate::web::stash::take_stashed;
+
+/// How long the address of a page is at most, with its filters; it becomes a header.
+const PAGE_LEN_MAX: usize = 2048;
 
 /// Shows the error of a guard of the panel as a page, or redirects to where it can be resolved. Anything else gets the bare 503
 /// of [`NotServed`].
@@ -83,7 +87,8 @@ async fn max_len(app: &App, request: &Request<'_>) -> usize {
 
 /// The address of the page that shows the form, with the product that it was about.
 fn page_of(request: &Request<'_>, form: &Fields) -> String {
-    let named = Some(form.text(PAGE_FIELD)).filter(|page| is_path_of_panel(page));
+    let is_page = |page: &&str| page.len() <= PAGE_LEN_MAX && is_path_of_panel(page);
+    let named = Some(form.text(PAGE_FIELD)).filter(is_page);
     let nearest = nearest_page(request.rocket(), request.uri().path().as_str());
     let page = named.unwrap_or(nearest).to_owned();
     let query = request.uri().query().map(|query| query.as_str());
@@ -104,7 +109,7 @@ fn keep(request: &Request<'_>, owner: AdminId, page: &str, form: Fields) -> Opti
     let path = page.split(['?', '#']).next().unwrap_or_default();
     let RequestTime(now) = RequestTime::of(request);
     let forms = request.rocket().state::<PendingForms>()?;
-    Some(forms.keep(owner, path, form, now.tick))
+    Some(forms.keep(owner, path, form, now))
 }
 
 impl PanelRequest<'_> {
@@ -114,7 +119,8 @@ impl PanelRequest<'_> {
             return None;
         }
         let forms = self.rocket.state::<PendingForms>()?;
-        forms.take(self.admin.id, &self.path, self.now.tick)
+        let Account { id, created_at, .. } = self.admin;
+        forms.take(id, created_at, &self.path, self.now.tick)
     }
 
     /// Shows it in the form of the page.

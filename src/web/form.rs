@@ -454,7 +454,7 @@ pub fn with_errors(fields: &Fields, errors: Vec<(String, String)>) -> Value {
         .collect();
     let faults = shown
         .iter()
-        .map(|(_, field, text)| json!({ "field": field, "text": text }));
+        .map(|(_, field, text)| json!({ "field": field, "text": text, "is_at_field": !field.is_empty() }));
     let faults: Vec<Value> = faults.collect();
     let was = fields.raw(DIGESTS_FIELD);
     json!({ "values": typed, "was": was, "errors": errors, "notes": {}, "faults": faults })
@@ -569,9 +569,9 @@ mod tests {
         ];
         let form = with_errors(&fields, errors);
         let faults = json!([
-            { "field": "", "text": "in no field" },
-            { "field": "name", "text": "is empty" },
-            { "field": "email", "text": "no address" },
+            { "field": "", "text": "in no field", "is_at_field": false },
+            { "field": "name", "text": "is empty", "is_at_field": true },
+            { "field": "email", "text": "no address", "is_at_field": true },
         ]);
         assert_eq!(form["faults"], faults);
         assert_eq!(form["errors"]["name"], "is empty");

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::digests::DIGESTS_FIELD;
 use super::form::{CSRF_FIELD, Fields, REVISION_FIELD};
 use super::once::FORM_ID_FIELD;
-use crate::clock::Tick;
+use crate::clock::{Now, Tick, UnixMs};
 use crate::id::AdminId;
 
 /// The field with the address of the page that shows the form, if it is not sent to that address.
@@ -46,18 +46,20 @@ struct PendingForm {
     page: String,
     fields: Fields,
     at: Tick,
+    stored_at: UnixMs,
 }
 
 impl PendingForm {
     fn bytes(&self) -> usize {
         let fields = self.fields.iter();
-        fields.map(|(name, value)| name.len() + value.len()).sum()
+        let fields: usize = fields.map(|(name, value)| name.len() + value.len()).sum();
+        self.page.len() + fields
     }
 }
 
 impl PendingForms {
     /// Keeps what `admin` typed into a form of the page at `page`, a path; returns whether there is anything to keep.
-    pub fn keep(&self, admin: AdminId, page: &str, fields: Fields, now: Tick) -> bool {
+    pub fn keep(&self, admin: AdminId, page: &str, fields: Fields, now: Now) -> bool {
         let fields = fields.without(&NEVER_STORED);
         let is_typed =
             |(name, value): (&str, &str)| !value.is_empty() && !NOT_TYPED.contains(&name);
@@ -67,13 +69,14 @@ impl PendingForms {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A later form of the same page replaces the earlier one.
         pending.retain(|old| {
-            now.since(old.at) < PENDING_DURATION && (old.admin != admin || old.page != page)
+            now.tick.since(old.at) < PENDING_DURATION && (old.admin != admin || old.page != page)
         });
         pending.push_back(PendingForm {
             admin,
             page: page.to_owned(),
             fields,
-            at: now,
+            at: now.tick,
+            stored_at: now.wall,
         });
         let mut bytes: usize = pending.iter().map(PendingForm::bytes).sum();
         while pending.len() > PENDING_MAX || bytes > PENDING_BYTES_MAX {
@@ -82,14 +85,16 @@ impl PendingForms {
         true
     }
 
-    /// Takes what `admin` typed into a form of the page at `page`, a path.
-    pub fn take(&self, admin: AdminId, page: &str, now: Tick) -> Option<Fields> {
+    /// Takes what `admin` typed into a form of the page at `page`, a path. An account that was created at `since`, later than the
+    /// form was kept, has the id of a removed one, and gets nothing of it.
+    pub fn take(&self, admin: AdminId, since: UnixMs, page: &str, now: Tick) -> Option<Fields> {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let place = pending
             .iter()
             .position(|form| form.admin == admin && form.page == page)?;
         let form = pending.remove(place)?;
-        (now.since(form.at) < PENDING_DURATION).then_some(form.fields)
+        let is_own = since <= form.stored_at;
+        (is_own && now.since(form.at) < PENDING_DURATION).then_some(form.fields)
     }
 }
 
@@ -123,14 +128,20 @@ mod tests {
 
     const ADA: AdminId = AdminId(1);
     const PAGE: &str = "/lizenzserver/customers/new";
+    const STORED_AT: UnixMs = UnixMs(1_000);
 
-    fn keep(forms: &PendingForms, page: &str, text: &str, at: Tick) -> bool {
+    fn keep(forms: &PendingForms, page: &str, text: &str, tick: Tick) -> bool {
         let fields = Fields::parse(text.as_bytes()).unwrap();
-        forms.keep(ADA, page, fields, at)
+        let now = Now {
+            wall: STORED_AT,
+            tick,
+            awake: Duration::ZERO,
+        };
+        forms.keep(ADA, page, fields, now)
     }
 
     fn name(forms: &PendingForms, admin: AdminId, page: &str, at: Tick) -> Option<String> {
-        let fields = forms.take(admin, page, at)?;
+        let fields = forms.take(admin, STORED_AT, page, at)?;
         Some(fields.text("name").to_owned())
     }
 
@@ -151,6 +162,14 @@ mod tests {
     }
 
     #[test]
+    fn a_later_account_with_the_id_of_a_removed_one_gets_nothing() {
+        let forms = PendingForms::default();
+        keep(&forms, PAGE, "name=Ada", Tick::START);
+        let later = UnixMs(STORED_AT.0 + 1);
+        assert_eq!(forms.take(ADA, later, PAGE, Tick::START), None);
+    }
+
+    #[test]
     fn few_forms_are_kept_and_little_of_them() {
         let forms = PendingForms::default();
         for number in 0..=PENDING_MAX {
@@ -162,6 +181,15 @@ mod tests {
             keep(&forms, &format!("/{number}"), &long, Tick::START);
         }
         assert_eq!(forms.0.lock().unwrap().len(), 2);
+        // The address of the page counts, too.
+        keep(
+            &forms,
+            &"/".repeat(PENDING_BYTES_MAX),
+            "name=Ada",
+            Tick::START,
+        );
+        assert_eq!(forms.0.lock().unwrap().len(), 0);
+        keep(&forms, PAGE, "name=Ada", Tick::START);
         keep(&forms, "/late", "name=Ada", Tick(PENDING_DURATION));
         assert_eq!(forms.0.lock().unwrap().len(), 1);
     }
@@ -183,7 +211,7 @@ mod tests {
             "name=Ada&password=x&csrf_token=1",
             Tick::START
         ));
-        let fields = forms.take(ADA, PAGE, Tick::START).unwrap();
+        let fields = forms.take(ADA, STORED_AT, PAGE, Tick::START).unwrap();
         assert_eq!(fields, Fields::parse(b"name=Ada").unwrap());
     }
 

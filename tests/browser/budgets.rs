@@ -50,6 +50,9 @@ fn every_page_is_painted_without_script() {
         let blocking =
             chrome.eval("document.querySelectorAll('script:not([type=module]), noscript').length");
         assert_eq!(blocking, 0, "{path}");
+        // What needs the script is not there without it.
+        let dead = chrome.eval("[...document.querySelectorAll('button[type=button], [data-copy], [data-all]')].filter((one) => one.checkVisibility()).length");
+        assert_eq!(dead, 0, "{path}");
     }
     assert!(problems.is_empty(), "{problems}");
 }

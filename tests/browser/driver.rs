@@ -182,6 +182,11 @@ impl Chrome {
         self.devtools("Emulation.setEmulatedMedia", &media);
     }
 
+    /// Shows the page as it would be printed.
+    pub fn print(&self) {
+        self.devtools("Emulation.setEmulatedMedia", &json!({ "media": "print" }));
+    }
+
     /// Disables scripts from the next page on.
     pub fn without_script(&self) {
         let off = json!({ "value": true });

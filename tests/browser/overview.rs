@@ -33,3 +33,17 @@ fn the_overview_fits_one_screen_and_begins_with_what_needs_attention() {
         assert_eq!(first, "notices");
     }
 }
+
+#[test]
+fn a_printed_page_has_its_whole_width_for_what_it_is_about() {
+    let Some((server, chrome)) = setup::start_with_owner() else {
+        return;
+    };
+    let _shop = shop::add_sample_data(&server, "");
+    chrome.open_page("/licenses/1");
+    chrome.print();
+    let width = chrome.eval("document.getElementById('main').offsetWidth");
+    assert!(width.as_u64().unwrap() > 1200, "{width}");
+    let buttons = "[...document.querySelectorAll('.btn, .rail, .bar')].filter((one) => one.checkVisibility()).length";
+    assert_eq!(chrome.eval(buttons), 0);
+}

@@ -75,7 +75,7 @@ fn entries_name_what_they_are_about_and_lead_there() {
     panel.set_cookie("lang", "de");
     let german = panel.get("/audit").text;
     assert!(
-        german.contains("<bdi>Anmeldungen an dieser Oberfläche</bdi>"),
+        german.contains("<bdi>Anmeldungen am Panel</bdi>"),
         "{german}"
     );
     // The subject can be typed as it is shown.

@@ -46,6 +46,7 @@ fn a_license_is_bound_transferred_and_unbound_on_its_page() {
         "www.b\u{fc}cher.example",
         "Not verified yet",
         &key,
+        "href=\"/lizenzserver/customers/1\"",
     ] {
         assert!(page.contains(text), "{text}");
     }

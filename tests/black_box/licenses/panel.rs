@@ -261,7 +261,7 @@ fn a_suspension_needs_a_confirmation_and_ends_the_session_within_a_second() {
     assert!(
         confirmation
             .text
-            .contains("Ends 1 running session within a second.")
+            .contains("The running session ends within a second.")
     );
     assert_eq!(
         client
@@ -287,7 +287,7 @@ fn a_suspension_needs_a_confirmation_and_ends_the_session_within_a_second() {
         !panel
             .get("/licenses/1/suspend")
             .text
-            .contains("Ends 1 running")
+            .contains("running session ends")
     );
     assert_eq!(panel.post("/licenses/1/reinstate", &[]).status, 303);
     let again = client.call("session/start", &identity(&key, "laptop"));
@@ -463,12 +463,12 @@ fn support_can_release_a_device_and_change_nothing_else() {
         "{}",
         without_session.text
     );
-    assert!(!without_session.text.contains("running session"));
+    assert!(!without_session.text.contains("session on this device"));
     let with_session = panel.get("/licenses/1/devices/2/release");
     assert!(
         with_session
             .text
-            .contains("Ends 1 running session immediately.")
+            .contains("The session on this device ends immediately.")
     );
     let released = panel.post("/licenses/1/devices/2/release", &[]);
     assert_eq!(released.status, 303, "{}", released.text);

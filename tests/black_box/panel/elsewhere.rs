@@ -88,7 +88,7 @@ fn a_browser_on_the_machine_of_the_server_is_told_where_the_panel_is() {
     assert_eq!(status, 200, "{page}");
     assert!(page.contains("href=\"/lizenzserver\""), "{page}");
     let (_, german) = get("/", "accept-language: de\r\n");
-    assert!(german.contains("Verwaltung dieses Servers"), "{german}");
+    assert!(german.contains("Das Panel dieses Servers"), "{german}");
     let nothing = (503, String::new());
     assert_eq!(get("/", "x-forwarded-for: 192.0.2.1\r\n"), nothing);
     assert_eq!(get("/index.html", ""), nothing);

@@ -249,6 +249,26 @@ fn a_form_is_kept_for_nobody_but_the_administrator_who_filled_it() {
 }
 
 #[test]
+fn no_form_is_kept_for_a_long_address_or_from_before_a_new_password() {
+    let server = Server::start();
+    let mut panel = server.browser_after_login("owner");
+    let token = field(&panel.get("/customers/new").text, "csrf_token");
+    let page = format!("{HOME}/customers/new?{}", "a".repeat(5000));
+    let fields = [("csrf_token", &*token), ("name", "Typed"), ("page", &page)];
+    let sent = |panel: &mut Browser| panel.post_bare("/customers/new", &fields);
+    let mut ended = server.browser();
+    let login = sent(&mut ended).header("location").unwrap().to_owned();
+    assert!(login.contains("kept=1") && login.len() < 200, "{login}");
+    let new = "four unrelated words here";
+    let passwords = [("old", PASSWORD), ("password", new), ("again", new)];
+    let changed = panel.post("/profile/password", &passwords);
+    assert_eq!(changed.status, 303, "{changed:?}");
+    assert_eq!(sent(&mut panel).status, 403);
+    let login = sent(&mut ended).header("location").unwrap().to_owned();
+    assert!(!login.contains("kept"), "{login}");
+}
+
+#[test]
 fn what_somebody_else_saved_meanwhile_is_a_conflict_with_a_kept_form() {
     let server = Server::start();
     server.json(&["customer", "add", "Ada"]);
@@ -282,4 +302,5 @@ fn what_somebody_else_saved_meanwhile_is_a_conflict_with_a_kept_form() {
         late.text
     );
     assert_eq!(late.text.matches("class=\"wrong\"").count(), 1);
+    assert!(late.text.contains("One field needs attention"));
 }
