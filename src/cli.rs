@@ -291,6 +291,8 @@ impl CommandRun<'_> {
                 accept_database,
             } => {
                 run_as::become_owner(&data)?;
+                // It reads the whole database, and a server may be using the machine.
+                db::lower_priority();
                 if accept_database {
                     doctor::accept_database(self.settings)?;
                 }
@@ -343,6 +345,8 @@ impl CommandRun<'_> {
 
     /// Makes a backup. Files that only root may open are opened before root switches to the owner of the data folder.
     fn back_up(self, file: &Path, scope: backups::Scope<'_>) -> Result<()> {
+        // A server may be using the machine.
+        db::lower_priority();
         let (data, output) = (self.settings.data_folder(), self.output);
         let target = backups::cli::OutputFile::begin(file, &data)?;
         let written = run_as::as_owner(&data, || {

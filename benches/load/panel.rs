@@ -1,52 +1,19 @@
 //! Response time and size of the panel's pages with much data. One client requests each page sequentially, while a program
 //! sends heartbeats.
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use license_server::licenses::LicenseKey;
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use uuid::Uuid;
 
-use crate::fill::TIMEOUT_S;
+use crate::data::PASSWORD;
 use crate::process::Installation;
-use crate::{HEARTBEAT, folder, installation, report};
-
-/// How much data there is.
-#[derive(Clone, Copy)]
-pub struct Size {
-    licenses: u32,
-    /// Running sessions, each on the license and the device with its id.
-    sessions: u32,
-    /// Ended sessions, over ninety days.
-    history: u32,
-    customers: u32,
-    /// Rows of refused calls; a shop keeps 100,000.
-    refusals: u32,
-}
-
-impl Size {
-    pub const USUAL: Self = Self {
-        licenses: 10_000,
-        sessions: 10_000,
-        history: 1_000_000,
-        customers: 1_000,
-        refusals: 10_000,
-    };
-    pub const LARGE: Self = Self {
-        licenses: 1_000_000,
-        sessions: 100_000,
-        history: 5_000_000,
-        customers: 100_000,
-        refusals: 100_000,
-    };
-}
+use crate::report::Line;
+use crate::{Bench, HEARTBEAT};
 
 /// Requests per page, of which the median counts, and the last but one as the 95th percentile.
 const TIMES: usize = 20;
@@ -59,7 +26,8 @@ const LIST_KB: f64 = 80.0;
 const BEAT: Duration = Duration::from_millis(3);
 /// Time in which heartbeats are sent with no page beside them.
 const ALONE: Duration = Duration::from_secs(5);
-const PASSWORD: &str = "seven green bicycles";
+/// Pages that are always in the table.
+const SLOWEST: usize = 5;
 /// The pages, with searches that find much, little or nothing.
 const PAGES: &[&str] = &[
     "",
@@ -151,56 +119,64 @@ const LISTS: &[&str] = &[
     "/backups",
 ];
 
-/// Measures every page.
-pub fn measure(runtime: &tokio::runtime::Runtime, size: Size) {
-    let dir = folder();
-    let kept = std::env::var_os("LICENSE_BENCH_FOLDER").map(PathBuf::from);
-    let installation = installation(kept.as_deref().unwrap_or_else(|| dir.path()));
-    let began = Instant::now();
-    if !installation.database().exists() {
-        fill(&installation, size);
+/// Measures every page, with little data and with much.
+pub fn measure(bench: &mut Bench) {
+    for (installation, label) in [
+        (bench.small(), "10000 licenses"),
+        (bench.large(), "1000000 licenses"),
+    ] {
+        measure_pages(bench, &installation, label);
     }
-    let heartbeat = heartbeat(&installation);
-    println!(
-        "\n{} licenses, {} running sessions, {} ended ones, written in {:.0} s",
-        size.licenses,
-        size.sessions,
-        size.history,
-        began.elapsed().as_secs_f64()
-    );
-    let server = installation.serve();
-    runtime.block_on(server.wait_until_ready("/"));
-    let program = Program::new(&installation, server.port(), heartbeat);
-    let browser = Browser::log_in(&installation, server.port());
-    let until = Instant::now() + ALONE;
-    let alone = program.beat(|| Instant::now() < until);
-    report::heading("panel");
-    let is_over = AtomicBool::new(false);
-    let mut slow = Vec::new();
-    let beside = std::thread::scope(|scope| {
-        let beats = scope.spawn(|| program.beat(|| !is_over.load(Ordering::Relaxed)));
-        for path in PAGES {
-            if !measure_page(&browser, path) {
-                slow.push(*path);
-            }
-        }
-        is_over.store(true, Ordering::Relaxed);
-        beats.join().unwrap()
-    });
-    for (label, spans) in [("alone", alone), ("beside the pages", beside)] {
-        println!(
-            "heartbeat {label}: p50 {:.2} ms, p99 {:.2} ms, {} sent",
-            quantile(&spans, 50),
-            quantile(&spans, 99),
-            spans.len()
-        );
-    }
-    server.stop();
-    report::slow_pages(&slow, PAGE_MS);
 }
 
-/// Whether the page is as quick as it should be.
-fn measure_page(browser: &Browser, path: &str) -> bool {
+fn measure_pages(bench: &mut Bench, installation: &Installation, label: &str) {
+    let heartbeat = heartbeat(installation);
+    let server = installation.serve();
+    let runtime = bench.runtime.clone();
+    runtime.block_on(server.wait_until_ready("/"));
+    let program = Program::new(installation, server.port(), heartbeat);
+    let browser = Browser::log_in(installation, server.port());
+    let until = Instant::now() + ALONE;
+    let alone = program.beat(|| Instant::now() < until);
+    let is_over = AtomicBool::new(false);
+    let (beside, lines) = std::thread::scope(|scope| {
+        let beats = scope.spawn(|| program.beat(|| !is_over.load(Ordering::Relaxed)));
+        let lines: Vec<Line> = PAGES.iter().map(|path| page(&browser, path)).collect();
+        is_over.store(true, Ordering::Relaxed);
+        (beats.join().unwrap(), lines)
+    });
+    add_pages(bench, label, lines);
+    for (what, spans) in [("alone", alone), ("beside the pages", beside)] {
+        bench.report.add(Line {
+            p50_ms: Some(quantile(&spans, 50)),
+            p99_ms: Some(quantile(&spans, 99)),
+            ..Line::new(format!("heartbeat {what}, {label}"))
+        });
+    }
+    server.stop();
+}
+
+/// Adds every page if only pages are measured, else those that are not as they should be, and the slowest ones.
+fn add_pages(bench: &mut Bench, label: &str, mut lines: Vec<Line>) {
+    let count = lines.len();
+    lines.sort_by(|a, b| b.p99_ms.unwrap_or(0.0).total_cmp(&a.p99_ms.unwrap_or(0.0)));
+    let good = lines.iter().filter(|line| line.is_good()).count();
+    bench.report.add(Line {
+        p50_ms: lines[count / 2].p50_ms,
+        p99_ms: lines[count / 2].p99_ms,
+        note: format!("the median of {count} pages, of which {good} are as wanted; p95 for p99"),
+        ..Line::new(format!("panel, {label}"))
+    });
+    let is_alone = bench.words == ["panel"];
+    for (place, line) in lines.into_iter().enumerate() {
+        if is_alone || place < SLOWEST || !line.is_good() {
+            bench.report.add(line);
+        }
+    }
+}
+
+/// The line of a page: its 95th percentile stands in the column of the 99th.
+fn page(browser: &Browser, path: &str) -> Line {
     let mut spans = Vec::new();
     let mut bytes = 0;
     for _ in 0..TIMES {
@@ -211,14 +187,17 @@ fn measure_page(browser: &Browser, path: &str) -> bool {
     spans.sort();
     let kb = f64::from(u32::try_from(bytes).unwrap()) / 1000.0;
     let is_list = LISTS.contains(&path.split('?').next().unwrap_or_default());
-    report::page(
-        &format!("/lizenzserver{path}"),
-        (quantile(&spans, 50), quantile(&spans, 95)),
-        PAGE_MS,
-        kb,
-        if is_list { LIST_KB } else { PAGE_KB },
-    );
-    quantile(&spans, 95) < PAGE_MS
+    let wanted_kb = if is_list { LIST_KB } else { PAGE_KB };
+    Line {
+        p50_ms: Some(quantile(&spans, 50)),
+        p99_ms: Some(quantile(&spans, 95)),
+        p99_wanted_ms: Some(PAGE_MS),
+        ..Line::value(
+            format!("  {}", if path.is_empty() { "/" } else { path }),
+            (kb, "kB"),
+            Some(wanted_kb),
+        )
+    }
 }
 
 /// In milliseconds, of times in ascending order.
@@ -231,93 +210,11 @@ fn quantile(spans: &[Duration], percent: usize) -> f64 {
 fn heartbeat(installation: &Installation) -> Value {
     let connection = Connection::open(installation.database()).unwrap();
     let of_first = "select l.license_key, s.session_token from licenses l \
-        join active_sessions s on s.license_id = l.license_id where l.license_id = 1";
+        join active_sessions s on s.license_id = l.license_id limit 1";
     let row = connection.query_row(of_first, [], |row| Ok((row.get(0)?, row.get(1)?)));
     let (key, token): (String, [u8; 16]) = row.unwrap();
     json!({ "session_token": Uuid::from_bytes(token).to_string(), "license_key": key })
 }
-
-/// Fills the database, which no server may be using.
-fn fill(installation: &Installation, size: Size) {
-    installation.run(&["customer", "add", "customer-1"]);
-    installation.run(&["config", "set", &format!("session_timeout={TIMEOUT_S}")]);
-    installation.run(&["limit", "set", "client", "--per-minute", "0"]);
-    let add = [
-        "admin",
-        "add",
-        "owner",
-        "--role",
-        "owner",
-        "--password-stdin",
-    ];
-    let mut admin = installation
-        .command(&add)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    writeln!(admin.stdin.take().unwrap(), "{PASSWORD}").unwrap();
-    assert!(admin.wait().unwrap().success());
-    let mut connection = Connection::open(installation.database()).unwrap();
-    // The triggers of the search index call them.
-    license_server::db::register_functions(&connection).unwrap();
-    let now_ms: i64 = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_millis()
-        .try_into()
-        .unwrap();
-    let tx = connection.transaction().unwrap();
-    tx.execute(CUSTOMERS, params![size.customers, now_ms])
-        .unwrap();
-    let mut license = tx.prepare(LICENSE).unwrap();
-    let day_ms = 86_400_000;
-    for id in 1..=size.licenses {
-        let key = LicenseKey::new().unwrap();
-        let customer = 1 + id % size.customers;
-        let until_ms = (id % 7 == 0).then(|| now_ms + i64::from(1 + id % 90) * day_ms);
-        let note = format!("order {id}");
-        license
-            .execute(params![id, key.stored(), customer, now_ms, until_ms, note])
-            .unwrap();
-    }
-    drop(license);
-    tx.execute(DEVICES, params![size.licenses, now_ms]).unwrap();
-    tx.execute(SESSIONS, params![size.sessions, now_ms])
-        .unwrap();
-    tx.execute(ENDED, params![size.history, now_ms, size.licenses])
-        .unwrap();
-    tx.execute(REFUSED, params![size.refusals, now_ms, size.licenses])
-        .unwrap();
-    tx.commit().unwrap();
-}
-
-const CUSTOMERS: &str = "with recursive n(i) as (select 2 union all select i + 1 from n where i < ?1) \
-    insert into customers (customer_id, name, email, company, note, created_at_ms) \
-    select i, 'customer-' || i, 'mail-' || i || '@example.org', 'Company ' || i, '', ?2 from n";
-const LICENSE: &str = "insert into licenses (license_id, license_key, product_id, customer_id, kind, state, \
-    device_limit, valid_from_ms, created_at_ms, valid_until_ms, note) values (?1, ?2, 1, ?3, 'full', \
-    iif(?1 % 50 = 0, 'suspended', 'active'), 3, ?4, ?4, ?5, ?6)";
-const DEVICES: &str = "with recursive n(i) as (select 1 union all select i + 1 from n where i < ?1) \
-    insert into devices (device_id, license_id, hardware_id, machine_id, client_version, \
-    activated_at_ms, last_seen_at_ms) select i, i, 'hash of ' || i, 'desk-' || i, \
-    '1.' || (i % 9) || '.0', ?2 - i % 60 * 86400000, ?2 - i % 60 * 86400000 from n";
-const SESSIONS: &str = "with recursive n(i) as (select 1 union all select i + 1 from n where i < ?1) \
-    insert into active_sessions (session_id, session_token, license_id, device_id, client_version, \
-    address, started_at_ms, last_heartbeat_at_ms, timeout_s) \
-    select 10000000 + i, randomblob(16), i, i, '1.0.0', '192.0.2.1', ?2 - i * 100, ?2, 86400 from n";
-const ENDED: &str = "with recursive n(i) as (select 1 union all select i + 1 from n where i < ?1) \
-    insert into session_history (session_id, session_token, license_id, hardware_id, machine_id, \
-    client_version, address, started_at_ms, last_heartbeat_at_ms, ended_at_ms, end_reason) \
-    select 20000000 + i, randomblob(16), 1 + (i * 7919) % ?3, 'hash of ' || i, 'desk-' || (i % 100), '1.0.0', \
-    '192.0.2.' || (i % 250), ?2 - (?1 - i) * 7776000000 / ?1 - 3600000, \
-    ?2 - (?1 - i) * 7776000000 / ?1 - 60000, ?2 - (?1 - i) * 7776000000 / ?1, \
-    case when i % 1000 = 0 then 'forced' when i % 10 = 0 then 'timeout' else 'normal' end from n";
-const REFUSED: &str = "with recursive n(i) as (select 1 union all select i + 1 from n where i < ?1) \
-    insert into refusals (at_ms, last_at_ms, calls, code, call, product_id, license_id, masked_key, hardware_id, \
-    machine_id, client_version, domain, address, network, detail) \
-    select ?2 - (?1 - i) * 20000, ?2 - (?1 - i) * 20000, 1, 'license_expired', 'session/start', 1, \
-    1 + (i * 7919) % ?3, '', 'hash of ' || i, 'desk-' || i, '1.0.0', '', '192.0.2.1', '192.0.2.1', '' from n";
 
 /// A program whose session runs, on a connection of its own.
 struct Program {
@@ -371,14 +268,14 @@ fn agent(installation: &Installation) -> Agent {
 }
 
 /// A client that is logged in.
-struct Browser {
+pub struct Browser {
     agent: Agent,
     url: String,
     cookie: String,
 }
 
 impl Browser {
-    fn log_in(installation: &Installation, port: u16) -> Self {
+    pub fn log_in(installation: &Installation, port: u16) -> Self {
         let agent = agent(installation);
         let url = format!("https://localhost:{port}/lizenzserver");
         let answer = agent
@@ -403,7 +300,7 @@ impl Browser {
     }
 
     /// The size of a page.
-    fn get(&self, path: &str) -> usize {
+    pub fn get(&self, path: &str) -> usize {
         let request = self.agent.get(format!("{}{path}", self.url));
         let mut answer = request.header("Cookie", &self.cookie).call().unwrap();
         assert_eq!(answer.status(), 200, "{path}");

@@ -3,18 +3,20 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-use crate::drive::{Connection, Target};
+use crate::connection::{Connection, Target};
 
-const EXECUTABLE: &str = env!("CARGO_BIN_EXE_license-server");
+/// Names another executable than the one that was built with this benchmark.
+const EXECUTABLE: &str = "LICENSE_BENCH_EXECUTABLE";
 /// Longest wait for a server's first response.
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// Interval between attempts to reach a server that starts.
@@ -32,8 +34,13 @@ pub struct Process {
 }
 
 impl Process {
+    /// Starts a server that reads and writes nothing.
     pub fn start(mut command: Command, port: u16, ca: Option<PathBuf>) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self::spawn(command, port, ca)
+    }
+
+    fn spawn(mut command: Command, port: u16, ca: Option<PathBuf>) -> Self {
         let started = Instant::now();
         Self {
             child: command.spawn().unwrap(),
@@ -78,6 +85,12 @@ impl Process {
         self.port
     }
 
+    /// Its standard input and output, if they are pipes.
+    pub fn pipes(&mut self) -> (ChildStdin, ChildStdout) {
+        let (input, output) = (self.child.stdin.take(), self.child.stdout.take());
+        (input.unwrap(), output.unwrap())
+    }
+
     /// Memory in use, in MiB.
     pub fn rss_mib(&self) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -118,6 +131,16 @@ pub fn processor_time(pid: u32) -> Duration {
     PER_TICK * ticks.sum::<u32>()
 }
 
+/// What a process has written to the disk so far, in GiB.
+pub fn written_gib(pid: u32) -> f64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+    let bytes = io
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "));
+    let bytes: f64 = bytes.unwrap().parse().unwrap();
+    bytes / 1024.0 / 1024.0 / 1024.0
+}
+
 /// A free port.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -130,32 +153,44 @@ fn tls_connector(ca: &Path) -> TlsConnector {
         .add(CertificateDer::from_pem_file(ca).unwrap())
         .unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    // Each new connection is that of another program.
+    config.resumption = Resumption::disabled();
     TlsConnector::from(Arc::new(config))
 }
 
 /// The executable in a folder of its own, with the shipped settings and an empty environment.
 pub struct Installation {
     pub folder: PathBuf,
+    pub executable: PathBuf,
 }
 
 impl Installation {
+    pub fn new(folder: &Path) -> Self {
+        let other = std::env::var_os(EXECUTABLE).map(PathBuf::from);
+        Self {
+            folder: folder.to_owned(),
+            executable: other.unwrap_or_else(|| env!("CARGO_BIN_EXE_license-server").into()),
+        }
+    }
+
     pub fn database(&self) -> PathBuf {
         self.folder.join("data/license-server.sqlite3")
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(EXECUTABLE);
+        let mut command = Command::new(&self.executable);
+        command.args(arguments).stdin(Stdio::null());
+        self.settle(&mut command);
         command
-            .args(arguments)
-            .current_dir(&self.folder)
-            .env_clear()
-            .stdin(Stdio::null());
-        command
+    }
+
+    fn settle(&self, command: &mut Command) {
+        command.current_dir(&self.folder).env_clear();
     }
 
     /// Runs a command; its output.
@@ -172,8 +207,14 @@ impl Installation {
 
     /// Starts the server.
     pub fn serve(&self) -> Process {
+        self.serve_with(self.command(&["serve"]), Stdio::null)
+    }
+
+    /// Starts the server by another command.
+    pub fn serve_with(&self, mut command: Command, pipe: fn() -> Stdio) -> Process {
         let port = free_port();
-        let mut command = self.command(&["serve"]);
+        self.settle(&mut command);
+        command.stdin(pipe()).stdout(pipe());
         let log = fs::File::options()
             .append(true)
             .create(true)
@@ -181,13 +222,13 @@ impl Installation {
         command
             .env("LICENSE_SERVER_SERVER__PORT", port.to_string())
             .stderr(log.unwrap());
-        Process::start(command, port, Some(self.folder.join("data/tls/ca.pem")))
+        Process::spawn(command, port, Some(self.folder.join("data/tls/ca.pem")))
     }
 }
 
-/// Size of the executable, in MiB.
-pub fn executable_mib() -> f64 {
+/// Size of an executable, in MiB.
+pub fn executable_mib(executable: &Path) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a file is smaller than 2^53")]
-    let bytes = fs::metadata(EXECUTABLE).unwrap().len() as f64;
+    let bytes = fs::metadata(executable).unwrap().len() as f64;
     bytes / 1024.0 / 1024.0
 }

@@ -3,20 +3,21 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use license_server::db::{Db, Options, Synchronous};
 use license_server::licenses::LicenseKey;
 use license_server::products::ProgramSettingsCache;
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Transaction, params};
 use uuid::Uuid;
 
+use crate::calls::{Row, measure_rows, median_ms};
+use crate::data;
 use crate::drive::Work;
-use crate::fill::{Programs, TIMEOUT_S};
 use crate::process::{Installation, Process};
-use crate::report::{self, Goal, Row};
-use crate::{HEARTBEAT, VERSION, folder, installation, median, rounds};
+use crate::report::Line;
+use crate::{Bench, HEARTBEAT, VERSION, folder};
 
 const PRODUCTS: u32 = 1_000;
 /// Licenses in all, with one product or many.
@@ -31,7 +32,7 @@ const CONNECTIONS: usize = 64;
 /// Rounds in which both servers take turns.
 const ROUNDS: u32 = 10;
 /// Least ratio of the server with many products to that with one.
-const RATIO: f64 = 0.95;
+const RATIO: &[(usize, f64)] = &[(CONNECTIONS, 0.95)];
 /// Changes of the settings, of which the median counts.
 const CHANGES: usize = 31;
 
@@ -43,75 +44,67 @@ struct Shop {
     starts: Vec<Bytes>,
 }
 
-/// Measures for so many seconds a cell.
-pub async fn measure(seconds: f64) {
+/// Measures calls of programs of one product, and of those of a thousand.
+pub fn measure(bench: &mut Bench) {
+    let runtime = bench.runtime.clone();
+    runtime.block_on(measure_both(bench));
+}
+
+async fn measure_both(bench: &mut Bench) {
     let (one_folder, many_folder) = (folder(), folder());
     let (one, many) = (
-        installation(one_folder.path()),
-        installation(many_folder.path()),
+        Installation::new(one_folder.path()),
+        Installation::new(many_folder.path()),
     );
     let (of_one, of_many) = (fill(&one, 1), fill(&many, PRODUCTS));
-    report::heading("products");
     for (installation, label) in [
-        (&one, "first call after a change, 1 product, ms"),
-        (&many, "first call after a change, 1000 products, ms"),
+        (&one, "first call after a change, 1 product"),
+        (&many, "first call after a change, 1000 products"),
     ] {
-        report::small(label, first_call(&installation.database()).await, Some(2.0));
+        let span = (first_call(&installation.database()).await, "ms");
+        bench.report.add(Line::value(label, span, Some(2.0)));
     }
     let (one, many) = (one.serve(), many.serve());
     one.wait_until_ready(VERSION).await;
     many.wait_until_ready(VERSION).await;
     let rows = rows((&one, of_one), (&many, of_many));
-    let part = Duration::from_secs_f64(seconds) / ROUNDS;
-    report::heading("load");
-    let all = rounds(&rows, CONNECTIONS, ROUNDS, part).await;
-    for (row, measured) in rows.iter().zip(&all) {
-        report::line(row, CONNECTIONS, measured, &all);
-    }
+    let part = Duration::from_secs_f64(bench.seconds) / ROUNDS;
+    measure_rows(bench, &rows, CONNECTIONS, (ROUNDS, part)).await;
     one.stop();
     many.stop();
 }
 
 fn rows((one, of_one): (&Process, Shop), (many, of_many): (&Process, Shop)) -> Vec<Row> {
-    let row = |label, (process, api_keys): (&Process, &Vec<String>), work, goal| Row {
-        label,
+    let row = |label: &str, (process, api_keys): (&Process, &Vec<String>), work, of: &str| Row {
+        label: label.to_owned(),
         target: process.target_with(api_keys.clone()),
         work,
-        goal,
-        overload: false,
-    };
-    let goal = |of, ratio| Goal {
-        of,
-        ratio,
-        p99_ms: None,
+        of: (!of.is_empty()).then(|| of.to_owned()),
+        wanted: if of.is_empty() { &[] } else { RATIO },
+        p99_wanted: None,
     };
     let heartbeats = |bodies| Work::Post(HEARTBEAT, Arc::new(bodies));
     let starts = |bodies| Work::StartAndEnd(Arc::new(bodies));
     let (one, many) = ((one, &of_one.api_keys), (many, &of_many.api_keys));
     vec![
         row(
-            "heartbeat, 1",
+            "heartbeat, 1 product",
             one,
             heartbeats(of_one.heartbeats),
-            goal(0, None),
+            "",
         ),
         row(
-            "heartbeat, 1000",
+            "heartbeat, 1000 products",
             many,
             heartbeats(of_many.heartbeats),
-            goal(0, Some(RATIO)),
+            "heartbeat, 1 product",
         ),
+        row("start and end, 1 product", one, starts(of_one.starts), ""),
         row(
-            "start and end, 1",
-            one,
-            starts(of_one.starts),
-            goal(2, None),
-        ),
-        row(
-            "start and end, 1000",
+            "start and end, 1000 products",
             many,
             starts(of_many.starts),
-            goal(2, Some(RATIO)),
+            "start and end, 1 product",
         ),
     ]
 }
@@ -135,19 +128,13 @@ async fn first_call(database: &Path) -> f64 {
         cache.shared(&db).await.unwrap();
         spans.push(begun.elapsed());
     }
-    median(spans)
+    median_ms(&spans)
 }
 
 /// Fills the database, which no server may be using.
 fn fill(installation: &Installation, products: u32) -> Shop {
-    installation.run(&["customer", "add", "Ada"]);
-    installation.run(&["config", "set", &format!("session_timeout={TIMEOUT_S}")]);
-    for group in ["client", "client_failures"] {
-        installation.run(&["limit", "set", group, "--per-minute", "0"]);
-    }
-    let mut connection = Connection::open(installation.database()).unwrap();
-    // The triggers of the search index call them.
-    license_server::db::register_functions(&connection).unwrap();
+    data::create(installation);
+    let mut connection = data::open(installation);
     let tx = connection.transaction().unwrap();
     let mut shop = Shop {
         api_keys: add_products(&tx, products),
@@ -194,15 +181,14 @@ fn add_products(tx: &Transaction<'_>, products: u32) -> Vec<String> {
 impl Shop {
     /// Adds [`LICENSES`], in turn for each product; directly in the database, since a command for each would take long.
     fn add_licenses(&mut self, tx: &Transaction<'_>) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let now_ms = i64::try_from(now.as_millis()).unwrap();
+        let now_ms = data::now_ms();
         let mut license = tx
             .prepare(
                 "insert into licenses (license_id, license_key, product_id, customer_id, kind, state, device_limit, \
                  valid_from_ms, created_at_ms) values (?1, ?2, ?3, 1, 'full', 'active', 2, ?4, ?4)",
             )
             .unwrap();
-        let mut programs = Programs::new(tx, now_ms);
+        let mut programs = data::Programs::new(tx, now_ms);
         let products = u32::try_from(self.api_keys.len()).unwrap();
         for number in 0..LICENSES {
             let (id, product) = (number + 1, number % products + 1);

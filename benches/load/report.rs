@@ -1,156 +1,151 @@
-//! Prints the results.
+//! The table of results: one line for each measurement, as text or as JSON.
 
-use crate::drive::{Measured, Target, Work};
-use crate::sites::Handshakes;
+use serde::Serialize;
 
-/// A row of the table.
-pub struct Row {
-    pub label: &'static str,
-    pub target: Target,
-    pub work: Work,
-    pub goal: Goal,
-    /// Whether it is also measured with more connections than are served at once.
-    pub overload: bool,
-}
-
-/// The goals of a row.
-pub struct Goal {
-    /// The index of the row that it is compared with: the bare echo, or the echo behind the front.
-    pub of: usize,
-    /// Least ratio to that row's throughput, with the same number of connections.
+/// A line of the table. What does not apply to it stays empty.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Line {
+    /// The part of the benchmark.
+    pub part: &'static str,
+    pub what: String,
+    pub connections: Option<usize>,
+    pub per_second: Option<f64>,
+    /// The throughput, divided by that of the row it is compared with; the least one that is wanted.
     pub ratio: Option<f64>,
-    /// Number of connections, and the p99 latency in milliseconds that must not be exceeded with them.
-    pub p99_ms: Option<(usize, f64)>,
+    pub ratio_wanted: Option<f64>,
+    /// The distance between the slowest and the fastest round, as a percentage of the median.
+    pub spread_percent: Option<f64>,
+    pub p50_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+    /// The p99 latency must be below this.
+    pub p99_wanted_ms: Option<f64>,
+    /// CPU time of the server per request.
+    pub processor_us: Option<f64>,
+    /// Anything else, in `unit`.
+    pub value: Option<f64>,
+    pub unit: &'static str,
+    /// The value must be below this.
+    pub value_wanted: Option<f64>,
+    /// Responses that were not 2xx: the line is not valid if there are any.
+    pub refused: u64,
+    pub note: String,
 }
 
-impl Goal {
-    pub const NOTHING: Self = Self {
-        of: 0,
-        ratio: None,
-        p99_ms: None,
-    };
-}
+impl Line {
+    pub fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            ..Self::default()
+        }
+    }
 
-pub fn heading(what: &str) {
-    if what == "load" {
-        println!(
-            "\n{:24} {:>11} {:>10} {:>6} {:>6} {:>8} {:>8} {:>6} {:>10} {:>5}",
-            "",
-            "connections",
-            "requests/s",
-            "ratio",
-            "wanted",
-            "p50, ms",
-            "p99, ms",
-            "wanted",
-            "server, µs",
-            "5xx"
+    /// A line with one value, which must be below `wanted`.
+    pub fn value(
+        what: impl Into<String>,
+        (value, unit): (f64, &'static str),
+        wanted: Option<f64>,
+    ) -> Self {
+        Self {
+            value: Some(value),
+            unit,
+            value_wanted: wanted,
+            ..Self::new(what)
+        }
+    }
+
+    /// Whether it is as wanted.
+    pub fn is_good(&self) -> bool {
+        let below = |is: Option<f64>, wanted: Option<f64>| {
+            is.zip(wanted).is_none_or(|(is, wanted)| is < wanted)
+        };
+        let ratio = self.ratio.zip(self.ratio_wanted);
+        self.refused == 0
+            && ratio.is_none_or(|(is, wanted)| is >= wanted)
+            && below(self.p99_ms, self.p99_wanted_ms)
+            && below(self.value, self.value_wanted)
+    }
+
+    fn print(&self) {
+        let number = |is: Option<f64>, digits: usize| {
+            is.map_or_else(String::new, |is| format!("{is:.digits$}"))
+        };
+        let below = |wanted: Option<f64>| {
+            wanted.map_or_else(String::new, |wanted| format!("< {wanted:.0}"))
+        };
+        let connections = self.connections.map(|number| number.to_string());
+        let value = self.value.map(|is| format!("{is:.1} {}", self.unit));
+        let refused = (self.refused > 0).then(|| format!("{} REFUSED ", self.refused));
+        let line = format!(
+            "{:1} {:46} {:>6} {:>9} {:>6} {:>6} {:>4} {:>8} {:>8} {:>5} {:>7} {:>10} {:>6} {}{}",
+            if self.is_good() { "" } else { "!" },
+            self.what,
+            connections.unwrap_or_default(),
+            number(self.per_second, 0),
+            number(self.ratio, 2),
+            number(self.ratio_wanted, 2),
+            number(self.spread_percent, 0),
+            number(self.p50_ms, 2),
+            number(self.p99_ms, 2),
+            below(self.p99_wanted_ms),
+            number(self.processor_us, 1),
+            value.unwrap_or_default(),
+            below(self.value_wanted),
+            refused.unwrap_or_default(),
+            self.note,
         );
-    } else if what == "panel" {
-        println!(
-            "\n{:56} {:>8} {:>8} {:>7} {:>6} {:>6}",
-            "", "p50, ms", "p95, ms", "wanted", "kB", "wanted"
-        );
-    } else if what == "sites" {
-        println!(
-            "\n{:24} {:>8} {:>7} {:>8} {:>8} {:>7} {:>10}",
-            "handshakes", "a second", "wanted", "p50, ms", "p99, ms", "wanted", "server, µs"
-        );
-    } else {
-        println!("\n{:44} {:>8} {:>8}", "", "is", "wanted");
+        println!("{}", line.trim_end());
     }
 }
 
-/// `ms`: the median and the 95th percentile.
-pub fn page(path: &str, ms: (f64, f64), below_ms: f64, kb: f64, below_kb: f64) {
-    println!(
-        "{path:56} {:8.1} {:8.1} {:>7} {kb:6.1} {:>6}",
-        ms.0,
-        ms.1,
-        format!("< {below_ms:.0}"),
-        format!("< {below_kb:.0}")
-    );
+/// How the table is printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    /// One object a line.
+    Json,
 }
 
-/// Says which pages were not answered within the goal.
-pub fn slow_pages(paths: &[&str], below_ms: f64) {
-    for path in paths {
-        println!(
-            "    NOT AS IT SHOULD BE: p95 of /lizenzserver{path} is not below {below_ms:.0} ms"
-        );
+/// Prints lines as they come.
+pub struct Report {
+    format: Format,
+    part: &'static str,
+}
+
+impl Report {
+    pub fn new(format: Format) -> Self {
+        if format == Format::Text {
+            println!(
+                "{:48} {:>6} {:>9} {:>6} {:>6} {:>4} {:>8} {:>8} {:>5} {:>7} {:>10} {:>6}",
+                "",
+                "conns",
+                "a second",
+                "ratio",
+                "wanted",
+                "±%",
+                "p50 ms",
+                "p99 ms",
+                "",
+                "CPU µs",
+                "",
+                ""
+            );
+        }
+        Self { format, part: "" }
     }
-}
 
-pub fn handshakes(label: &str, all: &Handshakes, at_least: Option<f64>, below_ms: Option<f64>) {
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of some seconds")]
-    let ms = |quantile: f64| all.spans.value_at_quantile(quantile) as f64 / 1000.0;
-    let goal =
-        |is: Option<f64>, sign: &str| is.map_or(String::new(), |is| format!("{sign} {is:.0}"));
-    println!(
-        "{label:24} {:8.0} {:>7} {:8.1} {:8.1} {:>7} {:10.0}",
-        all.per_second,
-        goal(at_least, ">"),
-        ms(0.5),
-        ms(0.99),
-        goal(below_ms, "<"),
-        all.processor_us,
-    );
-    if all.refused > 0 {
-        println!("    NOT AS IT SHOULD BE: {} were refused", all.refused);
+    /// Begins a part.
+    pub fn part(&mut self, name: &'static str) {
+        self.part = name;
+        if self.format == Format::Text {
+            println!("\n{name}");
+        }
     }
-}
 
-pub fn small(label: &str, is: f64, below: Option<f64>) {
-    let goal = below.map(|below| format!("< {below:.0}"));
-    println!("{label:44} {is:8.2} {:>8}", goal.unwrap_or_default());
-}
-
-pub fn line(row: &Row, connections: usize, measured: &Measured, all: &[Measured]) {
-    let base = &all[row.goal.of];
-    let ratio = row.goal.ratio.map(|ratio| format!("{ratio:.2}"));
-    let p99 = row.goal.p99_ms.filter(|(at, _)| *at == connections);
-    println!(
-        "{:24} {connections:>11} {:>10.0} {:>6.2} {:>6} {:>8.2} {:>8.2} {:>6} {:>10.1} {:>5}",
-        row.label,
-        measured.per_second(),
-        measured.per_second() / base.per_second(),
-        ratio.unwrap_or_default(),
-        measured.quantile_ms(0.5),
-        measured.quantile_ms(0.99),
-        p99.map(|(_, below)| format!("< {below:.0}"))
-            .unwrap_or_default(),
-        measured.processor_us(),
-        measured.failed,
-    );
-    refused(measured);
-}
-
-pub fn first_heartbeats(measured: &Measured) {
-    println!(
-        "first heartbeat of each session after a restart, 64 connections: {:.0}/s, p99 {:.1} ms",
-        measured.per_second(),
-        measured.quantile_ms(0.99)
-    );
-    refused(measured);
-}
-
-pub fn overload(row: &Row, connections: usize, measured: &Measured) {
-    println!(
-        "{}, {connections} connections: {:.0}/s, p99 {:.1} ms, 5xx {} (wanted 0)",
-        row.label,
-        measured.per_second(),
-        measured.quantile_ms(0.99),
-        measured.failed
-    );
-    refused(measured);
-}
-
-/// Prints a warning if requests were refused: the result is not valid then.
-fn refused(measured: &Measured) {
-    if measured.refused > 0 {
-        println!(
-            "    NOT AS IT SHOULD BE: {} answers were not 2xx",
-            measured.refused
-        );
+    pub fn add(&mut self, mut line: Line) {
+        line.part = self.part;
+        match self.format {
+            Format::Text => line.print(),
+            Format::Json => println!("{}", serde_json::to_string(&line).unwrap()),
+        }
     }
 }

@@ -21,7 +21,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
 
 use crate::audit::{self, Act, Actor, Change};
 use crate::clock::UnixMs;
@@ -229,8 +228,9 @@ pub struct Made {
 /// As [`BackupDir::make`].
 pub async fn make(db: &Db, dir: &BackupDir, actor: Actor, now: UnixMs) -> Result<Made> {
     let (source, dir) = (db.clone(), dir.clone());
-    let made = spawn_blocking(move || dir.make(&source, now)).await;
-    let backup = made.doing("make a backup")??;
+    // Not on a thread for requests: it takes a minute for a large database, and as much of the processor as it gets.
+    let made = db::in_background("backup", move || dir.make(&source, now));
+    let backup = made.await??;
     let (name, bytes) = (backup.name.clone(), backup.bytes);
     let noted = db.write("backups.make", move |tx| {
         note(&Act::new(tx, &actor, now), BackupEvent::Made, &name, bytes)

@@ -39,6 +39,9 @@ const WAKE: Duration = Duration::from_millis(20);
 /// How long the writer waits for readers of the WAL, and when it tries again after a timeout.
 const READER_TIMEOUT: Duration = Duration::from_millis(50);
 const RESTART_RETRY: Duration = Duration::from_millis(500);
+/// Each further timeout doubles that wait, up to this: a backup reads for a minute, and all writes wait while the writer
+/// waits for it.
+const RESTART_RETRY_MAX: Duration = Duration::from_secs(8);
 /// Pause after a checkpoint that failed.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of the WAL that are rewritten at a time.
@@ -79,6 +82,8 @@ pub(super) struct Checkpoints {
     /// Held during a checkpoint, by either thread.
     exclusive: Arc<Mutex<()>>,
     not_before: Cell<Tick>,
+    /// How long after the next timeout it tries again.
+    retry: Cell<Duration>,
     /// When the writer last measured the WAL.
     measured: Cell<Tick>,
 }
@@ -114,6 +119,7 @@ impl Checkpoints {
             restart,
             exclusive,
             not_before: Cell::default(),
+            retry: Cell::new(RESTART_RETRY),
             measured: Cell::default(),
         })
     }
@@ -155,7 +161,11 @@ impl Checkpoints {
         let wal = checkpoint(writer, "pragma wal_checkpoint(restart)");
         writer.busy_timeout(super::pool::BUSY)?;
         if wal?.is_none() {
-            self.not_before.set(Tick(now.0 + RESTART_RETRY));
+            let retry = self.retry.get();
+            self.not_before.set(Tick(now.0 + retry));
+            self.retry.set((retry * 2).min(RESTART_RETRY_MAX));
+        } else {
+            self.retry.set(RESTART_RETRY);
         }
         drop(guard);
         Ok(())

@@ -1,5 +1,6 @@
 //! One SQLite database: one thread writes, a pool of connections reads. SQL text lives in `sql/`, not here.
 
+mod background;
 mod batch_reader;
 mod changes;
 mod checkpoint;
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+pub use background::{in_background, lower_priority};
 pub use columns::{Columns, FromColumns, from_row};
 pub use copy::{CopyInfo, DatabaseCopy};
 pub use disk::{is_damaged_index, remedy};

@@ -11,6 +11,8 @@ pub use rules::{EndReason, Foldable};
 
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader, Tx};
 use crate::error::Result;
@@ -22,7 +24,10 @@ use crate::version::Version;
 use crate::{customers, idempotency, license_key};
 
 /// Rows removed in one transaction; other writes wait meanwhile.
-const PURGE_BATCH: u32 = 1000;
+const PURGE_BATCH: u32 = 500;
+/// Pause between two of them. Rows of one time lie together in the table, but everywhere in its indexes by license and by
+/// token: the writer and the disk would do little else while a shop's first purge removes millions.
+const PURGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// A session, as administrators see it.
 #[derive(Clone, Debug)]
@@ -333,7 +338,7 @@ impl EndedSession {
 }
 
 /// Removes sessions that ended more than `retention` ago from the history, and stored responses that have expired.
-/// Returns how many rows were removed.
+/// Returns how many rows were removed. Removes some 4,000 a second.
 ///
 /// # Errors
 /// If a write fails; rows already removed stay removed.
@@ -346,9 +351,10 @@ pub async fn purge(db: &Db, retention: Duration, now: Now) -> Result<usize> {
                 Ok(sessions + idempotency::purge(tx, now.wall, PURGE_BATCH)?)
             })
             .await?;
-        if removed_in_batch == 0 {
+        removed += removed_in_batch;
+        if removed_in_batch < PURGE_BATCH as usize {
             return Ok(removed);
         }
-        removed += removed_in_batch;
+        sleep(PURGE_PAUSE).await;
     }
 }
