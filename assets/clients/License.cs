@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.Globalization;
 using System.IO;
 using System.Linq;
@@ -14,6 +15,7 @@ using System.Text.RegularExpressions;
 using System.Threading;
 using System.Xml;
 using System.Xml.Linq;
+using Microsoft.Win32;
 
 /// <summary>
 /// Runs a program under a license: takes a slot for this device, keeps a session alive while it works, ends it.
@@ -31,18 +33,18 @@ public sealed class License : IDisposable
     const string CaFile = "ca.pem"; // the certificate to trust, beside the program; "" to trust those of the system
     static readonly Dictionary<string, string> PublicKeys = new Dictionary<string, string> // for a key rotation: two
     {
-        { "CURRENT-KEY-ID", "CURRENT-PUBLIC-KEY" },
-        { "NEXT-KEY-ID", "NEXT-PUBLIC-KEY" },
+        ["CURRENT-KEY-ID"] = "CURRENT-PUBLIC-KEY",
+        ["NEXT-KEY-ID"] = "NEXT-PUBLIC-KEY",
     };
-    static readonly HttpClient Http = new HttpClient(Handler()) { Timeout = TimeSpan.FromSeconds(10) };
+    static readonly HttpClient Http = new HttpClient(Handler());
+    static readonly string Device = Fingerprint();
+    static readonly string StartKey = Try(OwnStartKey) ?? Guid.NewGuid().ToString();
+    static FileStream startFile;
 
     readonly Func<string, string> ask;
     readonly Action<string> stopped;
     readonly ManualResetEvent stop = new ManualResetEvent(false);
-    readonly Random random = new Random();
     readonly Thread thread;
-    readonly string startKey;
-    FileStream startFile;
     string key = "";
     double interval = 30; // seconds between heartbeats
     volatile string session; // the token
@@ -54,7 +56,6 @@ public sealed class License : IDisposable
     {
         this.ask = ask;
         this.stopped = stopped;
-        startKey = OwnStartKey();
         thread = new Thread(KeepAlive) { IsBackground = true };
     }
 
@@ -70,35 +71,24 @@ public sealed class License : IDisposable
     public void Start()
     {
         var problem = "";
-        DateTime? until = null;
         while (session == null && lease == null)
         {
-            if (key == "") key = Load("key");
+            key = Load("key");
             if (key == "") key = (ask(problem) ?? "").Trim();
-            until = until ?? DateTime.UtcNow.AddSeconds(4);
             try
             {
-                StartSession();
+                StartSession(4);
             }
-            catch (LicenseException error)
+            catch (LicenseException error) when (error.Code == "license_not_found" || error.Field == "license_key")
             {
-                var wait = TimeSpan.FromSeconds(Math.Max(error.After, 0.5 + random.NextDouble() / 2));
-                if (error.Code == "license_not_found" || error.Field == "license_key")
-                {
-                    problem = error.Message; // mistyped: asks again
-                    key = Save("key", "");
-                    until = null;
-                }
-                else if (error.Code == "unreachable" && DateTime.UtcNow + wait < until)
-                {
-                    Thread.Sleep(wait);
-                }
-                else
-                {
-                    lease = error.Code == "unreachable" ? ValidLease() : null;
-                    if (lease == null) throw;
-                    Features = Words(lease.Element("features"));
-                }
+                problem = error.Message; // mistyped: asks again
+                Save("key", "");
+            }
+            catch (LicenseException error) when (error.Code == "unreachable")
+            {
+                lease = ValidLease();
+                if (lease == null) throw;
+                Features = Words(lease);
             }
         }
         AppDomain.CurrentDomain.ProcessExit += (sender, arguments) => Dispose();
@@ -112,30 +102,20 @@ public sealed class License : IDisposable
         stop.Set();
         if (running && thread.IsAlive) thread.Join(5000); // it may be starting a session, which must be ended too
         var token = Interlocked.Exchange(ref session, null);
-        try
-        {
-            if (token != null) Call("session/end", new Dictionary<string, string> { { "session_token", token } });
-        }
-        catch (LicenseException)
-        {
-            // The session times out by itself.
-        }
+        if (token != null) Try(() => Call("session/end", Members("session_token", token), 1, 2)); // else it times out
     }
 
-    void StartSession()
+    void StartSession(double patience = 0)
     {
-        var device = new Dictionary<string, string>
-        {
-            { "machine_id", Environment.MachineName }, { "hardware_hash", Fingerprint() }, { "version", Version },
-        };
-        if (key == "") key = Call("trial", device).Element("license_key").Value; // each device always gets the same one
+        var device = Members("machine_id", Environment.MachineName, "hardware_hash", Device, "version", Version);
+        if (key == "") key = Call("trial", device, patience).Element("license_key").Value; // the same for a device
         device["license_key"] = key;
-        Call("activate", device); // changes nothing if this device has a slot already
-        var answer = Call("session/start", device, startKey);
+        Call("activate", device, patience); // changes nothing if this device has a slot already
+        var answer = Call("session/start", device, patience);
         session = answer.Element("session_token").Value;
         lease = null;
         interval = (double)answer.Element("heartbeat_interval");
-        Features = Words(answer.Element("license").Element("features"));
+        Features = Words(answer.Element("license"));
         Save("key", key);
         Save("lease", answer.Element("lease").Value); // empty if the shop does not allow work without the server
     }
@@ -143,51 +123,61 @@ public sealed class License : IDisposable
     void KeepAlive()
     {
         double wait = session == null ? 1 : interval, pause = 0.5;
-        while (!stop.WaitOne(TimeSpan.FromSeconds(wait * (0.8 + 0.2 * random.NextDouble())))) // not all at one moment
+        while (!stop.WaitOne(TimeSpan.FromSeconds(wait * Between(0.8, 1)))) // programs should not call all at once
         {
             try
             {
                 if (session == null) StartSession();
                 else
                 {
-                    var beat = new Dictionary<string, string> { { "license_key", key }, { "session_token", session } };
-                    interval = (double)Call("session/heartbeat", beat).Element("heartbeat_interval");
+                    var answer = Call("session/heartbeat", Members("license_key", key, "session_token", session));
+                    interval = (double)answer.Element("heartbeat_interval");
                 }
                 wait = interval;
                 pause = 0.5;
             }
+            catch (LicenseException error) when (error.Code == "session_not_found" || error.EndReason == "timeout")
+            {
+                session = null; // the machine slept: starts another session
+                wait = 0;
+            }
             catch (Exception error) // nothing may leave this thread
             {
-                var told = error as LicenseException ?? new LicenseException(error.Message);
-                if (told.Code == "session_not_found" || told.EndReason == "timeout")
-                {
-                    session = null; // the machine slept: starts another session
-                    wait = 0;
-                }
-                else if (told.Code != "unreachable") // ended, taken over, suspended, in use on another device, ...
+                var refused = error is LicenseException told && told.Code != "unreachable";
+                var expired = lease != null && ValidLease() == null;
+                if (refused || expired) // ended by an administrator, taken over, suspended, in use elsewhere, ...
                 {
                     session = null;
                     stop.Set();
-                    stopped(told.Message);
+                    stopped(refused ? error.Message : "The offline lease has expired. " + error.Message);
                     return;
                 }
-                else if (lease != null && ValidLease() == null)
-                {
-                    stop.Set();
-                    stopped("The license server could not be reached before the offline lease expired.");
-                    return;
-                }
-                else // a session goes on without the network, and while the server is busy
-                {
-                    wait = Math.Max(told.After, pause);
-                    pause = Math.Min(2 * pause, interval / 2);
-                }
+                wait = Math.Max((error as LicenseException)?.After ?? 0, pause); // goes on without the network
+                pause = Math.Min(1.5 * pause, interval / 2);
             }
         }
     }
 
-    /// <summary>The server's response. Each call has a connection of its own.</summary>
-    static XElement Call(string endpoint, Dictionary<string, string> body, string idempotencyKey = null)
+    /// <summary>The response. Calls again for `patience` seconds while the server cannot be reached.</summary>
+    static XElement Call(string endpoint, Dictionary<string, string> body, double patience = 0, double timeout = 10)
+    {
+        var clock = Stopwatch.StartNew();
+        while (true)
+        {
+            try
+            {
+                return Attempt(endpoint, body, TimeSpan.FromSeconds(timeout));
+            }
+            catch (LicenseException error) when (error.Code == "unreachable")
+            {
+                var wait = TimeSpan.FromSeconds(Math.Max(error.After, Between(0.5, 1)));
+                if (clock.Elapsed + wait > TimeSpan.FromSeconds(patience)) throw;
+                Thread.Sleep(wait);
+            }
+        }
+    }
+
+    static XElement Attempt(string endpoint, Dictionary<string, string> body, TimeSpan timeout)
     {
         var path = "/api/license/" + endpoint;
         var members = body.Select(member => Quote(member.Key) + ":" + Quote(member.Value));
@@ -197,87 +187,90 @@ public sealed class License : IDisposable
         var nonce = Convert.ToBase64String(random);
         HttpResponseMessage response;
         byte[] received;
-        for (var attempt = 1; ; attempt++) // the network may lose the first
+        using (var limit = new CancellationTokenSource(timeout))
+        using (var request = new HttpRequestMessage(HttpMethod.Post, Server + path))
         {
+            var language = CultureInfo.CurrentUICulture.Name;
+            request.Content = new ByteArrayContent(sent);
+            request.Content.Headers.Add("Content-Type", "application/json");
+            request.Headers.Add("X-API-Key", ApiKey);
+            request.Headers.Add("Content-Digest", Digest(sent));
+            request.Headers.Add("Signature-Nonce", nonce);
+            request.Headers.Add("Accept-Language", language == "" ? "*" : language);
+            if (endpoint == "session/start") request.Headers.Add("Idempotency-Key", StartKey);
+            request.Headers.ConnectionClose = true; // each call has a connection of its own
             try
             {
-                var request = new HttpRequestMessage(HttpMethod.Post, Server + path);
-                request.Content = new ByteArrayContent(sent);
-                request.Content.Headers.Add("Content-Type", "application/json");
-                var language = CultureInfo.CurrentUICulture.Name;
-                foreach (var header in new[]
-                {
-                    new[] { "X-API-Key", ApiKey }, new[] { "Content-Digest", Digest(sent) },
-                    new[] { "Signature-Nonce", nonce }, new[] { "Idempotency-Key", idempotencyKey },
-                    new[] { "Accept-Language", language == "" ? "*" : language }, new[] { "Connection", "close" },
-                })
-                {
-                    if (header[1] != null) request.Headers.TryAddWithoutValidation(header[0], header[1]);
-                }
-                response = Http.SendAsync(request).GetAwaiter().GetResult();
+                response = Http.SendAsync(request, limit.Token).GetAwaiter().GetResult();
                 received = response.Content.ReadAsByteArrayAsync().GetAwaiter().GetResult();
-                break;
             }
             catch (Exception error)
             {
-                var cause = error.GetBaseException().Message;
-                if (attempt == 2) throw new LicenseException("The license server cannot be reached: " + cause);
+                throw new LicenseException("The license server cannot be reached: " + error.GetBaseException().Message);
             }
         }
         var status = (int)response.StatusCode;
-        Func<string, string> field = name => response.Headers.Concat(response.Content.Headers)
-            .Where(header => header.Key.Equals(name, StringComparison.OrdinalIgnoreCase))
-            .SelectMany(header => header.Value).FirstOrDefault() ?? "";
         if (status == 429 || status == 503)
         {
-            double.TryParse(field("Retry-After"), out var after);
-            throw new LicenseException("The license server is busy (" + status + ").", after: after);
+            var after = response.Headers.RetryAfter?.Delta?.TotalSeconds ?? 0;
+            throw new LicenseException("The license server is busy (" + status + ").") { After = after };
         }
+        Func<string, string> header = name =>
+            response.Headers.TryGetValues(name, out var values) ? values.First() : "";
         var signed = "\"@status\": " + status + "\n\"content-digest\": " + Digest(received)
             + "\n\"@method\";req: POST\n\"@path\";req: " + path + "\n\"content-digest\";req: " + Digest(sent)
             + "\n\"@signature-params\": ";
-        if (!IsSigned(signed, nonce, field("Signature-Input"), field("Signature")))
+        if (!IsSigned(signed, nonce, header("Signature-Input"), header("Signature")))
             throw new LicenseException("The license server cannot be reached: this response is not signed by it.");
         var answer = Parse(received);
         if (status < 400) return answer;
         var code = answer.Element("code").Value;
         if (Regex.IsMatch(code, "^(license|version|device)_")) Save("lease", ""); // nor may it work without the server
         var text = answer.Element("detail").Value + " " + (string)answer.Element("download_url"); // of one that may run
-        string reason = (string)answer.Element("end_reason"), wrong = (string)answer.Element("field");
-        throw new LicenseException(text.Trim(), code, 0, reason, wrong);
+        string reason = (string)answer.Element("end_reason"), field = (string)answer.Element("field");
+        throw new LicenseException(text.Trim()) { Code = code, EndReason = reason, Field = field };
     }
 
     /// <summary>Accepts a certificate only if the one in CaFile has issued it, whatever the system trusts.</summary>
     static HttpClientHandler Handler()
     {
         var handler = new HttpClientHandler { AllowAutoRedirect = false };
-        if (CaFile == "") return handler;
-        handler.ServerCertificateCustomValidationCallback = (request, certificate, given, errors) =>
+        if (CaFile != "") handler.ServerCertificateCustomValidationCallback = (request, certificate, given, errors) =>
         {
-            var authority = new X509Certificate2(Path.Combine(AppContext.BaseDirectory, CaFile));
-            var chain = new X509Chain();
-            chain.ChainPolicy.ExtraStore.Add(authority);
-            chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
-            chain.ChainPolicy.VerificationFlags = X509VerificationFlags.AllowUnknownCertificateAuthority;
-            return (errors & ~SslPolicyErrors.RemoteCertificateChainErrors) == SslPolicyErrors.None
-                && chain.Build(certificate)
-                && chain.ChainElements[chain.ChainElements.Count - 1].Certificate.Equals(authority);
+            using (var authority = new X509Certificate2(Path.Combine(AppContext.BaseDirectory, CaFile)))
+            using (var chain = new X509Chain())
+            {
+                chain.ChainPolicy.ExtraStore.Add(authority);
+                chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
+                chain.ChainPolicy.VerificationFlags = X509VerificationFlags.AllowUnknownCertificateAuthority;
+                return (errors & ~SslPolicyErrors.RemoteCertificateChainErrors) == SslPolicyErrors.None
+                    && chain.Build(certificate)
+                    && chain.ChainElements[chain.ChainElements.Count - 1].Certificate.Equals(authority);
+            }
         };
         return handler;
     }
 
-    static XElement Parse(byte[] json) =>
-        XElement.Load(JsonReaderWriterFactory.CreateJsonReader(json, XmlDictionaryReaderQuotas.Max));
-
-    static string[] Words(XElement list) => list.Elements().Select(word => word.Value).ToArray();
+    static Dictionary<string, string> Members(params string[] pairs) =>
+        Enumerable.Range(0, pairs.Length / 2).ToDictionary(i => pairs[2 * i], i => pairs[2 * i + 1]);
 
     static string Quote(string text) =>
         "\"" + Regex.Replace(text, "[\\p{Cc}\"\\\\]", found => "\\u" + ((int)found.Value[0]).ToString("x4")) + "\"";
 
-    static string Digest(byte[] body)
+    static XElement Parse(byte[] json) =>
+        XElement.Load(JsonReaderWriterFactory.CreateJsonReader(json, XmlDictionaryReaderQuotas.Max));
+
+    static string[] Words(XElement license) =>
+        license.Element("features").Elements().Select(word => word.Value).ToArray();
+
+    static double Between(double low, double high) => low + (high - low) * new Random().NextDouble();
+
+    static byte[] Hash(byte[] bytes)
     {
-        using (var sha = SHA256.Create()) return "sha-256=:" + Convert.ToBase64String(sha.ComputeHash(body)) + ":";
+        using (var sha = SHA256.Create()) return sha.ComputeHash(bytes);
     }
+
+    static string Digest(byte[] body) => "sha-256=:" + Convert.ToBase64String(Hash(body)) + ":";
 
     /// <summary>Whether the server has signed exactly this response to exactly this request (RFC 9421).</summary>
     static bool IsSigned(string signed, string nonce, string input, string signature)
@@ -300,6 +293,8 @@ public sealed class License : IDisposable
 
     static BigInteger Inverse(BigInteger a) => BigInteger.ModPow(a, P - 2, P);
 
+    static BigInteger Number(IEnumerable<byte> bytes) => new BigInteger(bytes.Concat(new byte[1]).ToArray());
+
     static BigInteger[] Add(BigInteger[] a, BigInteger[] b) // extended coordinates (RFC 8032, 5.1.4)
     {
         BigInteger k = Mod((a[1] - a[0]) * (b[1] - b[0])), l = Mod((a[1] + a[0]) * (b[1] + b[0]));
@@ -307,27 +302,18 @@ public sealed class License : IDisposable
         return new[] { Mod(e * f), Mod(g * h), Mod(f * g), Mod(e * h) };
     }
 
-    static BigInteger[] Times(BigInteger factor, BigInteger[] point)
-    {
-        BigInteger[] total = { 0, 1, 1, 0 };
-        for (; factor > 0; factor >>= 1)
-        {
-            if (!factor.IsEven) total = Add(total, point);
-            point = Add(point, point);
-        }
-        return total;
-    }
+    static BigInteger[] Times(BigInteger n, BigInteger[] point) =>
+        n.IsZero ? new BigInteger[] { 0, 1, 1, 0 }
+            : n.IsEven ? Times(n / 2, Add(point, point)) : Add(point, Times(n - 1, point));
 
-    static BigInteger[] Point(BigInteger y, bool odd, bool negated)
+    static BigInteger[] Point(BigInteger y, bool odd)
     {
         var square = Mod((y * y - 1) * Inverse(D * y * y + 1));
         var x = BigInteger.ModPow(square, (P + 3) / 8, P);
         if (Mod(x * x - square) != 0) x = Mod(x * BigInteger.ModPow(2, (P - 1) / 4, P));
-        if (x.IsEven == (odd != negated)) x = P - x;
+        if (x.IsEven == odd) x = P - x;
         return new[] { x, y, 1, Mod(x * y) };
     }
-
-    static BigInteger Number(IEnumerable<byte> bytes) => new BigInteger(bytes.Concat(new byte[1]).ToArray());
 
     static bool Verify(string keyId, string message, byte[] signature)
     {
@@ -336,28 +322,34 @@ public sealed class License : IDisposable
         var s = Number(signature.Skip(32));
         using (var sha = SHA512.Create())
             hash = sha.ComputeHash(signature.Take(32).Concat(key).Concat(Encoding.UTF8.GetBytes(message)).ToArray());
-        var a = Point(Number(key) & (BigInteger.Pow(2, 255) - 1), key[31] > 127, negated: true);
-        var sum = Add(Times(s, Point(Mod(4 * Inverse(5)), false, false)), Times(Number(hash) % Order, a));
+        var negated = Point(Number(key) & (BigInteger.Pow(2, 255) - 1), key[31] < 128);
+        var sum = Add(Times(s, Point(Mod(4 * Inverse(5)), false)), Times(Number(hash) % Order, negated));
         BigInteger inverse = Inverse(sum[2]), x = Mod(sum[0] * inverse), y = Mod(sum[1] * inverse);
         return s < Order && y + (x.IsEven ? 0 : BigInteger.Pow(2, 255)) == Number(signature.Take(32));
     }
 
     /// <summary>The lease of the last start, if it is for this license and device, and its term includes now.</summary>
-    XElement ValidLease()
+    XElement ValidLease() => Try(() =>
+    {
+        var parts = Load("lease").Split('.');
+        Func<string, byte[]> decode = part => Convert.FromBase64String(
+            part.Replace('-', '+').Replace('_', '/') + new string('=', (4 - part.Length % 4) % 4));
+        XElement header = Parse(decode(parts[0])), claims = Parse(decode(parts[1]));
+        var own = Regex.Replace(key.ToUpperInvariant(), "[^0-9A-Z]", "");
+        own = Regex.Replace(own.Replace('O', '0'), "[IL]", "1");
+        var now = DateTimeOffset.UtcNow.ToUnixTimeSeconds(); // nor is it valid if the clock is behind
+        return header.Element("typ").Value == "lease+jwt" && claims.Element("license").Value == own
+            && claims.Element("hardware_hash").Value == Device
+            && (long)claims.Element("iat") - 300 <= now && now < (long)claims.Element("exp")
+            && Verify(header.Element("kid").Value, parts[0] + "." + parts[1], decode(parts[2])) ? claims : null;
+    });
+
+    /// <summary>What the function returns; null if it fails.</summary>
+    static T Try<T>(Func<T> function) where T : class
     {
         try
         {
-            var parts = Load("lease").Split('.');
-            Func<string, byte[]> decode = part => Convert.FromBase64String(
-                part.Replace('-', '+').Replace('_', '/') + new string('=', (4 - part.Length % 4) % 4));
-            XElement header = Parse(decode(parts[0])), claims = Parse(decode(parts[1]));
-            var own = Regex.Replace(key.ToUpperInvariant(), "[^0-9A-Z]", "");
-            own = Regex.Replace(own.Replace('O', '0'), "[IL]", "1");
-            var now = DateTimeOffset.UtcNow.ToUnixTimeSeconds(); // nor is it valid if the clock is behind
-            return header.Element("typ").Value == "lease+jwt" && claims.Element("license").Value == own
-                && claims.Element("hardware_hash").Value == Fingerprint()
-                && (long)claims.Element("iat") - 300 <= now && now < (long)claims.Element("exp")
-                && Verify(header.Element("kid").Value, parts[0] + "." + parts[1], decode(parts[2])) ? claims : null;
+            return function();
         }
         catch (Exception)
         {
@@ -369,132 +361,75 @@ public sealed class License : IDisposable
     static string DataFile(string name)
     {
         var product = Regex.Replace(Product, @"[^\w-]+", "-").Trim('-');
-        var data = Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData);
-        var folder = Path.Combine(data, product == "" ? "program" : product);
-        Directory.CreateDirectory(folder);
-        return Path.Combine(folder, name);
+        var data = Environment.SpecialFolder.LocalApplicationData;
+        var folder = Path.Combine(Environment.GetFolderPath(data, Environment.SpecialFolderOption.Create), product);
+        return Path.Combine(Directory.CreateDirectory(folder).FullName, name);
     }
 
-    static string Load(string name)
-    {
-        try
-        {
-            return File.ReadAllText(DataFile(name));
-        }
-        catch (Exception error) when (error is IOException || error is UnauthorizedAccessException)
-        {
-            return "";
-        }
-    }
+    static string Load(string name) => Try(() => File.ReadAllText(DataFile(name))) ?? "";
 
-    static string Save(string name, string text)
+    static string Save(string name, string text) => Try(() =>
     {
-        try
-        {
-            File.WriteAllText(DataFile(name), text);
-        }
-        catch (Exception error) when (error is IOException || error is UnauthorizedAccessException)
-        {
-            // The program works all the same.
-        }
+        File.WriteAllText(DataFile(name), text);
         return text;
-    }
+    }) ?? text; // the program works all the same
 
     /// <summary>The Idempotency-Key of starts. It is stored, so that after a crash the next run gets its session back.
     /// The file stays locked until the program ends: a second copy at the same time uses another key.</summary>
-    string OwnStartKey()
+    static string OwnStartKey()
     {
-        var key = Guid.NewGuid().ToString();
-        try
-        {
-            startFile = new FileStream(DataFile("start"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-            // FileShare.None is enough for .NET, but not for Mono; macOS has no other lock.
-            if (!Directory.Exists("/System/Library")) startFile.Lock(0, 36);
-            var stored = new byte[36];
-            if (startFile.Read(stored, 0, 36) == 36) return Encoding.ASCII.GetString(stored);
-            startFile.Write(Encoding.ASCII.GetBytes(key), 0, 36);
-            startFile.Flush();
-        }
-        catch (Exception error) when (error is IOException || error is UnauthorizedAccessException)
-        {
-            // Without the file, a crash costs one timeout.
-        }
-        return key;
+        startFile = new FileStream(DataFile("start"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        // FileShare.None is enough for .NET, but not for Mono; macOS has no other lock.
+        if (!Directory.Exists("/System/Library")) startFile.Lock(0, 36);
+        var key = new byte[36];
+        if (startFile.Read(key, 0, 36) == 36) return Encoding.ASCII.GetString(key);
+        key = Encoding.ASCII.GetBytes(Guid.NewGuid().ToString());
+        startFile.Write(key, 0, 36);
+        startFile.Flush();
+        return Encoding.ASCII.GetString(key);
     }
 
-    /// <summary>The system's id of this device, else a random one that is saved; hashed, to be useless to other
-    /// products.</summary>
+    /// <summary>The system's id of this device, else a random one that is saved; hashed, useless to others.</summary>
     static string Fingerprint()
     {
-        string machine = null;
-        try
-        {
-            if (Environment.OSVersion.Platform == PlatformID.Win32NT) machine = WindowsId();
-            else if (Directory.Exists("/System/Library"))
-            {
-                var ioreg = new System.Diagnostics.ProcessStartInfo("/usr/sbin/ioreg", "-rd1 -c IOPlatformExpertDevice")
-                {
-                    RedirectStandardOutput = true, UseShellExecute = false,
-                };
-                var output = System.Diagnostics.Process.Start(ioreg).StandardOutput.ReadToEnd();
-                machine = Regex.Match(output, "\"IOPlatformUUID\" = \"(.+)\"").Groups[1].Value;
-            }
-            else machine = Regex.Match(File.ReadAllText("/etc/machine-id"), "^([0-9a-f]{32})\n?$").Groups[1].Value;
-        }
-        catch (Exception)
-        {
-            // A random id is as good, as long as its file is there.
-        }
-        if (string.IsNullOrEmpty(machine)) machine = Load("device");
-        if (machine == "") machine = Save("device", Guid.NewGuid().ToString());
-        using (var sha = SHA256.Create())
-        {
-            var hash = sha.ComputeHash(Encoding.UTF8.GetBytes(Product + "\n" + machine));
-            return string.Concat(hash.Select(part => part.ToString("x2")));
-        }
+        var id = Environment.OSVersion.Platform == PlatformID.Win32NT ? Try(WindowsId)
+            : Directory.Exists("/System/Library") ? Try(MacId)
+            : Try(() => Regex.Match(File.ReadAllText("/etc/machine-id"), "^([0-9a-f]{32})\n?$").Groups[1].Value);
+        if (string.IsNullOrEmpty(id)) id = Load("device");
+        if (id == "") id = Save("device", Guid.NewGuid().ToString());
+        return string.Concat(Hash(Encoding.UTF8.GetBytes(Product + "\n" + id)).Select(part => part.ToString("x2")));
     }
 
-    static string WindowsId()
+    static string WindowsId() => (string)RegistryKey.OpenBaseKey(RegistryHive.LocalMachine, RegistryView.Registry64)
+        .OpenSubKey(@"SOFTWARE\Microsoft\Cryptography").GetValue("MachineGuid");
+
+    static string MacId()
     {
-        using (var machine = Microsoft.Win32.RegistryKey.OpenBaseKey(Microsoft.Win32.RegistryHive.LocalMachine,
-            Microsoft.Win32.RegistryView.Registry64))
-        using (var cryptography = machine.OpenSubKey(@"SOFTWARE\Microsoft\Cryptography"))
-            return (string)cryptography.GetValue("MachineGuid");
+        var ioreg = new ProcessStartInfo("/usr/sbin/ioreg", "-rd1 -c IOPlatformExpertDevice");
+        ioreg.RedirectStandardOutput = true;
+        ioreg.UseShellExecute = false;
+        var output = Process.Start(ioreg).StandardOutput.ReadToEnd();
+        return Regex.Match(output, "\"IOPlatformUUID\" = \"(.+)\"").Groups[1].Value;
     }
 }
 
 /// <summary>The message is for the user. The code never changes; "unreachable": no signed response.</summary>
 public sealed class LicenseException : Exception
 {
-    public readonly string Code, EndReason, Field;
-    public readonly double After; // seconds to wait, if the server named them
+    public LicenseException(string message) : base(message) { }
 
-    public LicenseException(string message, string code = "unreachable", double after = 0, string endReason = null,
-        string field = null) : base(message)
-    {
-        Code = code;
-        After = after;
-        EndReason = endReason;
-        Field = field;
-    }
+    public string Code { get; set; } = "unreachable";
+    public string EndReason { get; set; }
+    public string Field { get; set; }
+    public double After { get; set; } // seconds to wait, if the server named them
 }
 
 /// <summary>How a console program uses it; a program with windows does the same in its first window.</summary>
 static class LicenseExample
 {
-    static int Main()
+    static void Main()
     {
-        Func<string, string> ask = problem =>
-        {
-            Console.Write(problem + "\nLicense key (empty for a trial): ");
-            return Console.ReadLine();
-        };
-        Action<string> stopped = message =>
-        {
-            Console.Error.WriteLine(message);
-            Environment.Exit(1);
-        };
-        using (var license = new License(ask, stopped))
+        using (var license = new License(Ask, Stopped))
         {
             try
             {
@@ -502,13 +437,23 @@ static class LicenseExample
                 var how = license.IsOffline ? "Running without the server." : "Running.";
                 Console.WriteLine(how + " Press Enter to end.");
                 Console.ReadLine(); // your program works here
-                return 0;
             }
             catch (LicenseException error)
             {
-                Console.Error.WriteLine(error.Message);
-                return 1;
+                Stopped(error.Message);
             }
         }
+    }
+
+    static string Ask(string problem)
+    {
+        Console.Write(problem + "\nLicense key (empty for a trial): ");
+        return Console.ReadLine();
+    }
+
+    static void Stopped(string message)
+    {
+        Console.Error.WriteLine(message);
+        Environment.Exit(1);
     }
 }

@@ -4,19 +4,24 @@ import java.net.InetAddress;
 import java.net.URI;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.*;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.security.*;
 import java.security.cert.CertificateFactory;
 import java.util.*;
 import java.util.concurrent.*;
+import java.util.concurrent.locks.LockSupport;
 import java.util.function.Consumer;
 import java.util.function.UnaryOperator;
+import java.util.regex.MatchResult;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import javax.net.ssl.HttpsURLConnection;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
 
 /**
  * Runs a program under a license: takes a slot for this device, keeps a session alive while the program works, ends it.
@@ -33,21 +38,26 @@ public final class License implements AutoCloseable {
     static final Map<String, String> PUBLIC_KEYS = Map.of( // the current and the next one, for a key rotation
         "CURRENT-KEY-ID", "CURRENT-PUBLIC-KEY",
         "NEXT-KEY-ID", "NEXT-PUBLIC-KEY");
+    private static final String DEVICE = fingerprint();
+    private static final String START_KEY = ownStartKey();
+    private static FileChannel startFile;
 
     /** The message is for the user. The code never changes; "unreachable": no signed response. */
     @SuppressWarnings("serial")
     public static final class LicenseException extends Exception {
         public final String code;
-        final String endReason;
-        final String field;
-        final double after; // seconds to wait, if the server named them
+        private final String answer; // with what belongs to the code
+        private final double after; // seconds to wait, if the server named them
 
         LicenseException(String message, String code, double after, String answer) {
             super(message);
             this.code = code;
             this.after = after;
-            this.endReason = text(answer, "end_reason");
-            this.field = text(answer, "field");
+            this.answer = answer;
+        }
+
+        LicenseException(String message, double after) {
+            this(message, "unreachable", after, "");
         }
     }
 
@@ -55,12 +65,10 @@ public final class License implements AutoCloseable {
     private final Consumer<String> stopped;
     private final CountDownLatch stop = new CountDownLatch(1);
     private final Thread thread = new Thread(this::keepAlive, "license");
-    private final String startKey = ownStartKey();
-    private FileChannel startFile;
     private String key = "";
+    private double interval = 30; // seconds between heartbeats
     private volatile String session; // the token
     private volatile String lease;
-    private double interval = 30; // seconds between heartbeats
     private volatile List<String> features = List.of();
 
     /**
@@ -79,30 +87,22 @@ public final class License implements AutoCloseable {
     }
 
     /** Starts a session; without the server, uses the lease of the last one. */
-    public void start() throws LicenseException, InterruptedException {
+    public void start() throws LicenseException {
         String problem = "";
-        long asked = 0;
         while (session == null && lease == null) {
-            if (key.isEmpty()) key = load("key");
-            if (key.isEmpty()) key = ask.apply(problem).trim();
-            if (asked == 0) asked = System.nanoTime();
+            key = load("key");
+            if (key.isEmpty()) key = Objects.requireNonNullElse(ask.apply(problem), "").trim();
             try {
-                startSession();
+                startSession(4);
             } catch (LicenseException error) {
-                long wait = (long) (1000 * Math.max(error.after, ThreadLocalRandom.current().nextDouble(0.5, 1)));
-                if (error.code.equals("license_not_found") || "license_key".equals(error.field)) {
+                if (error.code.equals("license_not_found") || text(error.answer, "field").equals("license_key")) {
                     problem = error.getMessage(); // mistyped: asks again
-                    key = save("key", "");
-                    asked = 0;
-                } else if (!error.code.equals("unreachable")) {
-                    throw error;
-                } else if (System.nanoTime() - asked + wait * 1_000_000 < 4_000_000_000L) {
-                    Thread.sleep(wait);
-                } else {
-                    lease = validLease();
-                    if (lease == null) throw error;
-                    features = words(lease, "features");
+                    save("key", "");
+                    continue;
                 }
+                lease = error.code.equals("unreachable") ? validLease() : null;
+                if (lease == null) throw error;
+                features = words(lease, "features");
             }
         }
         Runtime.getRuntime().addShutdownHook(new Thread(this::close));
@@ -116,78 +116,83 @@ public final class License implements AutoCloseable {
         stop.countDown();
         try {
             if (running) thread.join(5000); // it may be starting a session, which must be ended too
-            if (session != null) call("session/end", json("session_token", session), null);
+            if (session != null) call("session/end", json("session_token", session), 1, 2);
         } catch (LicenseException | InterruptedException error) {
             // The session times out by itself.
         }
         session = null;
     }
 
-    private void startSession() throws LicenseException {
-        String hash = fingerprint();
+    private void startSession(int patience) throws LicenseException {
+        String name = orElse("unknown", () -> InetAddress.getLocalHost().getHostName());
         if (key.isEmpty()) { // each device gets one trial, and always the same one
-            String trial = json("machine_id", machineName(), "hardware_hash", hash, "version", VERSION);
-            key = text(call("trial", trial, null), "license_key");
+            String device = json("machine_id", name, "hardware_hash", DEVICE, "version", VERSION);
+            key = text(call("trial", device, patience, 10), "license_key");
         }
-        String device =
-            json("license_key", key, "machine_id", machineName(), "hardware_hash", hash, "version", VERSION);
-        call("activate", device, null); // changes nothing if this device has a slot already
-        String answer = call("session/start", device, startKey);
+        String device = json("license_key", key, "machine_id", name, "hardware_hash", DEVICE, "version", VERSION);
+        call("activate", device, patience, 10); // changes nothing if this device has a slot already
+        String answer = call("session/start", device, patience, 10);
         session = text(answer, "session_token");
         lease = null;
         interval = Double.parseDouble(text(answer, "heartbeat_interval"));
         features = words(answer, "features");
         save("key", key);
-        save("lease", Objects.requireNonNullElse(text(answer, "lease"), "")); // null if offline use is not allowed
+        save("lease", text(answer, "lease")); // empty if the shop does not allow work without the server
     }
 
     private void keepAlive() {
         double wait = session == null ? 1 : interval;
         double pause = 0.5;
-        while (!stopsWithin(wait * ThreadLocalRandom.current().nextDouble(0.8, 1))) { // not all at one moment
+        while (!stopsWithin(wait * between(0.8, 1))) { // with jitter: programs should not call all at once
             try {
                 if (session == null) {
-                    startSession();
+                    startSession(0);
                 } else {
-                    String answer = call("session/heartbeat", json("license_key", key, "session_token", session), null);
+                    String heartbeat = json("license_key", key, "session_token", session);
+                    String answer = call("session/heartbeat", heartbeat, 0, 10);
                     interval = Double.parseDouble(text(answer, "heartbeat_interval"));
                 }
                 wait = interval;
                 pause = 0.5;
             } catch (LicenseException | RuntimeException error) {
                 LicenseException told = error instanceof LicenseException ? (LicenseException) error
-                    : new LicenseException(error.toString(), "unreachable", 0, "");
-                if (told.code.equals("session_not_found") || "timeout".equals(told.endReason)) {
+                    : new LicenseException(error.toString(), 0);
+                boolean refused = !told.code.equals("unreachable");
+                if (told.code.equals("session_not_found") || text(told.answer, "end_reason").equals("timeout")) {
                     session = null; // the machine slept: starts another session
                     wait = 0;
-                } else if (!told.code.equals("unreachable")) { // ended, taken over, suspended, in use elsewhere, ...
-                    session = null;
+                } else if (refused || lease != null && validLease() == null) {
+                    session = null; // ended by an administrator, taken over, suspended, in use elsewhere, ...
                     stop.countDown();
-                    stopped.accept(told.getMessage());
-                    return;
-                } else if (lease != null && validLease() == null) {
-                    stop.countDown();
-                    stopped.accept("The license server could not be reached before the offline lease expired.");
-                    return;
+                    stopped.accept(refused ? told.getMessage() : "The offline lease has expired. " + told.getMessage());
                 } else { // a session goes on without the network, and while the server is busy
                     wait = Math.max(told.after, pause);
-                    pause = Math.min(2 * pause, interval / 2);
+                    pause = Math.min(1.5 * pause, interval / 2);
                 }
             }
         }
     }
 
     private boolean stopsWithin(double seconds) {
-        try {
-            return stop.await((long) (1000 * seconds), TimeUnit.MILLISECONDS);
-        } catch (InterruptedException error) {
-            return true;
+        return orElse(true, () -> stop.await((long) (1000 * seconds), TimeUnit.MILLISECONDS));
+    }
+
+    /** The server's response. Calls again for `patience` seconds while the server cannot be reached. */
+    private static String call(String endpoint, String body, int patience, int timeout) throws LicenseException {
+        long begun = System.nanoTime();
+        while (true) {
+            try {
+                return attempt(endpoint, body.getBytes(UTF_8), 1000 * timeout);
+            } catch (LicenseException error) {
+                double wait = Math.max(error.after, between(0.5, 1));
+                double passed = (System.nanoTime() - begun) / 1e9;
+                if (!error.code.equals("unreachable") || passed + wait > patience) throw error;
+                LockSupport.parkNanos((long) (1e9 * wait));
+            }
         }
     }
 
-    /** The server's response. Each call has a connection of its own. */
-    private static String call(String endpoint, String body, String idempotencyKey) throws LicenseException {
-        byte[] sent = body.getBytes(StandardCharsets.UTF_8);
+    private static String attempt(String endpoint, byte[] sent, int timeout) throws LicenseException {
         byte[] random = new byte[32];
         new SecureRandom().nextBytes(random);
         String nonce = Base64.getEncoder().encodeToString(random);
@@ -195,54 +200,52 @@ public final class License implements AutoCloseable {
         HttpsURLConnection connection;
         byte[] received;
         int status;
-        for (int attempt = 1; ; attempt++) { // the network may lose the first
-            try {
-                connection = (HttpsURLConnection) URI.create(SERVER + path).toURL().openConnection();
-                if (!CA_FILE.isEmpty()) connection.setSSLSocketFactory(trust().getSocketFactory());
-                connection.setConnectTimeout(10_000);
-                connection.setReadTimeout(10_000);
-                connection.setInstanceFollowRedirects(false);
-                connection.setDoOutput(true);
-                Map.of("X-API-Key", API_KEY, "Content-Type", "application/json", "Content-Digest", digest(sent),
-                    "Signature-Nonce", nonce, "Accept-Language", Locale.getDefault().toLanguageTag(),
-                    "Connection", "close").forEach(connection::setRequestProperty);
-                if (idempotencyKey != null) connection.setRequestProperty("Idempotency-Key", idempotencyKey);
-                connection.getOutputStream().write(sent);
-                status = connection.getResponseCode();
-                try (InputStream stream = status < 400 ? connection.getInputStream() : connection.getErrorStream()) {
-                    received = stream == null ? new byte[0] : stream.readAllBytes();
-                }
-                break;
-            } catch (IOException | GeneralSecurityException | RuntimeException error) {
-                String message = "The license server cannot be reached: " + error;
-                if (attempt == 2) throw new LicenseException(message, "unreachable", 0, "");
+        try {
+            connection = (HttpsURLConnection) URI.create(SERVER + path).toURL().openConnection();
+            if (!CA_FILE.isEmpty()) connection.setSSLSocketFactory(trust().getSocketFactory());
+            connection.setConnectTimeout(timeout);
+            connection.setReadTimeout(timeout);
+            connection.setInstanceFollowRedirects(false);
+            connection.setDoOutput(true);
+            Map.of("X-API-Key", API_KEY, "Content-Type", "application/json", "Content-Digest", digest(sent),
+                "Signature-Nonce", nonce, "Accept-Language", Locale.getDefault().toLanguageTag(),
+                "Connection", "close").forEach(connection::setRequestProperty); // a new connection for each call
+            if (endpoint.equals("session/start")) connection.setRequestProperty("Idempotency-Key", START_KEY);
+            connection.getOutputStream().write(sent);
+            status = connection.getResponseCode();
+            try (InputStream stream = status < 400 ? connection.getInputStream() : connection.getErrorStream()) {
+                received = stream == null ? new byte[0] : stream.readAllBytes();
             }
+        } catch (IOException | GeneralSecurityException | RuntimeException error) {
+            throw new LicenseException("The license server cannot be reached: " + error, 0);
         }
         if (status == 429 || status == 503) {
             double after = connection.getHeaderFieldInt("Retry-After", 0);
-            throw new LicenseException("The license server is busy (" + status + ").", "unreachable", after, "");
+            throw new LicenseException("The license server is busy (" + status + ").", after);
         }
-        String base = "\"@status\": " + status + "\n\"content-digest\": " + digest(received)
+        String signed = "\"@status\": " + status + "\n\"content-digest\": " + digest(received)
             + "\n\"@method\";req: POST\n\"@path\";req: " + path + "\n\"content-digest\";req: " + digest(sent)
             + "\n\"@signature-params\": ";
-        String input = connection.getHeaderField("Signature-Input");
-        if (!isSigned(base, nonce, input, connection.getHeaderField("Signature"))) {
-            String message = "The license server cannot be reached: this response is not signed by it.";
-            throw new LicenseException(message, "unreachable", 0, "");
+        String input = String.valueOf(connection.getHeaderField("Signature-Input"));
+        if (!isSigned(signed, nonce, input, String.valueOf(connection.getHeaderField("Signature")))) {
+            throw new LicenseException("The license server cannot be reached: this response is not signed by it.", 0);
         }
-        String answer = new String(received, StandardCharsets.UTF_8);
+        String answer = new String(received, UTF_8);
         if (status < 400) return answer;
         String code = text(answer, "code");
-        String url = text(answer, "download_url"); // of a version that may run
         if (code.matches("(license|version|device)_.*")) save("lease", ""); // nor may it work without the server
-        throw new LicenseException(text(answer, "detail") + (url == null ? "" : " " + url), code, 0, answer);
+        String message = text(answer, "detail") + " " + text(answer, "download_url"); // of a version that may run
+        throw new LicenseException(message.trim(), code, 0, answer);
     }
 
     private static SSLContext trust() throws IOException, GeneralSecurityException {
+        Path program = orElse(Path.of("."), () -> // the jar, or the folder of the classes
+            Path.of(License.class.getProtectionDomain().getCodeSource().getLocation().toURI()));
+        Path file = (Files.isDirectory(program) ? program : program.getParent()).resolve(CA_FILE);
         KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
         store.load(null, null);
-        try (InputStream file = Files.newInputStream(beside(CA_FILE))) {
-            store.setCertificateEntry("ca", CertificateFactory.getInstance("X.509").generateCertificate(file));
+        try (InputStream stream = Files.newInputStream(file)) {
+            store.setCertificateEntry("ca", CertificateFactory.getInstance("X.509").generateCertificate(stream));
         }
         TrustManagerFactory managers = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
         managers.init(store);
@@ -251,30 +254,38 @@ public final class License implements AutoCloseable {
         return context;
     }
 
+    private static double between(double low, double high) {
+        return ThreadLocalRandom.current().nextDouble(low, high);
+    }
+
+    /** What the function returns, or the default if it fails. */
+    private static <T> T orElse(T value, Callable<T> function) {
+        try {
+            return function.call();
+        } catch (Exception error) {
+            return value;
+        }
+    }
+
+    private static byte[] hash(String algorithm, byte[]... parts) {
+        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+        for (byte[] part : parts) bytes.writeBytes(part);
+        return orElse(null, () -> MessageDigest.getInstance(algorithm).digest(bytes.toByteArray()));
+    }
+
     private static String digest(byte[] body) {
         return "sha-256=:" + Base64.getEncoder().encodeToString(hash("SHA-256", body)) + ":";
     }
 
-    private static byte[] hash(String algorithm, byte[]... parts) {
-        try {
-            MessageDigest digest = MessageDigest.getInstance(algorithm);
-            for (byte[] part : parts) digest.update(part);
-            return digest.digest();
-        } catch (NoSuchAlgorithmException error) {
-            throw new IllegalStateException(error); // every Java has SHA-256 and SHA-512
-        }
-    }
-
-    /** Whether the server has signed exactly this response to exactly this request; `base` is what RFC 9421 covers. */
-    private static boolean isSigned(String base, String nonce, String input, String signature) {
+    /** Whether the server has signed exactly this response to exactly this request (RFC 9421). */
+    private static boolean isSigned(String signed, String nonce, String input, String signature) {
         String covered = "(\"@status\" \"content-digest\" \"@method\";req \"@path\";req \"content-digest\";req)";
-        Pattern form = Pattern.compile("sig1=(" + Pattern.quote(covered)
-            + ";created=\\d+;keyid=\"(\\w+)\";alg=\"ed25519\";nonce=\"" + Pattern.quote(nonce) + "\")");
-        Matcher parameters = form.matcher(Objects.requireNonNullElse(input, ""));
-        Pattern bytes = Pattern.compile("sig1=:([A-Za-z0-9+/]{86}==):");
-        Matcher value = bytes.matcher(Objects.requireNonNullElse(signature, ""));
+        String form = ";created=\\d+;keyid=\"(\\w+)\";alg=\"ed25519\";nonce=\"";
+        Matcher parameters = Pattern.compile("sig1=(" + Pattern.quote(covered) + form + Pattern.quote(nonce) + "\")")
+            .matcher(input);
+        Matcher value = Pattern.compile("sig1=:([A-Za-z0-9+/]{86}==):").matcher(signature);
         return parameters.matches() && value.matches()
-            && verify(parameters.group(2), base + parameters.group(1), Base64.getDecoder().decode(value.group(1)));
+            && verify(parameters.group(2), signed + parameters.group(1), Base64.getDecoder().decode(value.group(1)));
     }
 
     // Ed25519 (RFC 8032), which Java has since version 15. Not in constant time: nothing here is secret.
@@ -292,20 +303,16 @@ public final class License implements AutoCloseable {
             y.multiply(BigInteger.ONE.subtract(t).modInverse(P)).mod(P)};
     }
 
-    private static BigInteger[] times(BigInteger factor, BigInteger[] point) {
-        BigInteger[] total = {BigInteger.ZERO, BigInteger.ONE};
-        for (int bit = factor.bitLength() - 1; bit >= 0; bit--) {
-            total = add(total, total);
-            if (factor.testBit(bit)) total = add(total, point);
-        }
-        return total;
+    private static BigInteger[] times(BigInteger n, BigInteger[] point) {
+        if (n.signum() == 0) return new BigInteger[] {BigInteger.ZERO, BigInteger.ONE};
+        return n.testBit(0) ? add(times(n.clearBit(0), point), point) : times(n.shiftRight(1), add(point, point));
     }
 
     private static BigInteger[] point(BigInteger y, boolean odd) {
         BigInteger square = y.multiply(y);
         square = square.subtract(BigInteger.ONE).multiply(D.multiply(square).add(BigInteger.ONE).modInverse(P)).mod(P);
         BigInteger x = square.modPow(P.add(BigInteger.valueOf(3)).shiftRight(3), P);
-        if (!x.multiply(x).subtract(square).mod(P).equals(BigInteger.ZERO)) {
+        if (x.multiply(x).subtract(square).mod(P).signum() != 0) {
             x = x.multiply(BigInteger.TWO.modPow(P.shiftRight(2), P)).mod(P);
         }
         return new BigInteger[] {x.testBit(0) == odd ? x : P.subtract(x), y};
@@ -323,48 +330,46 @@ public final class License implements AutoCloseable {
         byte[] key = Base64.getDecoder().decode(PUBLIC_KEYS.get(keyId));
         byte[] r = Arrays.copyOf(signature, 32);
         BigInteger s = number(Arrays.copyOfRange(signature, 32, 64));
-        BigInteger h = number(hash("SHA-512", r, key, message.getBytes(StandardCharsets.UTF_8))).mod(ORDER);
-        BigInteger[] a = point(number(key).clearBit(255), key[31] < 0);
+        BigInteger h = number(hash("SHA-512", r, key, message.getBytes(UTF_8))).mod(ORDER);
+        BigInteger[] negated = point(number(key).clearBit(255), key[31] >= 0);
         BigInteger base = BigInteger.valueOf(4).multiply(BigInteger.valueOf(5).modInverse(P)).mod(P);
-        BigInteger[] sum = add(times(s, point(base, false)), times(h, new BigInteger[] {P.subtract(a[0]), a[1]}));
+        BigInteger[] sum = add(times(s, point(base, false)), times(h, negated));
         BigInteger encoded = sum[0].testBit(0) ? sum[1].setBit(255) : sum[1];
         return s.compareTo(ORDER) < 0 && encoded.equals(number(r));
     }
 
     /** The lease of the last start, if it is for this license and device, and the clock is within its term. */
     private String validLease() {
-        try {
+        return orElse(null, () -> {
             String[] parts = load("lease").split("\\.");
             Base64.Decoder decoder = Base64.getUrlDecoder();
-            String header = new String(decoder.decode(parts[0]), StandardCharsets.UTF_8);
-            String claims = new String(decoder.decode(parts[1]), StandardCharsets.UTF_8);
+            String header = new String(decoder.decode(parts[0]), UTF_8);
+            String claims = new String(decoder.decode(parts[1]), UTF_8);
             String own = key.toUpperCase(Locale.ROOT).replaceAll("[^0-9A-Z]", "");
             own = own.replace('O', '0').replaceAll("[IL]", "1");
             double now = System.currentTimeMillis() / 1000.0; // nor is it valid if the clock is behind
-            boolean valid = "lease+jwt".equals(text(header, "typ")) && own.equals(text(claims, "license"))
-                && fingerprint().equals(text(claims, "hardware_hash"))
+            boolean valid = text(header, "typ").equals("lease+jwt") && text(claims, "license").equals(own)
+                && text(claims, "hardware_hash").equals(DEVICE)
                 && Long.parseLong(text(claims, "iat")) - 300 <= now && now < Long.parseLong(text(claims, "exp"))
                 && verify(text(header, "kid"), parts[0] + "." + parts[1], decoder.decode(parts[2]));
             return valid ? claims : null;
-        } catch (RuntimeException error) {
-            return null;
-        }
+        });
     }
 
     private static String json(String... pairs) {
-        StringBuilder object = new StringBuilder("{");
-        for (int i = 0; i < pairs.length; i++) {
-            String text = pairs[i].replaceAll("\\p{Cntrl}", " ").replace("\\", "\\\\").replace("\"", "\\\"");
-            object.append(i == 0 ? "\"" : i % 2 == 0 ? ",\"" : ":\"").append(text).append('"');
+        StringJoiner object = new StringJoiner(",", "{", "}");
+        for (int i = 0; i < pairs.length; i += 2) {
+            String text = pairs[i + 1].replaceAll("\\p{Cntrl}", " ").replace("\\", "\\\\").replace("\"", "\\\"");
+            object.add("\"" + pairs[i] + "\":\"" + text + "\"");
         }
-        return object.append('}').toString();
+        return object.toString();
     }
 
-    /** A string or a number of a JSON object, null if it has none. The standard library has no parser. */
+    /** A string or a number of a JSON object, "" if it has none. The standard library has no parser. */
     private static String text(String object, String name) {
-        String member = "(?<!\\\\)\"" + name + "\":\\s*(?:\"((?:[^\"\\\\]|\\\\.)*)\"|(-?\\d+))";
+        String member = "(?<!\\\\)\"" + name + "\":\\s*(?:\"((?:[^\"\\\\]|\\\\.)*+)\"|(-?\\d+))";
         Matcher found = Pattern.compile(member).matcher(object);
-        if (!found.find()) return null;
+        if (!found.find()) return "";
         if (found.group(2) != null) return found.group(2);
         return Pattern.compile("\\\\(u([0-9a-fA-F]{4})|.)").matcher(found.group(1)).replaceAll(escape ->
             Matcher.quoteReplacement(escape.group(2) != null ? "" + (char) Integer.parseInt(escape.group(2), 16)
@@ -373,46 +378,33 @@ public final class License implements AutoCloseable {
 
     private static List<String> words(String object, String name) {
         Matcher list = Pattern.compile("(?<!\\\\)\"" + name + "\":\\s*\\[([^\\]]*)]").matcher(object);
-        return list.find() ? List.of(list.group(1).replaceAll("[\"\\s]", "").split(",")) : List.of();
-    }
-
-    private static Path beside(String name) {
-        try { // the jar, or the folder of the classes
-            Path program = Path.of(License.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-            return (Files.isDirectory(program) ? program : program.getParent()).resolve(name);
-        } catch (java.net.URISyntaxException | RuntimeException error) {
-            return Path.of(name);
-        }
+        Matcher word = Pattern.compile("[^\",\\s]+").matcher(list.find() ? list.group(1) : "");
+        return word.results().map(MatchResult::group).collect(Collectors.toList());
     }
 
     /** A file in the user's folder for application data; the program's own folder may be read-only. */
     private static Path dataFile(String name) throws IOException {
-        String system = System.getProperty("os.name");
+        boolean windows = File.separatorChar == '\\';
+        boolean mac = Files.exists(Path.of("/System/Library"));
         String home = Objects.requireNonNullElse(System.getenv("HOME"), System.getProperty("user.home"));
-        boolean mac = system.startsWith("Mac");
-        String variable = system.startsWith("Windows") ? "LOCALAPPDATA" : mac ? "" : "XDG_DATA_HOME";
         String local = home + (mac ? "/Library/Application Support" : "/.local/share");
+        String variable = windows ? "LOCALAPPDATA" : mac ? "" : "XDG_DATA_HOME";
         // Not every system's Java can write other letters in a path.
         String ascii = PRODUCT.replaceAll("[^A-Za-z0-9_-]+", "-").replaceAll("^-+|-+$", "");
         String hash = PRODUCT.matches("\\p{ASCII}*") ? "" : "-" + Integer.toHexString(PRODUCT.hashCode());
         Path base = Path.of(Objects.requireNonNullElse(System.getenv(variable), local));
-        return Files.createDirectories(base.resolve(ascii.isEmpty() ? "program" + hash : ascii + hash)).resolve(name);
+        Path folder = Files.createDirectories(base.resolve(ascii + hash));
+        // The key is none of other users' business. Windows has other means, and its folder is the user's alone.
+        orElse(null, () -> Files.setPosixFilePermissions(folder, PosixFilePermissions.fromString("rwx------")));
+        return folder.resolve(name);
     }
 
     private static String load(String name) {
-        try {
-            return Files.readString(dataFile(name));
-        } catch (IOException | RuntimeException error) {
-            return "";
-        }
+        return orElse("", () -> Files.readString(dataFile(name)));
     }
 
     private static String save(String name, String text) {
-        try {
-            Files.writeString(dataFile(name), text);
-        } catch (IOException | RuntimeException error) {
-            // The program works all the same.
-        }
+        orElse(null, () -> Files.writeString(dataFile(name), text)); // if that fails, the program works all the same
         return text;
     }
 
@@ -420,76 +412,56 @@ public final class License implements AutoCloseable {
      * The Idempotency-Key of starts. It is stored, so that after a crash the next run gets its session back. The file
      * stays locked until the program ends: a second copy that runs at the same time uses a key of its own.
      */
-    private String ownStartKey() {
+    private static String ownStartKey() {
         String random = UUID.randomUUID().toString();
-        try {
+        return orElse(random, () -> {
             startFile = FileChannel.open(dataFile("start"), StandardOpenOption.CREATE, StandardOpenOption.READ,
                 StandardOpenOption.WRITE);
-            if (startFile.tryLock() == null) return random;
             ByteBuffer stored = ByteBuffer.allocate(36);
-            if (startFile.read(stored) == 36) return new String(stored.array(), StandardCharsets.US_ASCII);
-            startFile.write(ByteBuffer.wrap(random.getBytes(StandardCharsets.US_ASCII)), 0);
-        } catch (IOException | RuntimeException error) {
-            // Without the file, a crash costs one timeout.
-        }
-        return random;
-    }
-
-    private static String machineName() {
-        try {
-            return InetAddress.getLocalHost().getHostName();
-        } catch (IOException error) {
-            return "unknown";
-        }
+            if (startFile.tryLock() == null) return random;
+            if (startFile.read(stored) == 36) return new String(stored.array(), UTF_8);
+            startFile.write(ByteBuffer.wrap(random.getBytes(UTF_8)), 0);
+            return random;
+        });
     }
 
     /** The system's id of this device, else a random one that is saved; hashed, so that no other product can use it. */
     private static String fingerprint() {
-        String machine;
-        try {
-            String system = System.getProperty("os.name");
+        String system = System.getProperty("os.name");
+        String id = orElse("", () -> {
             if (system.startsWith("Windows")) {
-                machine = output("REG_SZ\\s+(\\S+)", "reg", "query", "HKLM\\SOFTWARE\\Microsoft\\Cryptography", "/v",
+                return output("REG_SZ\\s+(\\S+)", "reg", "query", "HKLM\\SOFTWARE\\Microsoft\\Cryptography", "/v",
                     "MachineGuid", "/reg:64");
             } else if (system.startsWith("Mac")) {
-                machine = output("\"IOPlatformUUID\" = \"(.+)\"", "/usr/sbin/ioreg", "-rd1", "-c",
-                    "IOPlatformExpertDevice");
-            } else {
-                machine = first("^([0-9a-f]{32})\n?$", Files.readString(Path.of("/etc/machine-id")));
+                return output("IOPlatformUUID\" = \"(.+)\"", "/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice");
             }
-        } catch (IOException | RuntimeException error) {
-            machine = load("device").isEmpty() ? save("device", UUID.randomUUID().toString()) : load("device");
-        }
-        byte[] hash = hash("SHA-256", (PRODUCT + "\n" + machine).getBytes(StandardCharsets.UTF_8));
-        return String.format("%064x", new BigInteger(1, hash));
+            return first("^([0-9a-f]{32})\n?$", Files.readString(Path.of("/etc/machine-id")));
+        });
+        if (id.isEmpty()) id = load("device");
+        if (id.isEmpty()) id = save("device", UUID.randomUUID().toString());
+        return String.format("%064x", new BigInteger(1, hash("SHA-256", (PRODUCT + "\n" + id).getBytes(UTF_8))));
     }
 
     private static String output(String form, String... command) throws IOException {
-        return first(form, new String(new ProcessBuilder(command).start().getInputStream().readAllBytes()));
+        return first(form, new String(new ProcessBuilder(command).start().getInputStream().readAllBytes(), UTF_8));
     }
 
     private static String first(String form, String text) {
         Matcher found = Pattern.compile(form).matcher(text);
-        if (!found.find()) throw new IllegalStateException("no machine id");
-        return found.group(1);
+        return found.find() ? found.group(1) : "";
     }
 
-    public static void main(String[] arguments) throws Exception {
+    public static void main(String[] arguments) throws IOException {
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in));
         UnaryOperator<String> ask = problem -> {
-            System.out.print(problem + "\nLicense key (empty for a trial): ");
-            System.out.flush();
-            try {
-                return Objects.requireNonNullElse(input.readLine(), "");
-            } catch (IOException error) {
-                return "";
-            }
+            System.out.println(problem + "\nLicense key (empty for a trial): ");
+            return orElse("", input::readLine);
         };
         License license = new License(ask, License::exit);
         try {
             license.start();
-            System.out.println(license.lease == null ? "Running. Press Enter to end."
-                : "Running without the server. Press Enter to end.");
+            String how = license.lease == null ? "Running." : "Running without the server.";
+            System.out.println(how + " Press Enter to end.");
             input.readLine(); // your program works here
         } catch (LicenseException error) {
             exit(error.getMessage());

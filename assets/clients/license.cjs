@@ -2,20 +2,16 @@
 //
 // Accepts only responses and offline leases that the license server has signed (Ed25519; RFC 9421, RFC 7515). If a
 // session timed out while the machine slept, another one is started; while the server cannot be reached, work goes on.
-// Node 18 or newer, or Electron's main process; nothing to install. The end of the file shows how to use it in Node. In
-// Electron (list ca.pem among the `files` of your packager):
-//   const { License } = require('./license.cjs');
-//   const refuse = (message) => { dialog.showErrorBox('License', message); app.exit(1); };
-//   const license = new License({ ask: askInAWindow, stopped: refuse });
-//   app.whenReady().then(() => license.start()).then(openMainWindow, (error) => refuse(error.message));
-//   app.on('will-quit', (event) => { event.preventDefault(); license.end().then(() => app.exit()); });
+// Node 18 or newer, or Electron's main process; nothing to install. The end of the file shows how to use it.
 'use strict';
 const { createHash, createPublicKey, randomBytes, randomUUID, verify } = require('node:crypto');
 const { execFileSync } = require('node:child_process');
+const { once } = require('node:events');
 const fs = require('node:fs');
 const https = require('node:https');
 const os = require('node:os');
 const path = require('node:path');
+const { buffer } = require('node:stream/consumers');
 const { setTimeout: sleep } = require('node:timers/promises');
 
 const SERVER = "https://licenses.example.org";
@@ -44,10 +40,8 @@ class License {
   key = '';
   session = null;
   lease = null;
-  /** What was sold with the license. */
-  features = [];
+  features = []; // what was sold with the license
   #stop = new AbortController();
-  #startKey = ownStartKey();
   #keptAlive = Promise.resolve();
 
   constructor({ ask, stopped }) {
@@ -56,20 +50,14 @@ class License {
 
   /** Starts a session; without the server, uses the lease of the last one. Throws LicenseError. */
   async start() {
-    let problem = '';
-    let until = 0;
-    while (!this.session && !this.lease) {
-      this.key ||= load('key') || (await this.ask(problem)).trim();
-      until ||= performance.now() + 4000;
+    for (let problem = ''; !this.session && !this.lease;) {
+      this.key = load('key') || ((await this.ask(problem)) ?? '').trim();
       try {
-        await this.#startSession();
+        await this.#startSession(4000);
       } catch (error) {
         if (error.code === 'license_not_found' || error.field === 'license_key') {
           problem = error.message; // mistyped: asks again
-          this.key = save('key', '');
-          until = 0;
-        } else if (error.code === 'unreachable' && performance.now() + 1000 * error.after < until) {
-          await sleep(1000 * Math.max(error.after, 0.5 + Math.random() / 2));
+          save('key', '');
         } else {
           this.lease = error.code === 'unreachable' ? validLease(this.key) : null;
           if (!this.lease) throw error;
@@ -77,24 +65,24 @@ class License {
         }
       }
     }
-    this.#keptAlive = this.#keepAlive().catch(() => {});
+    this.#keptAlive = this.#keepAlive();
   }
 
   /** Ends the session, which frees the license at once. Call it before the program exits. */
   async end() {
     this.#stop.abort();
-    await this.#keptAlive; // it may be starting a session, which must be ended too
-    const token = this.session?.session_token;
+    await Promise.race([this.#keptAlive, sleep(5000, null, { ref: false })]); // it may be starting a session
+    const token = this.session?.session_token; // without its end, the session times out
     this.session = null;
-    if (token) await call('session/end', { session_token: token }).catch(() => {}); // else the session times out
+    if (token) await call('session/end', { session_token: token }, 1000, 2000).catch(() => {});
   }
 
-  async #startSession() {
-    const device = { machine_id: os.hostname() || 'unknown', hardware_hash: fingerprint(), version: VERSION };
-    this.key ||= (await call('trial', device)).license_key; // each device gets one trial, and always the same one
+  async #startSession(patience) {
+    const device = { machine_id: os.hostname() || 'unknown', hardware_hash: DEVICE, version: VERSION };
+    this.key ||= (await call('trial', device, patience)).license_key; // always the same for a device
     device.license_key = this.key;
-    await call('activate', device); // changes nothing if this device has a slot already
-    this.session = await call('session/start', device, this.#startKey);
+    await call('activate', device, patience); // changes nothing if this device has a slot already
+    this.session = await call('session/start', device, patience);
     this.lease = null;
     this.features = this.session.license.features;
     save('key', this.key);
@@ -104,12 +92,8 @@ class License {
   async #keepAlive() {
     let interval = this.session?.heartbeat_interval ?? 30;
     let [wait, pause] = [this.session ? interval : 1, 0.5];
-    for (;;) {
-      try { // with jitter, so that programs do not all call at the same moment
-        await sleep(wait * (800 + 200 * Math.random()), null, { signal: this.#stop.signal, ref: false });
-      } catch {
-        return;
-      }
+    const next = () => sleep(wait * (800 + 200 * Math.random()), true, { signal: this.#stop.signal, ref: false });
+    while (await next().catch(() => false)) { // with jitter, so that programs do not all call at the same moment
       try {
         if (this.session) {
           const heartbeat = { license_key: this.key, session_token: this.session.session_token };
@@ -120,35 +104,42 @@ class License {
         }
         [wait, pause] = [interval, 0.5];
       } catch (error) {
+        const refused = error instanceof LicenseError && error.code !== 'unreachable';
         if (error.code === 'session_not_found' || error.endReason === 'timeout') {
           [this.session, wait] = [null, 0]; // the machine slept: starts another session
-        } else if (error instanceof LicenseError && error.code !== 'unreachable') {
-          // Ended by an administrator, taken over, suspended, expired, in use on another device, ...
-          this.session = null;
-          this.stopped(error.message);
-          return;
-        } else if (this.lease && !validLease(this.key)) {
-          this.stopped('The license server could not be reached before the offline lease expired.');
+        } else if (refused || (this.lease && !validLease(this.key))) {
+          this.session = null; // ended by an administrator, taken over, suspended, in use on another device, ...
+          this.stopped(refused ? error.message : `The offline lease has expired. ${error.message}`);
           return;
         } else { // a session goes on without the network, and while the server is busy
-          [wait, pause] = [Math.max(error.after ?? 0, pause), Math.min(2 * pause, interval / 2)];
+          [wait, pause] = [Math.max(error.after ?? 0, pause), Math.min(1.5 * pause, interval / 2)];
         }
       }
     }
   }
 }
 
-/** The server's response. Each call has a connection of its own. */
-async function call(endpoint, body, idempotencyKey) {
-  const sent = Buffer.from(JSON.stringify(body));
+/** The server's response. Calls again for `patience` milliseconds while the server cannot be reached. */
+async function call(endpoint, body, patience = 0, timeout = 10_000) {
+  for (const until = performance.now() + patience; ;) {
+    try {
+      return await attempt(endpoint, body, timeout);
+    } catch (error) {
+      const pause = Math.max(1000 * error.after, 500 + 500 * Math.random());
+      if (error.code !== 'unreachable' || performance.now() + pause > until) throw error;
+      await sleep(pause);
+    }
+  }
+}
+
+async function attempt(endpoint, body, timeout) {
+  const [target, sent] = [`/api/license/${endpoint}`, Buffer.from(JSON.stringify(body))];
   const nonce = randomBytes(32).toString('base64');
-  const target = `/api/license/${endpoint}`;
-  const send = () => post(target, sent, {
+  const response = await post(target, sent, timeout, {
     'X-API-Key': API_KEY, 'Content-Type': 'application/json', 'Content-Digest': digest(sent), 'Signature-Nonce': nonce,
     'Accept-Language': Intl.DateTimeFormat().resolvedOptions().locale,
-    ...(idempotencyKey && { 'Idempotency-Key': idempotencyKey }),
-  });
-  const response = await send().catch(send).catch((error) => { // the network may have lost the first
+    ...(endpoint === 'session/start' && { 'Idempotency-Key': START_KEY }),
+  }).catch((error) => {
     throw new LicenseError(`The license server cannot be reached: ${error.message}`);
   });
   const { status, headers, received } = response;
@@ -165,17 +156,13 @@ async function call(endpoint, body, idempotencyKey) {
   throw new LicenseError(answer.detail + url, answer);
 }
 
-function post(target, sent, headers) {
-  return new Promise((resolve, reject) => {
-    const ca = CA_FILE ? fs.readFileSync(path.join(__dirname, CA_FILE)) : undefined;
-    const options = { method: 'POST', headers, ca, agent: false, signal: AbortSignal.timeout(10_000) };
-    https.request(SERVER + target, options, (response) => {
-      const chunks = [];
-      response.on('data', (chunk) => chunks.push(chunk)).on('error', reject).on('end', () => {
-        resolve({ status: response.statusCode, headers: response.headers, received: Buffer.concat(chunks) });
-      });
-    }).on('error', reject).end(sent);
-  });
+/** Each call has a connection of its own. */
+async function post(target, sent, timeout, headers) {
+  const ca = CA_FILE ? fs.readFileSync(path.join(__dirname, CA_FILE)) : undefined;
+  const options = { method: 'POST', headers, ca, agent: false, signal: AbortSignal.timeout(timeout) };
+  const request = https.request(SERVER + target, options).on('error', () => {}).end(sent);
+  const [response] = await once(request, 'response');
+  return { status: response.statusCode, headers: response.headers, received: await buffer(response) };
 }
 
 const digest = (body) => `sha-256=:${createHash('sha256').update(body).digest('base64')}:`;
@@ -199,83 +186,76 @@ function isGenuine(keyId, message, signature) {
   return verify(null, Buffer.from(message), createPublicKey({ key, format: 'der', type: 'spki' }), signature);
 }
 
-/** The lease of the last start, if it is for this license and device, and the clock is within its term. */
-function validLease(licenseKey) {
+/** What `action` returns; undefined if it throws. */
+function tried(action) {
   try {
-    const [head, claims, signature] = load('lease').split('.');
-    const [header, lease] = [head, claims].map((part) => JSON.parse(Buffer.from(part, 'base64url')));
-    const key = licenseKey.toUpperCase().replace(/[^0-9A-Z]/g, '').replaceAll('O', '0').replace(/[IL]/g, '1');
-    const own = header.typ === 'lease+jwt' && lease.license === key && lease.hardware_hash === fingerprint();
-    const now = Date.now() / 1000; // not valid either if the clock is behind
-    const genuine = own && isGenuine(header.kid, `${head}.${claims}`, Buffer.from(signature, 'base64url'));
-    return genuine && lease.iat - 300 <= now && now < lease.exp ? lease : null;
+    return action();
   } catch {
-    return null;
+    return undefined;
   }
 }
+
+/** The lease of the last start, if it is for this license and device, and the clock is within its term. */
+const validLease = (licenseKey) => tried(() => {
+  const [head, claims, signature] = load('lease').split('.');
+  const [header, lease] = [head, claims].map((part) => JSON.parse(Buffer.from(part, 'base64url')));
+  const key = licenseKey.toUpperCase().replace(/[^0-9A-Z]/g, '').replaceAll('O', '0').replace(/[IL]/g, '1');
+  const own = header.typ === 'lease+jwt' && lease.license === key && lease.hardware_hash === DEVICE;
+  const now = Date.now() / 1000; // not valid either if the clock is behind
+  const genuine = own && isGenuine(header.kid, `${head}.${claims}`, Buffer.from(signature, 'base64url'));
+  return genuine && lease.iat - 300 <= now && now < lease.exp ? lease : null;
+});
 
 /** A file in the user's folder for application data; the program's own folder may be read-only. */
 function dataFile(name) {
-  const home = os.homedir();
-  const base = {
-    win32: process.env.LOCALAPPDATA || path.join(home, 'AppData/Local'),
-    darwin: path.join(home, 'Library/Application Support'),
-  }[process.platform] ?? (process.env.XDG_DATA_HOME || path.join(home, '.local/share'));
-  const folder = path.join(base, PRODUCT.replace(/[^\p{L}\p{N}_-]+/gu, '-').replace(/^-+|-+$/g, '') || 'program');
-  fs.mkdirSync(folder, { recursive: true });
+  const { LOCALAPPDATA, XDG_DATA_HOME } = process.env;
+  const systems = { win32: [LOCALAPPDATA, 'AppData/Local'], darwin: ['', 'Library/Application Support'] };
+  const [base, local] = systems[process.platform] ?? [XDG_DATA_HOME, '.local/share'];
+  const product = PRODUCT.replace(/[^\p{L}\p{N}_-]+/gu, '-').replace(/^-+|-+$/g, '') || 'program';
+  const folder = path.join(base || path.join(os.homedir(), local), product);
+  fs.mkdirSync(folder, { recursive: true, mode: 0o700 }); // the key is none of other users' business
   return path.join(folder, name);
 }
 
-function load(name) {
-  try {
-    return fs.readFileSync(dataFile(name), 'utf8');
-  } catch {
-    return '';
-  }
-}
-
-function save(name, text) {
-  try {
-    fs.writeFileSync(dataFile(name), text);
-  } catch { /* the program works all the same */ }
+const load = (name) => tried(() => fs.readFileSync(dataFile(name), 'utf8')) ?? '';
+const save = (name, text) => {
+  tried(() => fs.writeFileSync(dataFile(name), text)); // if that fails, the program works all the same
   return text;
-}
+};
 
 /**
  * The Idempotency-Key of starts. It is stored, so that after a crash the next run gets its session back. A second copy
  * that runs at the same time uses a key of its own.
  */
 function ownStartKey() {
-  const [key, owner] = load('start').split(' ');
-  try {
-    if (owner && Number(owner) !== process.pid && process.kill(Number(owner), 0)) return randomUUID();
-  } catch { /* the process that used the key has ended */ }
-  return save('start', `${key || randomUUID()} ${process.pid}`).split(' ')[0];
+  const [stored, owner] = load('start').split(' ');
+  const inUse = owner && Number(owner) !== process.pid && tried(() => process.kill(Number(owner), 0));
+  return inUse ? randomUUID() : save('start', `${stored || randomUUID()} ${process.pid}`).split(' ')[0];
 }
 
 /** The system's id of this device, else a random one that is saved; hashed, so that no other product can use it. */
 function fingerprint() {
-  let machine;
-  try {
-    const run = (...command) => execFileSync(command[0], command.slice(1), { encoding: 'utf8', windowsHide: true });
-    machine = {
-      win32: () => /REG_SZ\s+(\S+)/.exec(
-        run('reg', 'query', 'HKLM\\SOFTWARE\\Microsoft\\Cryptography', '/v', 'MachineGuid', '/reg:64'))[1],
-      darwin: () => /"IOPlatformUUID" = "(.+)"/.exec(run('/usr/sbin/ioreg', '-rd1', '-c', 'IOPlatformExpertDevice'))[1],
-      linux: () => /^([0-9a-f]{32})\n?$/.exec(fs.readFileSync('/etc/machine-id', 'utf8'))[1],
-    }[process.platform]();
-  } catch {
-    machine = load('device') || save('device', randomUUID());
-  }
+  const run = (...command) => execFileSync(command[0], command.slice(1), { encoding: 'utf8', windowsHide: true });
+  const machine = tried({
+    win32: () => /REG_SZ\s+(\S+)/.exec(
+      run('reg', 'query', 'HKLM\\SOFTWARE\\Microsoft\\Cryptography', '/v', 'MachineGuid', '/reg:64'))[1],
+    darwin: () => /"IOPlatformUUID" = "(.+)"/.exec(run('/usr/sbin/ioreg', '-rd1', '-c', 'IOPlatformExpertDevice'))[1],
+    linux: () => /^([0-9a-f]{32})\n?$/.exec(fs.readFileSync('/etc/machine-id', 'utf8'))[1],
+  }[process.platform]) || load('device') || save('device', randomUUID());
   return createHash('sha256').update(`${PRODUCT}\n${machine}`).digest('hex');
 }
+
+const DEVICE = fingerprint();
+const START_KEY = ownStartKey();
 
 module.exports = { License, LicenseError };
 
 if (require.main === module) {
-  const input = require('node:readline').createInterface({ input: process.stdin, output: process.stdout });
-  const closed = new Promise((resolve) => { input.once('close', () => resolve('')); });
-  const question = (text) => Promise.race([new Promise((resolve) => { input.question(text, resolve); }), closed]);
+  const lines = require('node:readline').createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+  const question = async (text) => {
+    process.stdout.write(text);
+    return (await lines.next()).value ?? '';
+  };
   const exit = async (message) => {
     await license.end();
     if (message) console.error(message);

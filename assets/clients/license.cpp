@@ -21,7 +21,6 @@
 #include <iostream>
 #include <map>
 #include <mutex>
-#include <optional>
 #include <random>
 #include <regex>
 #include <sstream>
@@ -51,24 +50,23 @@ const std::map<std::string, std::string> public_keys = {  // the current and the
 namespace fs = std::filesystem;
 using Json = std::string;
 
-// A string, a number or a list of a JSON object, without quotation marks; nothing if it is null or missing.
-std::optional<std::string> member(const Json& object, const std::string& name) {
+// A string, a number or a list of a JSON object, without quotation marks; "" if it is null or missing.
+std::string member(const Json& object, const std::string& name) {
     const std::string mark = "\"" + name + "\":";
-    size_t at = object.find(mark);
-    while (at != std::string::npos && at > 0 && object[at - 1] == '\\') at = object.find(mark, at + 1);
-    if (at == std::string::npos) return {};
-    at = object.find_first_not_of(" \n", at + mark.size());
     std::string text;
-    if (object[at] == '[') return object.substr(at + 1, object.find(']', at) - at - 1);
-    if (object[at] != '"') {
-        text = object.substr(at, object.find_first_of(",}", at) - at);
-        return text == "null" ? std::nullopt : std::make_optional(text);
-    }
-    while (object[++at] != '"' && at + 1 < object.size()) {
-        if (object[at] != '\\') text += object[at];
-        else if (object[++at] == 'n') text += '\n';
-        else if (object[at] == 'u') at += 4;  // a control character, which no text for people needs
-        else text += object[at];
+    for (size_t at = object.find(mark); at != std::string::npos; at = object.find(mark, at + 1)) {
+        size_t from = object.find_first_not_of(" \n", at + mark.size());
+        if (object[at - 1] == '\\') continue;  // it is part of a text
+        if (std::isdigit(object.at(from))) return object.substr(from, object.find_first_of(",}", from) - from);
+        if (object[from] == '[') return object.substr(from + 1, object.find(']', from) - from - 1);
+        if (object[from] != '"') continue;
+        while (object.at(++from) != '"') {
+            if (object[from] != '\\') text += object[from];
+            else if (object.at(++from) == 'n') text += '\n';
+            else if (object[from] == 'u') from += 4;  // a control character, which no text for people needs
+            else text += object[from];
+        }
+        return text;
     }
     return text;
 }
@@ -77,9 +75,9 @@ Json object(const std::map<std::string, std::string>& members) {
     Json json;
     for (const auto& [name, value] : members) {
         json += (json.empty() ? "{\"" : ",\"") + name + "\":\"";
-        for (const char c : value) {
+        for (const unsigned char c : value) {  // the server passes over dashes in keys; others may not be UTF-8
             if (c == '"' || c == '\\') json += '\\';
-            if (static_cast<unsigned char>(c) >= ' ') json += c;
+            json += c >= ' ' && c < 127 ? static_cast<char>(c) : '-';
         }
         json += '"';
     }
@@ -158,6 +156,8 @@ fs::path data_file(const std::string& name) {
     for (const unsigned char c : product) folder += c > 127 || std::isalnum(c) || c == '_' ? static_cast<char>(c) : '-';
     std::error_code ignored;
     fs::create_directories(base / fs::u8path(folder), ignored);
+    // The key is none of other users' business.
+    fs::permissions(base / fs::u8path(folder), fs::perms::owner_all, ignored);
     return base / fs::u8path(folder) / name;
 }
 
@@ -253,14 +253,115 @@ struct LicenseError : std::runtime_error {
     std::string code, end_reason, field;
     double after;  // seconds to wait, if the server named them
 
-    explicit LicenseError(const std::string& text, double wait = 0)
-        : std::runtime_error(text), code("unreachable"), after(wait) {}
-    LicenseError(const std::string& text, const Json& answer) : LicenseError(text) {
-        code = member(answer, "code").value_or("");
-        end_reason = member(answer, "end_reason").value_or("");
-        field = member(answer, "field").value_or("");
-    }
+    explicit LicenseError(const std::string& text, double wait = 0, const Json& answer = R"({"code":"unreachable"})")
+        : std::runtime_error(text), code(member(answer, "code")), end_reason(member(answer, "end_reason")),
+          field(member(answer, "field")), after(wait) {}
 };
+
+// The Idempotency-Key of starts. It is stored, so that after a crash the next run gets its session back. The file stays
+// locked until the program ends: a second copy that runs at the same time uses a key of its own.
+std::string own_start_key() {
+    const std::string random = random_id();
+#ifdef _WIN32
+    FILE* file = _wfsopen(data_file("start").c_str(), L"a+b", _SH_DENYRW);
+    const bool locked = file;
+#else
+    FILE* file = std::fopen(data_file("start").c_str(), "a+be");
+    const bool locked = file && flock(fileno(file), LOCK_EX | LOCK_NB) == 0;
+#endif
+    if (!locked) return random;
+    char stored[64];
+    std::rewind(file);
+    if (const size_t size = std::fread(stored, 1, sizeof stored, file)) return {stored, size};
+    std::fwrite(random.data(), 1, random.size(), file);
+    std::fflush(file);
+    return random;
+}
+
+size_t append(char* bytes, size_t size, size_t count, void* text) {
+    static_cast<std::string*>(text)->append(bytes, size * count);
+    return size * count;
+}
+
+// Whether the server has signed exactly this response to exactly this request.
+bool is_signed(const std::string& base, const std::string& nonce, const std::string& input, const std::string& value) {
+    const std::string covered = R"(sig1=("@status" "content-digest" "@method";req "@path";req "content-digest";req))";
+    const std::regex form(R"re(;created=\d+;keyid="(\w+)";alg="ed25519";nonce="([^"]+)")re");
+    const std::regex bytes("sig1=:([A-Za-z0-9+/=]+):");
+    std::smatch parameters, signature;
+    const std::string rest = input.size() > covered.size() ? input.substr(covered.size()) : "";
+    return input.compare(0, covered.size(), covered) == 0 && std::regex_match(rest, parameters, form)
+        && std::regex_match(value, signature, bytes) && parameters[2] == nonce
+        && verify(parameters[1], base + input.substr(5), decoded(signature[1]));
+}
+
+Json attempt(const std::string& endpoint, const Json& sent, long timeout) {
+    static const std::string start_key = own_start_key();
+    const std::string path = "/api/license/" + endpoint, url = server + path, nonce = random_id();
+    const std::string authority = (program_folder() / ca_file).string();
+    std::string received, fields;
+    long status = 0;
+    curl_slist* headers = nullptr;
+    for (const std::string& header : {"X-API-Key: " + api_key, std::string("Content-Type: application/json"),
+             "Content-Digest: " + digest(sent), "Signature-Nonce: " + nonce, "Accept-Language: " + language(),
+             endpoint == "session/start" ? "Idempotency-Key: " + start_key : "Expect:"}) {
+        headers = curl_slist_append(headers, header.c_str());
+    }
+    CURL* curl = curl_easy_init();  // each call has a connection of its own
+    curl_easy_setopt(curl, CURLOPT_URL, url.c_str());
+    if (!ca_file.empty()) curl_easy_setopt(curl, CURLOPT_CAINFO, authority.c_str());
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, static_cast<long>(sent.size()));
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, sent.data());
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, append);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &received);
+    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, append);
+    curl_easy_setopt(curl, CURLOPT_HEADERDATA, &fields);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT, timeout);
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    const CURLcode result = curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_slist_free_all(headers);
+    curl_easy_cleanup(curl);
+    const std::string unreachable = "The license server cannot be reached: ";
+    if (result != CURLE_OK) throw LicenseError(unreachable + curl_easy_strerror(result));
+    const auto field = [&fields](const std::string& name) {
+        std::smatch found;
+        const std::regex form("\r\n" + name + ": *([^\r]*)", std::regex::icase);
+        return std::regex_search(fields, found, form) ? found[1].str() : "";
+    };
+    if (status == 429 || status == 503) {
+        const std::string text = "The license server is busy (" + std::to_string(status) + ").";
+        throw LicenseError(text, std::atof(field("Retry-After").c_str()));
+    }
+    const std::string base = "\"@status\": " + std::to_string(status) + "\n\"content-digest\": " + digest(received)
+        + "\n\"@method\";req: POST\n\"@path\";req: " + path + "\n\"content-digest\";req: " + digest(sent)
+        + "\n\"@signature-params\": ";
+    if (!is_signed(base, nonce, field("Signature-Input"), field("Signature"))) {
+        throw LicenseError(unreachable + "this response is not signed by it.");
+    }
+    if (status < 400) return received;
+    // Nor may the program work without the server.
+    if (std::regex_search(member(received, "code"), std::regex("^(license|version|device)_"))) save("lease", "");
+    const std::string new_version = member(received, "download_url");  // that may run
+    throw LicenseError(member(received, "detail") + (new_version.empty() ? "" : " ") + new_version, 0, received);
+}
+
+// The server's response. Calls again for `patience` seconds while the server cannot be reached.
+Json call(const std::string& endpoint, const std::map<std::string, std::string>& body, int patience = 0,
+    long timeout = 10) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(patience);
+    while (true) {
+        std::chrono::duration<double> wait(between(0.5, 1));
+        try {
+            return attempt(endpoint, object(body), timeout);
+        } catch (const LicenseError& error) {
+            wait = std::max(wait, std::chrono::duration<double>(error.after));
+            if (error.code != "unreachable" || std::chrono::steady_clock::now() + wait > until) throw;
+        }
+        std::this_thread::sleep_for(wait);
+    }
+}
 
 class License {
 public:
@@ -269,34 +370,26 @@ public:
     License(std::function<std::string(std::string)> ask, std::function<void(std::string)> stopped)
         : ask_(std::move(ask)), stopped_(std::move(stopped)) {
         curl_global_init(CURL_GLOBAL_DEFAULT);
-        start_key_ = own_start_key();
     }
     ~License() { end(); }
 
     // Starts a session; without the server, uses the lease of the last one. Throws LicenseError.
     void start() {
         std::string problem;
-        std::chrono::steady_clock::time_point until;
         while (session_.empty() && lease_.empty()) {
-            if (key_.empty()) key_ = load(data_file("key"));
+            key_ = load(data_file("key"));
             if (key_.empty()) key_ = ask_(problem);
-            const auto now = std::chrono::steady_clock::now();
-            if (until.time_since_epoch().count() == 0) until = now + std::chrono::seconds(4);
             try {
-                start_session();
+                features = member(start_session(4), "features");
             } catch (const LicenseError& error) {
-                const std::chrono::duration<double> wait(std::max(error.after, between(0.5, 1)));
                 if (error.code == "license_not_found" || error.field == "license_key") {
                     problem = error.what();  // mistyped: asks again
-                    key_ = save("key", "");
-                    until = {};
-                } else if (error.code == "unreachable" && std::chrono::steady_clock::now() + wait < until) {
-                    std::this_thread::sleep_for(wait);
-                } else {
-                    lease_ = error.code == "unreachable" ? valid_lease() : "";
-                    if (lease_.empty()) throw;
-                    features = member(lease_, "features").value_or("");
+                    save("key", "");
+                    continue;
                 }
+                lease_ = error.code == "unreachable" ? valid_lease() : "";
+                if (lease_.empty()) throw;
+                features = member(lease_, "features");
             }
         }
         offline = session_.empty();
@@ -310,46 +403,47 @@ public:
             stop_ = true;
         }
         changed_.notify_all();
-        if (thread_.joinable() && thread_.get_id() != std::this_thread::get_id()) thread_.join();
+        if (thread_.get_id() == std::this_thread::get_id()) return thread_.detach();  // called by `stopped`
+        if (thread_.joinable()) thread_.join();
         try {
             const std::string token = std::exchange(session_, "");
-            if (!token.empty()) call("session/end", object({{"session_token", token}}));
+            if (!token.empty()) call("session/end", {{"session_token", token}}, 1, 2);
         } catch (const std::exception&) {
             // The session times out by itself.
         }
     }
 
-    std::string features;               // what was sold with the license: words in quotation marks, with commas
+    std::string features;  // what was sold with the license when it started: words in quotation marks, with commas
     std::atomic<bool> offline = false;  // whether it runs on a lease, since the server could not be reached
 
 private:
-    void start_session() {
+    Json start_session(int patience) {
         std::map<std::string, std::string> device = {
-            {"machine_id", machine_name()}, {"hardware_hash", fingerprint()}, {"version", version}};
-        if (key_.empty()) key_ = member(call("trial", object(device)), "license_key").value();  // one for each device
+            {"machine_id", machine_name()}, {"hardware_hash", device_}, {"version", version}};
+        if (key_.empty()) key_ = member(call("trial", device, patience), "license_key");  // one for each device
         device["license_key"] = key_;
-        call("activate", object(device));  // changes nothing if this device has a slot already
-        const Json answer = call("session/start", object(device), start_key_);
-        session_ = member(answer, "session_token").value();
+        call("activate", device, patience);  // changes nothing if this device has a slot already
+        const Json answer = call("session/start", device, patience);
+        session_ = member(answer, "session_token");
         lease_.clear();
+        interval_ = std::stod(member(answer, "heartbeat_interval"));
         offline = false;
-        interval_ = std::stod(member(answer, "heartbeat_interval").value());
-        features = member(answer, "features").value_or("");
         save("key", key_);
-        save("lease", member(answer, "lease").value_or(""));  // null if the shop does not allow work without the server
+        save("lease", member(answer, "lease"));  // empty if the shop does not allow work without the server
+        return answer;
     }
 
     void keep_alive() {
         double wait = session_.empty() ? 1 : interval_, pause = 0.5;
-        while (!stops_within(wait * between(0.8, 1))) {  // with jitter: programs should not call all at one moment
+        while (!stops_within(wait * between(0.8, 1))) {  // with jitter: programs should not call all at once
             LicenseError told("");
             try {
                 if (session_.empty()) {
-                    start_session();
+                    start_session(0);
                 } else {
-                    const Json answer =
-                        call("session/heartbeat", object({{"license_key", key_}, {"session_token", session_}}));
-                    interval_ = std::stod(member(answer, "heartbeat_interval").value());
+                    const std::map<std::string, std::string> beat{{"license_key", key_}, {"session_token", session_}};
+                    const Json answer = call("session/heartbeat", beat, 0, 5);  // `end` waits for it
+                    interval_ = std::stod(member(answer, "heartbeat_interval"));
                 }
                 wait = interval_;
                 pause = 0.5;
@@ -366,10 +460,10 @@ private:
                 session_.clear();
                 return stopped_(told.what());
             } else if (!lease_.empty() && valid_lease().empty()) {
-                return stopped_("The license server could not be reached before the offline lease expired.");
+                return stopped_(std::string("The offline lease has expired. ") + told.what());
             } else {  // a session goes on without the network, and while the server is busy
                 wait = std::max(told.after, pause);
-                pause = std::min(2 * pause, interval_ / 2);
+                pause = std::min(1.5 * pause, interval_ / 2);
             }
         }
     }
@@ -380,124 +474,29 @@ private:
     }
 
     // The lease of the last start, if it is for this license and device and the clock is within its term.
-    Json valid_lease() const {
+    Json valid_lease() const try {
         const std::string token = load(data_file("lease"));
         const size_t first = token.find('.'), last = token.rfind('.');
-        if (first == last) return "";
         const Json header = decoded(token.substr(0, first)), lease = decoded(token.substr(first + 1, last - first - 1));
         std::string own;
-        for (const char c : key_) {
-            const char upper = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-            if (!std::isalnum(static_cast<unsigned char>(c))) continue;
-            own += upper == 'O' ? '0' : upper == 'I' || upper == 'L' ? '1' : upper;
+        for (const unsigned char c : key_) {
+            const char upper = static_cast<char>(std::toupper(c));
+            if (std::isalnum(c)) own += upper == 'O' ? '0' : upper == 'I' || upper == 'L' ? '1' : upper;
         }
-        const auto of = [](const Json& json, const char* name) { return member(json, name).value_or("0"); };
         const auto now = static_cast<double>(std::time(nullptr));  // nor is it valid if the clock is behind
-        const bool valid = of(header, "typ") == "lease+jwt" && of(lease, "license") == own
-            && of(lease, "hardware_hash") == fingerprint() && std::stod(of(lease, "iat")) - 300 <= now
-            && now < std::stod(of(lease, "exp"))
-            && verify(member(header, "kid").value_or(""), token.substr(0, last), decoded(token.substr(last + 1)));
+        const bool valid = member(header, "typ") == "lease+jwt" && member(lease, "license") == own
+            && member(lease, "hardware_hash") == device_ && std::stod(member(lease, "iat")) - 300 <= now
+            && now < std::stod(member(lease, "exp"))
+            && verify(member(header, "kid"), token.substr(0, last), decoded(token.substr(last + 1)));
         return valid ? lease : "";
-    }
-
-    // The Idempotency-Key of starts. It is stored, so that after a crash the next run gets its session back. The file
-    // stays locked until the program ends: a second copy that runs at the same time uses a key of its own.
-    static std::string own_start_key() {
-        const std::string random = random_id();
-#ifdef _WIN32
-        FILE* file = _wfsopen(data_file("start").c_str(), L"a+b", _SH_DENYRW);
-        if (!file) return random;
-#else
-        FILE* file = std::fopen(data_file("start").c_str(), "a+b");
-        if (!file || flock(fileno(file), LOCK_EX | LOCK_NB) != 0) return random;
-#endif
-        char stored[64];
-        std::rewind(file);
-        if (const size_t size = std::fread(stored, 1, sizeof stored, file)) return {stored, size};
-        std::fwrite(random.data(), 1, random.size(), file);
-        std::fflush(file);
-        return random;
-    }
-
-    static size_t append(char* bytes, size_t size, size_t count, void* text) {
-        static_cast<std::string*>(text)->append(bytes, size * count);
-        return size * count;
-    }
-
-    // The server's response. Each call has a connection of its own.
-    static Json call(const std::string& endpoint, const Json& sent, const std::string& idempotency_key = "") {
-        const std::string path = "/api/license/" + endpoint, nonce = random_id();
-        std::string received, fields, cause;
-        long status = 0;
-        for (int attempt = 1; attempt <= 2 && status == 0; ++attempt) {  // the network may lose the first
-            CURL* curl = curl_easy_init();
-            curl_slist* headers = nullptr;
-            for (const std::string& header : {"X-API-Key: " + api_key, std::string("Content-Type: application/json"),
-                     "Content-Digest: " + digest(sent), "Signature-Nonce: " + nonce, "Accept-Language: " + language(),
-                     "Idempotency-Key: " + idempotency_key, std::string("Connection: close"), std::string("Expect:")}) {
-                if (header != "Idempotency-Key: ") headers = curl_slist_append(headers, header.c_str());
-            }
-            received.clear();
-            fields.clear();
-            curl_easy_setopt(curl, CURLOPT_URL, (server + path).c_str());
-            const std::string authority = (program_folder() / ca_file).string();
-            if (!ca_file.empty()) curl_easy_setopt(curl, CURLOPT_CAINFO, authority.c_str());
-            curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-            curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, static_cast<long>(sent.size()));
-            curl_easy_setopt(curl, CURLOPT_POSTFIELDS, sent.data());
-            curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, append);
-            curl_easy_setopt(curl, CURLOPT_WRITEDATA, &received);
-            curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, append);
-            curl_easy_setopt(curl, CURLOPT_HEADERDATA, &fields);
-            curl_easy_setopt(curl, CURLOPT_TIMEOUT, 10L);
-            curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-            const CURLcode result = curl_easy_perform(curl);
-            if (result == CURLE_OK) curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-            cause = curl_easy_strerror(result);
-            curl_slist_free_all(headers);
-            curl_easy_cleanup(curl);
-        }
-        if (status == 0) throw LicenseError("The license server cannot be reached: " + cause);
-        const auto field = [&fields](const std::string& name) {
-            std::smatch found;
-            const std::regex form("\r\n" + name + ": *([^\r]*)", std::regex::icase);
-            return std::regex_search(fields, found, form) ? found[1].str() : "";
-        };
-        if (status == 429 || status == 503) {
-            const std::string text = "The license server is busy (" + std::to_string(status) + ").";
-            throw LicenseError(text, std::atof(field("Retry-After").c_str()));
-        }
-        const std::string base = "\"@status\": " + std::to_string(status) + "\n\"content-digest\": " + digest(received)
-            + "\n\"@method\";req: POST\n\"@path\";req: " + path + "\n\"content-digest\";req: " + digest(sent)
-            + "\n\"@signature-params\": ";
-        if (!is_signed(base, nonce, field("Signature-Input"), field("Signature"))) {
-            throw LicenseError("The license server cannot be reached: this response is not signed by it.");
-        }
-        if (status < 400) return received;
-        const std::string code = member(received, "code").value_or("");
-        // Nor may the program work without the server.
-        if (std::regex_search(code, std::regex("^(license|version|device)_"))) save("lease", "");
-        const std::string url = member(received, "download_url").value_or("");  // of a version that may run
-        throw LicenseError(member(received, "detail").value_or(code) + (url.empty() ? "" : " " + url), received);
-    }
-
-    // Whether the server has signed exactly this response to exactly this request.
-    static bool is_signed(
-        const std::string& base, const std::string& nonce, const std::string& input, const std::string& value) {
-        const std::string covered =
-            R"(sig1=("@status" "content-digest" "@method";req "@path";req "content-digest";req))";
-        const std::regex form(R"re(;created=\d+;keyid="(\w+)";alg="ed25519";nonce="([^"]+)")re");
-        const std::regex bytes("sig1=:([A-Za-z0-9+/=]+):");
-        std::smatch parameters, signature;
-        const std::string rest = input.size() > covered.size() ? input.substr(covered.size()) : "";
-        return input.compare(0, covered.size(), covered) == 0 && std::regex_match(rest, parameters, form)
-            && std::regex_match(value, signature, bytes) && parameters[2] == nonce
-            && verify(parameters[1], base + input.substr(5), decoded(signature[1]));
+    } catch (const std::exception&) {
+        return "";
     }
 
     std::function<std::string(std::string)> ask_;
     std::function<void(std::string)> stopped_;
-    std::string start_key_, key_, session_;  // the token
+    const std::string device_ = fingerprint();
+    std::string key_, session_;  // the token
     Json lease_;
     double interval_ = 30;  // seconds between heartbeats
     std::mutex mutex_;
@@ -520,8 +519,8 @@ int main() {
     try {
         License license(ask, stopped);
         license.start();
-        std::cout << (license.offline ? "Running without the server." : "Running.");
-        std::cout << " Press Enter to end." << std::endl;
+        const std::string how = license.offline ? "Running without the server." : "Running.";
+        std::cout << how << " Press Enter to end." << std::endl;
         std::string line;
         std::getline(std::cin, line);  // your program works here
     } catch (const LicenseError& error) {

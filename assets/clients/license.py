@@ -4,8 +4,8 @@ Accepts only responses and offline leases that the license server has signed (Ed
 timed out while the machine slept, another one is started; while the server cannot be reached, work goes on.
 Python 3.9 or newer, nothing to install. The end of the file shows how to use it.
 """
-import atexit, base64, contextlib, hashlib, http.client, json, locale, os, pathlib, platform, random, re, ssl
-import subprocess, sys, threading, time, urllib.error, urllib.request, uuid
+import atexit, base64, contextlib, functools, hashlib, http.client, json, locale, os, pathlib, platform, random, re
+import ssl, subprocess, sys, threading, time, urllib.error, urllib.request, uuid
 
 SERVER = "https://licenses.example.org"
 API_KEY = "YOUR-API-KEY"
@@ -31,51 +31,47 @@ class License:
     def __init__(self, ask, stopped):
         self.ask, self.stopped, self.stopping = ask, stopped, threading.Event()
         self.key, self.session, self.lease, self.features = "", {}, None, []
-        self.start_key = self.own_start_key()
+        self.thread = threading.Thread(target=self.keep_alive, daemon=True)
 
     def start(self):
         """Starts a session; without the server, uses the lease of the last one. Raises LicenseError."""
-        problem, until = "", 0
+        problem = ""
         while not self.session and not self.lease:
-            self.key = self.key or self.load("key") or self.ask(problem).strip()
-            until = until or time.monotonic() + 4
+            self.key = load("key") or (self.ask(problem) or "").strip()
             try:
-                self.start_session()
+                self.start_session(patience=4)
             except LicenseError as error:
                 if error.code == "license_not_found" or error.field == "license_key":
-                    problem, until = str(error), 0  # mistyped: asks again
-                    self.key = self.save("key", "")
-                elif error.code == "unreachable" and time.monotonic() + error.after < until:
-                    time.sleep(max(error.after, random.uniform(0.5, 1)))
-                else:
-                    self.lease = self.valid_lease() if error.code == "unreachable" else None
-                    if not self.lease:
-                        raise
-                    self.features = self.lease["features"]  # what was sold with the license
-        self.thread = threading.Thread(target=self.keep_alive, daemon=True)
-        self.thread.start()
+                    problem = str(error)  # mistyped: asks again
+                    save("key", "")
+                    continue
+                self.lease = self.valid_lease() if error.code == "unreachable" else None
+                if not self.lease:
+                    raise
+                self.features = self.lease["features"]  # what was sold with the license
         atexit.register(self.end)
+        self.thread.start()
 
     def end(self):
         """Ends the session, which frees the license at once. Called at exit too."""
         self.stopping.set()
-        if threading.current_thread() is not self.thread:
+        if self.thread.is_alive() and self.thread is not threading.current_thread():
             self.thread.join(5)  # it may be starting a session, which must be ended too
         token = self.session.pop("session_token", None)
         with contextlib.suppress(LicenseError):  # without the server, the session times out
             if token:
-                self.call("session/end", {"session_token": token})
+                call("session/end", {"session_token": token}, 1, 2)
 
-    def start_session(self):
-        device = {"machine_id": platform.node() or "unknown", "hardware_hash": self.fingerprint(), "version": VERSION}
+    def start_session(self, patience=0):
+        device = {"machine_id": platform.node() or "unknown", "hardware_hash": fingerprint(), "version": VERSION}
         if not self.key:  # each device gets one trial, and always the same one
-            self.key = self.call("trial", device)["license_key"]
+            self.key = call("trial", device, patience)["license_key"]
         device["license_key"] = self.key
-        self.call("activate", device)  # changes nothing if this device has a slot already
-        self.session, self.lease = self.call("session/start", device, self.start_key), None
+        call("activate", device, patience)  # changes nothing if this device has a slot already
+        self.session, self.lease = call("session/start", device, patience), None
         self.features = self.session["license"]["features"]
-        self.save("key", self.key)
-        self.save("lease", self.session["lease"] or "")  # null if the shop does not allow work without the server
+        save("key", self.key)
+        save("lease", self.session["lease"] or "")  # null if the shop does not allow work without the server
 
     def keep_alive(self):
         interval = self.session.get("heartbeat_interval", 30)
@@ -87,118 +83,133 @@ class License:
                     interval = self.session["heartbeat_interval"]
                 else:
                     heartbeat = {"license_key": self.key, "session_token": self.session["session_token"]}
-                    interval = self.call("session/heartbeat", heartbeat)["heartbeat_interval"]
+                    interval = call("session/heartbeat", heartbeat)["heartbeat_interval"]
                 wait, pause = interval, 0.5
-            except Exception as error:  # nothing may end this thread
-                code = getattr(error, "code", "unreachable")
-                if code == "session_not_found" or getattr(error, "end_reason", None) == "timeout":
+            except Exception as problem:  # nothing may end this thread
+                error = problem if isinstance(problem, LicenseError) else LicenseError(str(problem))
+                if error.code == "session_not_found" or error.end_reason == "timeout":
                     self.session, wait = {}, 0  # the machine slept: starts another session
-                elif code != "unreachable":  # ended by an administrator, taken over, suspended, in use elsewhere, ...
+                elif error.code != "unreachable":  # ended by an administrator, taken over, in use elsewhere, ...
                     self.session = {}
                     return self.stopped(str(error))
                 elif self.lease and not self.valid_lease():
-                    return self.stopped("The license server could not be reached before the offline lease expired.")
+                    return self.stopped(f"The offline lease has expired. {error}")
                 else:  # a session goes on without the network, and while the server is busy
-                    wait, pause = max(getattr(error, "after", 0), pause), min(2 * pause, interval / 2)
+                    wait, pause = max(error.after, pause), min(1.5 * pause, interval / 2)
 
     def valid_lease(self):
         """The lease of the last start, if it is for this license and device, and the clock is within its term."""
-        with contextlib.suppress(ValueError, KeyError):
-            parts = self.load("lease").split(".")
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            parts = load("lease").split(".")
             header, lease, signature = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in parts)
             header, lease = json.loads(header), json.loads(lease)
             key = re.sub("[^0-9A-Z]", "", self.key.upper()).translate(str.maketrans("OIL", "011"))
-            own = (header["typ"], lease["license"], lease["hardware_hash"]) == ("lease+jwt", key, self.fingerprint())
+            own = (header["typ"], lease["license"], lease["hardware_hash"]) == ("lease+jwt", key, fingerprint())
             if own and lease["iat"] - 300 <= time.time() < lease["exp"]:  # nor if the clock is behind
                 return lease if verify(header["kid"], ".".join(parts[:2]).encode(), signature) else None
 
-    def call(self, endpoint, body, idempotency_key=None):
-        """The server's response. Each call has a connection of its own."""
-        sent, nonce = json.dumps(body).encode(), base64.b64encode(os.urandom(32)).decode()
-        headers = {"X-API-Key": API_KEY, "Content-Type": "application/json", "Content-Digest": digest(sent)}
-        headers.update({"Signature-Nonce": nonce, "Accept-Language": language()})
-        headers.update({"Idempotency-Key": idempotency_key} if idempotency_key else {})
-        path, program = f"/api/license/{endpoint}", sys.executable if getattr(sys, "frozen", False) else __file__
-        ca = pathlib.Path(program).resolve().parent / CA_FILE if CA_FILE else None
-        for attempt in (1, 2):  # the network may have lost the first
-            try:
-                trust = ssl.create_default_context(cafile=ca)
-                request = urllib.request.Request(SERVER + path, sent, headers)
-                with urllib.request.urlopen(request, context=trust, timeout=10) as response:
-                    status, fields, received = response.status, response.headers, response.read()
-                break
-            except urllib.error.HTTPError as error:
-                status, fields, received = error.code, error.headers, error.read()
-                break
-            except (OSError, http.client.HTTPException) as error:
-                if attempt == 2:
-                    text = f"The license server cannot be reached: {error or type(error).__name__}"
-                    raise LicenseError(text) from None
-        if status in (429, 503):
-            after = fields["Retry-After"] or ""
-            raise LicenseError(f"The license server is busy ({status}).", after=int(after) if after.isdigit() else 0)
-        if not is_signed(path, sent, nonce, status, fields, received):
-            raise LicenseError("The license server cannot be reached: this response is not signed by it.")
-        answer = json.loads(received)
-        if status >= 400:
-            if answer["code"].startswith(("license_", "version_", "device_")):
-                self.save("lease", "")  # nor may the program work without the server
-            text = " ".join(filter(None, (answer["detail"], answer.get("download_url"))))  # of a version that may run
-            raise LicenseError(text, answer["code"], 0, answer.get("end_reason"), answer.get("field"))
-        return answer
 
-    def data_file(self, name):
-        """A file in the user's folder for application data; the program's own folder may be read-only."""
-        local = {"win32": "AppData/Local", "darwin": "Library/Application Support"}.get(sys.platform, ".local/share")
-        base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_DATA_HOME")
-        product = re.sub(r"[^\w-]+", "-", PRODUCT).strip("-") or "program"
-        folder = pathlib.Path(base or pathlib.Path.home() / local, product)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / name
-
-    def load(self, name):
-        with contextlib.suppress(OSError, RuntimeError, ValueError):
-            return self.data_file(name).read_text(encoding="utf-8")
-        return ""
-
-    def save(self, name, text):
-        with contextlib.suppress(OSError, RuntimeError):  # the program works all the same
-            self.data_file(name).write_text(text, encoding="utf-8")
-        return text
-
-    def own_start_key(self):
-        """The Idempotency-Key of starts. It is stored, so that after a crash the next run gets its session back. The
-        file stays locked until the program ends: a second copy that runs at the same time uses a key of its own."""
-        key = str(uuid.uuid4())
-        with contextlib.suppress(OSError, RuntimeError, ValueError):
-            self.start_file = file = open(self.data_file("start"), "a+")
-            file.seek(0)
-            if sys.platform == "win32":
-                import msvcrt
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            key = file.read(64) or file.write(key) and key
-            file.flush()
-        return key
-
-    def fingerprint(self):
-        """The system's id of this device, else a random one that is saved; hashed, to be useless to other products."""
+def call(endpoint, body, patience=0, timeout=10):
+    """The server's response. Calls again for `patience` seconds while the server cannot be reached."""
+    until = time.monotonic() + patience
+    while True:
         try:
-            if sys.platform == "win32":
-                import winreg
-                path, access = r"SOFTWARE\Microsoft\Cryptography", winreg.KEY_READ | winreg.KEY_WOW64_64KEY
-                with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path, 0, access) as key:
-                    machine = winreg.QueryValueEx(key, "MachineGuid")[0]
-            elif sys.platform == "darwin":
-                output = subprocess.check_output(["/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice"], text=True)
-                machine = re.search('"IOPlatformUUID" = "(.+)"', output)[1]
-            else:
-                machine = re.fullmatch("([0-9a-f]{32})\n?", pathlib.Path("/etc/machine-id").read_text())[1]
-        except (OSError, ValueError, TypeError, subprocess.SubprocessError):
-            machine = self.load("device") or self.save("device", str(uuid.uuid4()))
-        return hashlib.sha256(f"{PRODUCT}\n{machine}".encode()).hexdigest()
+            return attempt(endpoint, body, timeout)
+        except LicenseError as error:
+            pause = max(error.after, random.uniform(0.5, 1))
+            if error.code != "unreachable" or time.monotonic() + pause > until:
+                raise
+        time.sleep(pause)
+
+
+def attempt(endpoint, body, timeout):
+    path, sent, nonce = f"/api/license/{endpoint}", json.dumps(body).encode(), base64.b64encode(os.urandom(32)).decode()
+    headers = {"X-API-Key": API_KEY, "Content-Type": "application/json", "Content-Digest": digest(sent),
+               "Signature-Nonce": nonce, "Accept-Language": language()}
+    if endpoint == "session/start":
+        headers["Idempotency-Key"] = start_key()[0]
+    program = sys.executable if getattr(sys, "frozen", False) else __file__
+    try:  # each call has a connection of its own
+        trust = ssl.create_default_context(cafile=CA_FILE and pathlib.Path(program).resolve().parent / CA_FILE)
+        request = urllib.request.Request(SERVER + path, sent, headers)
+        with urllib.request.urlopen(request, context=trust, timeout=timeout) as response:
+            status, fields, received = response.status, response.headers, response.read()
+    except urllib.error.HTTPError as error:
+        status, fields, received = error.code, error.headers, error.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise LicenseError(f"The license server cannot be reached: {error or type(error).__name__}") from None
+    if status in (429, 503):
+        after = fields["Retry-After"] or ""
+        raise LicenseError(f"The license server is busy ({status}).", after=int(after) if after.isdigit() else 0)
+    if not is_signed(path, sent, nonce, status, fields, received):
+        raise LicenseError("The license server cannot be reached: this response is not signed by it.")
+    answer = json.loads(received)
+    if status < 400:
+        return answer
+    if answer["code"].startswith(("license_", "version_", "device_")):
+        save("lease", "")  # nor may the program work without the server
+    text = " ".join(filter(None, (answer["detail"], answer.get("download_url"))))  # of a version that may run
+    raise LicenseError(text, answer["code"], 0, answer.get("end_reason"), answer.get("field"))
+
+
+def data_file(name):
+    """A file in the user's folder for application data; the program's own folder may be read-only."""
+    local = {"win32": "AppData/Local", "darwin": "Library/Application Support"}.get(sys.platform, ".local/share")
+    base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_DATA_HOME")
+    product = re.sub(r"[^\w-]+", "-", PRODUCT).strip("-") or "program"
+    folder = pathlib.Path(base or pathlib.Path.home() / local, product)
+    folder.mkdir(0o700, parents=True, exist_ok=True)  # the key is none of other users' business
+    return folder / name
+
+
+def load(name):
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        return data_file(name).read_text(encoding="utf-8")
+    return ""
+
+
+def save(name, text):
+    with contextlib.suppress(OSError, RuntimeError):  # the program works all the same
+        data_file(name).write_text(text, encoding="utf-8")
+
+
+@functools.lru_cache(None)
+def start_key():
+    """The Idempotency-Key of starts, and its file. It is stored, so that after a crash the next run gets its session
+    back. The file stays locked until the program ends: a second copy that runs at the same time uses another key."""
+    key, file = str(uuid.uuid4()), None
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        file = open(data_file("start"), "a+")
+        file.seek(0)
+        if sys.platform == "win32":
+            import msvcrt
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        key = file.read(64) or file.write(key) and key
+        file.flush()
+    return key, file
+
+
+@functools.lru_cache(None)
+def fingerprint():
+    """The system's id of this device, else a random one that is saved; hashed, to be useless to other products."""
+    try:
+        if sys.platform == "win32":
+            import winreg
+            path, access = r"SOFTWARE\Microsoft\Cryptography", winreg.KEY_READ | winreg.KEY_WOW64_64KEY
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path, 0, access) as key:
+                machine = winreg.QueryValueEx(key, "MachineGuid")[0]
+        elif sys.platform == "darwin":
+            output = subprocess.check_output(["/usr/sbin/ioreg", "-rd1", "-c", "IOPlatformExpertDevice"], text=True)
+            machine = re.search('"IOPlatformUUID" = "(.+)"', output)[1]
+        else:
+            machine = re.fullmatch("([0-9a-f]{32})\n?", pathlib.Path("/etc/machine-id").read_text())[1]
+    except (OSError, ValueError, TypeError, subprocess.SubprocessError):
+        machine = load("device") or str(uuid.uuid4())
+        save("device", machine)
+    return hashlib.sha256(f"{PRODUCT}\n{machine}".encode()).hexdigest()
 
 
 def language():
@@ -232,12 +243,10 @@ def verify(key_id, message, signature):
     def add(a, b):
         x, y, t = a[0] * b[1] + a[1] * b[0], a[1] * b[1] + a[0] * b[0], d * a[0] * a[1] * b[0] * b[1]
         return x * pow(1 + t, -1, p) % p, y * pow(1 - t, -1, p) % p
-    def times(factor, point):
-        total = (0, 1)
-        for bit in bin(factor)[2:]:
-            total = add(total, total)
-            total = add(total, point) if bit == "1" else total
-        return total
+    def times(n, point):
+        if n == 0:
+            return 0, 1
+        return add(times(n - 1, point), point) if n & 1 else times(n // 2, add(point, point))
     def point(y, odd):
         square = (y * y - 1) * pow(d * y * y + 1, -1, p) % p
         x = pow(square, (p + 3) // 8, p)

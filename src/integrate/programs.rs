@@ -9,6 +9,7 @@ pub(super) enum Language {
     JavaScript,
     CSharp,
     Java,
+    Rust,
     Cpp,
 }
 
@@ -42,11 +43,12 @@ const TRIAL_PROMPT: &str = " (empty for a trial)";
 
 impl Language {
     /// Every language, in the order of the page.
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Python,
         Self::JavaScript,
         Self::CSharp,
         Self::Java,
+        Self::Rust,
         Self::Cpp,
     ];
 
@@ -65,6 +67,7 @@ impl Language {
             Self::JavaScript => "javascript",
             Self::Java => "java",
             Self::CSharp => "csharp",
+            Self::Rust => "rust",
             Self::Cpp => "cpp",
         }
     }
@@ -76,6 +79,7 @@ impl Language {
             Self::JavaScript => "JavaScript",
             Self::Java => "Java",
             Self::CSharp => "C#",
+            Self::Rust => "Rust",
             Self::Cpp => "C++",
         }
     }
@@ -87,6 +91,7 @@ impl Language {
             Self::JavaScript => "license.cjs",
             Self::Java => "License.java",
             Self::CSharp => "License.cs",
+            Self::Rust => "license.rs",
             Self::Cpp => "license.cpp",
         }
     }
@@ -101,9 +106,31 @@ impl Language {
                 "dotnet new console -o licensed\ncp License.cs licensed/Program.cs\n\
                  dotnet build licensed -o licensed/out\ncp ca.pem licensed/out\nlicensed/out/licensed"
             }
+            Self::Rust => {
+                "cargo new licensed\ncp license.rs licensed/src/main.rs\ncd licensed\n\
+                 cargo add ureq --no-default-features --features rustls\n\
+                 cargo add ed25519-dalek base64 serde_json sha2\ncargo build\n\
+                 cp ../ca.pem target/debug\ntarget/debug/licensed"
+            }
             Self::Cpp => {
                 "c++ -std=c++17 license.cpp -o license -lcurl -lcrypto -pthread\n./license"
             }
+        }
+    }
+
+    /// A further file that shows how a program with windows or a project uses it, with its name; `None` if the end of the
+    /// file is example enough.
+    pub(super) const fn example(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::JavaScript => Some((
+                "main.cjs",
+                include_str!("../../assets/clients/electron.cjs"),
+            )),
+            Self::CSharp => Some((
+                "App.xaml.cs",
+                include_str!("../../assets/clients/App.xaml.cs"),
+            )),
+            Self::Python | Self::Java | Self::Rust | Self::Cpp => None,
         }
     }
 
@@ -113,17 +140,19 @@ impl Language {
             Self::JavaScript => include_str!("../../assets/clients/license.cjs"),
             Self::Java => include_str!("../../assets/clients/License.java"),
             Self::CSharp => include_str!("../../assets/clients/License.cs"),
+            Self::Rust => include_str!("../../assets/clients/license.rs"),
             Self::Cpp => include_str!("../../assets/clients/license.cpp"),
         }
     }
 
-    /// A string literal. What JSON escapes is written alike in every one of these languages.
+    /// A string literal. What JSON escapes is written alike in all of these languages but Rust.
     fn literal(self, text: &str) -> String {
         let literal = Value::from(text).to_string();
         match self {
             Self::Python | Self::JavaScript => literal,
             // Their compilers may take the file for one in the system's encoding.
             Self::Java | Self::CSharp => literal.chars().map(escaped_utf16).collect(),
+            Self::Rust => format!("{text:?}"),
             Self::Cpp => literal.bytes().map(escaped_octal).collect(),
         }
     }
@@ -218,11 +247,12 @@ mod tests {
             let written = lines.clone().filter(|line| !line.trim().is_empty()).count();
             let (file, longest) = (language.file_name(), lines.map(str::len).max());
             let limit = match language {
-                Language::Python => 250,
-                Language::JavaScript => 280,
+                Language::Python | Language::JavaScript => 250,
+                Language::Rust => 380,
                 // They are longer where the standard library has no JSON or no Ed25519.
-                Language::Java | Language::CSharp => 480,
-                Language::Cpp => 500,
+                Language::CSharp => 420,
+                Language::Java => 440,
+                Language::Cpp => 495,
             };
             assert!(written <= limit, "{file} has {written} lines");
             assert!(longest <= Some(120), "{file}: {longest:?}");
@@ -244,9 +274,11 @@ mod tests {
         let plain = r#"PRODUCT = "Stück \"Zwei\" \\ 日本""#;
         let ascii = r#"PRODUCT = "St\u00fcck \"Zwei\" \\ \u65e5\u672c""#;
         let csharp = r#"Product = "St\u00fcck \"Zwei\" \\ \u65e5\u672c""#;
+        let rust = r#"PRODUCT: &str = "Stück \"Zwei\" \\ 日本""#;
         for (language, line) in [
             (Language::Python, plain),
             (Language::JavaScript, plain),
+            (Language::Rust, rust),
             (Language::Java, ascii),
             (Language::CSharp, csharp),
             (
@@ -256,7 +288,12 @@ mod tests {
         ] {
             let text = language.filled(&parameters);
             assert!(text.contains(line), "{text}");
-            let authority = ["CA_FILE = \"\"", "CaFile = \"\"", "ca_file = \"\""];
+            let authority = [
+                "CA_FILE = \"\"",
+                "CA_FILE: &str = \"\"",
+                "CaFile = \"\"",
+                "ca_file = \"\"",
+            ];
             assert!(authority.iter().any(|line| text.contains(line)), "{text}");
         }
     }

@@ -101,6 +101,7 @@ mod idempotency {
 }
 mod integrate {
     mod harness;
+    mod languages;
     pub mod panel;
     mod program;
     mod site_files;

@@ -64,6 +64,7 @@ async fn page(request: Support<'_>, language: Option<&str>, app: &App) -> HtmlRe
         "languages": tabs(Some(language)),
         "file": language.file_name(),
         "commands": language.commands(),
+        "example": language.example().map(|(name, text)| json!({ "name": name, "text": text })),
         "download": address(DOWNLOAD, language),
         "text": filled(&request, app, language).await?,
         "ca": app.endpoint.authority.as_ref().map(|_| CA_FILE),

@@ -36,6 +36,8 @@ pub struct Relay {
     cut: Arc<AtomicBool>,
     /// Whether every second connection is closed at once.
     unreliable: Arc<AtomicBool>,
+    /// Whether connections stay open without an answer.
+    silent: Arc<AtomicBool>,
     /// Every call has a connection of its own.
     accepted: Arc<AtomicUsize>,
 }
@@ -47,13 +49,20 @@ impl Relay {
             port: listener.local_addr().unwrap().port(),
             cut: Arc::default(),
             unreliable: Arc::default(),
+            silent: Arc::default(),
             accepted: Arc::default(),
         };
         let (cut, unreliable) = (relay.cut.clone(), relay.unreliable.clone());
-        let accepted = relay.accepted.clone();
+        let (accepted, silent) = (relay.accepted.clone(), relay.silent.clone());
         std::thread::spawn(move || {
+            let mut unanswered = Vec::new();
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
+                if silent.load(Ordering::Relaxed) {
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                    unanswered.push(stream);
+                    continue;
+                }
                 let odd = accepted.fetch_add(1, Ordering::Relaxed) % 2 == 1;
                 let closed = unreliable.load(Ordering::Relaxed) && odd;
                 if !closed && !cut.load(Ordering::Relaxed) {
@@ -73,13 +82,31 @@ impl Relay {
         self.cut.store(true, Ordering::Relaxed);
     }
 
+    /// From now on, connections are accepted, and nothing else happens.
+    pub fn swallow(&self) {
+        self.silent.store(true, Ordering::Relaxed);
+    }
+
     pub fn restore(&self) {
         self.cut.store(false, Ordering::Relaxed);
+        self.silent.store(false, Ordering::Relaxed);
     }
 
     pub fn close_every_second_connection(&self, on: &str) {
         self.unreliable.store(on == "on", Ordering::Relaxed);
     }
+}
+
+/// The .NET runtime in the Python environment of the tests, if it is there.
+pub fn dotnet() -> Option<PathBuf> {
+    let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/py/lib");
+    let mut versions = std::fs::read_dir(environment).ok()?.flatten();
+    versions.find_map(|python| {
+        let runtime = python
+            .path()
+            .join("site-packages/dnv/net/runtime/.net/dotnet");
+        runtime.exists().then_some(runtime)
+    })
 }
 
 /// Forwards the bytes of both directions until the network is cut.
@@ -176,6 +203,9 @@ impl Bench {
         std::fs::copy(authority, folder.join("ca.pem")).unwrap();
         if let [program, arguments @ ..] = self.language.build {
             let mut build = Command::new(program);
+            let tests = std::env::current_exe().unwrap();
+            build.env("DEPENDENCIES", tests.parent().unwrap());
+            build.envs(dotnet().map(|runtime| ("DOTNET", runtime)));
             let output = build.args(arguments).current_dir(&folder).output().unwrap();
             assert!(output.status.success(), "{build:?}: {output:?}");
         }
@@ -269,8 +299,15 @@ impl Bench {
 pub struct Run {
     child: Child,
     stdin: Option<ChildStdin>,
-    out: Arc<Mutex<String>>,
-    error: Arc<Mutex<String>>,
+    out: Output,
+    error: Output,
+}
+
+/// What a program has written, and whether that is all.
+#[derive(Clone, Default)]
+struct Output {
+    text: Arc<Mutex<String>>,
+    closed: Arc<AtomicBool>,
 }
 
 impl Drop for Run {
@@ -281,17 +318,18 @@ impl Drop for Run {
 }
 
 /// What is read from a stream until its end.
-fn collected(mut stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
-    let text = Arc::new(Mutex::new(String::new()));
-    let shared = text.clone();
+fn collected(mut stream: impl Read + Send + 'static) -> Output {
+    let output = Output::default();
+    let shared = output.clone();
     std::thread::spawn(move || {
         let mut bytes = [0; 4096];
         while let Ok(count @ 1..) = stream.read(&mut bytes) {
             let read = String::from_utf8_lossy(&bytes[..count]).into_owned();
-            shared.lock().unwrap().push_str(&read);
+            shared.text.lock().unwrap().push_str(&read);
         }
+        shared.closed.store(true, Ordering::Relaxed);
     });
-    text
+    output
 }
 
 impl Run {
@@ -310,11 +348,11 @@ impl Run {
     }
 
     pub fn out(&self) -> String {
-        self.out.lock().unwrap().clone()
+        self.out.text.lock().unwrap().clone()
     }
 
     pub fn error(&self) -> String {
-        self.error.lock().unwrap().clone()
+        self.error.text.lock().unwrap().clone()
     }
 
     /// Waits until it has printed this.
@@ -357,7 +395,11 @@ impl Run {
             status.is_some()
         });
         // What it wrote last may still be on its way through the pipe.
-        std::thread::park_timeout(std::time::Duration::from_millis(50));
+        eventually("the end of its output", || {
+            [&self.out, &self.error]
+                .iter()
+                .all(|output| output.closed.load(Ordering::Relaxed))
+        });
         (status.unwrap().code(), self.out(), self.error())
     }
 
@@ -375,4 +417,10 @@ impl Run {
         assert_eq!(error.trim().lines().count(), 1, "no traceback: {error}");
         error
     }
+}
+
+/// Writes a line directly, since the test harness hides what a passing test prints.
+pub fn report(line: &str) {
+    let line = format!("{line}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }

@@ -1,0 +1,54 @@
+using System.Threading.Tasks;
+using System.Windows;
+
+/// <summary>A WPF program under a license.</summary>
+public partial class App : Application
+{
+    License license;
+
+    protected override async void OnStartup(StartupEventArgs arguments)
+    {
+        base.OnStartup(arguments);
+        ShutdownMode = ShutdownMode.OnExplicitShutdown; // the question for the key is no main window
+        // Both functions are called on other threads than that of the windows.
+        license = new License(
+            problem => Dispatcher.Invoke(() => AskForKey(problem)), message => Dispatcher.Invoke(() => Stop(message)));
+        try
+        {
+            await Task.Run(license.Start);
+            MainWindow = new MainWindow(); // your program
+            MainWindow.Show();
+            ShutdownMode = ShutdownMode.OnMainWindowClose;
+        }
+        catch (LicenseException error)
+        {
+            Stop(error.Message);
+        }
+    }
+
+    protected override void OnExit(ExitEventArgs arguments)
+    {
+        license.Dispose(); // ends the session, which frees the license at once
+        base.OnExit(arguments);
+    }
+
+    static string AskForKey(string problem)
+    {
+        var key = new System.Windows.Controls.TextBox { MinWidth = 300 };
+        var enter = new System.Windows.Controls.Button { Content = "OK", IsDefault = true };
+        var panel = new System.Windows.Controls.StackPanel { Margin = new Thickness(12) };
+        panel.Children.Add(new System.Windows.Controls.TextBlock { Text = problem + "\nLicense key:" });
+        panel.Children.Add(key);
+        panel.Children.Add(enter);
+        var window = new Window { Title = "License", Content = panel, SizeToContent = SizeToContent.WidthAndHeight };
+        enter.Click += (sender, arguments) => window.DialogResult = true;
+        window.ShowDialog();
+        return key.Text;
+    }
+
+    static void Stop(string message)
+    {
+        MessageBox.Show(message, "License");
+        Current.Shutdown(1);
+    }
+}
