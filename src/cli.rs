@@ -388,7 +388,7 @@ impl CommandRun<'_> {
         let (settings, data) = (self.settings, self.settings.data_folder());
         let file = file.unwrap_or_else(|| standby::default_file(&settings.database.path));
         run_as::become_owner(&data)?;
-        let followed = FollowedFile::examine(&file, mode)?;
+        let followed = FollowedFile::examine(&file, &settings.database.path, mode)?;
         data_folder::secure(&settings.database.path)?;
         let backup_dir = app::backup_dir(settings);
         let target = restore_target(settings, &data, &backup_dir);

@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::admins;
 use crate::app::{self, App};
-use crate::config::{Config, LogFormat, TlsMode};
+use crate::config::{self, Config, LogFormat, TlsMode};
 use crate::console::{self, OutputFormat};
 use crate::error::{Doing, Error, Result};
 use crate::front::{Backend, ConnectionLimit, Front, Limits, PlainHttp, RocketBridge};
@@ -452,14 +452,25 @@ pub fn serve(settings: Config, process: Process, output: OutputFormat) -> Result
     let ready = |listening: &Listening| match (output, format) {
         (OutputFormat::Json, _) => console::json(&serde_json::json!(listening)),
         (OutputFormat::Text, LogFormat::Json) => console::text(&listening.line()?),
-        (OutputFormat::Text, LogFormat::Text) => {
-            console::text(&page::render_text("server/listening.txt.tera", listening)?)
-        }
+        (OutputFormat::Text, LogFormat::Text) => console::text(&page::render_text(
+            "server/listening.txt.tera",
+            &listening.values()?,
+        )?),
     };
     server.run(process, ready, std::future::pending())
 }
 
 impl Listening {
+    /// What the text is made of. The commands of an installed server are for root: the data folder is the service's own.
+    fn values(&self) -> Result<serde_json::Value> {
+        let mut values = serde_json::to_value(self).doing("print the address")?;
+        let sudo = if config::is_installed() { "sudo " } else { "" };
+        if let Some(members) = values.as_object_mut() {
+            members.insert("sudo".to_owned(), sudo.into());
+        }
+        Ok(values)
+    }
+
     /// The address as one line of the JSON log, for collectors that read standard output line by line.
     fn line(&self) -> Result<String> {
         let members = serde_json::to_value(self).doing("print the address")?;

@@ -438,7 +438,9 @@ fn continue_timelines(
     };
     if let Some(missing) = missing.filter(|_| input.origin == Origin::Current) {
         return Err(Error::State(format!(
-            "{} comes from a server that was replaced: a standby took over on {} with the changes until {}, and this copy              has later ones, until {}. Nothing was changed. Restore a copy of this server; or, to take that one all the              same, add --replaced-server",
+            "{} comes from a server that was replaced: a standby took over on {} with the changes until {}, and this copy \
+             has later ones, until {}. Nothing was changed. Restore a copy of this server; or, to take that one all the \
+             same, add --replaced-server",
             input.name.display(),
             missing.began_at.rfc3339(),
             missing.continues.rfc3339(),

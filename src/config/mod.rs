@@ -70,16 +70,20 @@ pub fn load(file: Option<&Path>) -> Result<Config> {
 /// The file to read if the command line names none; it need not exist.
 fn default_file() -> PathBuf {
     let here = PathBuf::from(DEFAULT_FILE);
-    // A program that cannot find itself is not known to be installed.
-    let is_installed = program().is_ok_and(|program| is_installed(&program));
-    if here.exists() || !is_installed {
+    if here.exists() || !is_installed() {
         return here;
     }
     let installed = PathBuf::from(INSTALLED_FILE);
     if installed.exists() { installed } else { here }
 }
 
-fn is_installed(program: &Path) -> bool {
+/// Whether this program is an installed one.
+pub fn is_installed() -> bool {
+    // A program that cannot find itself is not known to be installed.
+    program().is_ok_and(|program| is_in_installed_folder(&program))
+}
+
+fn is_in_installed_folder(program: &Path) -> bool {
     let folder = program.parent();
     INSTALLED_IN.map(Path::new).map(Some).contains(&folder)
 }
@@ -265,7 +269,11 @@ mod tests {
             ),
             ("/", false),
         ] {
-            assert_eq!(is_installed(Path::new(program)), installed, "{program}");
+            assert_eq!(
+                is_in_installed_folder(Path::new(program)),
+                installed,
+                "{program}"
+            );
         }
     }
 

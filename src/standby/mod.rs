@@ -67,12 +67,12 @@ pub struct Promotion {
 }
 
 impl FollowedFile {
-    /// Examines the file at `path`, to do with it what `mode` says.
+    /// Examines the file at `path`, to do with it what `mode` says. `database` is where it is to be put.
     ///
     /// # Errors
     /// [`Error::State`] if it cannot be taken over as it is; it says why and what to do.
-    pub fn examine(path: &Path, mode: Mode) -> Result<Self> {
-        let problem = rules::problem(&facts(path)?, path);
+    pub fn examine(path: &Path, database: &Path, mode: Mode) -> Result<Self> {
+        let problem = rules::problem(&facts(path, database)?, path);
         let followed_by = processes_with(path);
         let followers = rules::problem_of_followers(&followed_by, path);
         let problem = problem.or(followers.filter(|_| mode == Mode::Promote));
@@ -86,8 +86,13 @@ impl FollowedFile {
         }
     }
 
-    /// Deletes it with the files beside it: the database is elsewhere now.
-    fn remove(&self) {
+    /// Deletes it with the files beside it: the database is elsewhere now. A file that Litestream does not follow is left
+    /// alone, unless it would be in the way of the next start: it may be somebody's backup.
+    fn remove(&self, database: &Path) {
+        let is_followed = beside(&self.path, "-txid").exists();
+        if !is_followed && self.path != default_file(database) {
+            return;
+        }
         let names = BESIDE.iter().map(|suffix| beside(&self.path, suffix));
         for name in std::iter::once(self.path.clone()).chain(names) {
             match fs::remove_file(&name) {
@@ -106,8 +111,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// What can be seen of the file at `path` from outside.
-fn facts(path: &Path) -> Result<rules::Facts> {
+/// What can be seen from outside of the file at `path`, which is to be put at `database`.
+fn facts(path: &Path, database: &Path) -> Result<rules::Facts> {
     let Ok(data) = fs::metadata(path) else {
         return Ok(rules::Facts::Missing);
     };
@@ -125,11 +130,17 @@ fn facts(path: &Path) -> Result<rules::Facts> {
         |suffix| fs::metadata(beside(path, suffix)).is_ok_and(|other| other.len() > 0);
     let modified = |name: &Path| -> Option<SystemTime> { fs::metadata(name).ok()?.modified().ok() };
     let applied = modified(&beside(path, "-txid"));
+    let is_own = fs::metadata(database).is_ok_and(|own| is_same_file(&own, &data));
     Ok(rules::Facts::File {
+        is_own,
         is_database: kind == Some(BackupKind::Database),
         was_written_to: has_content("-wal") || has_content("-journal"),
         is_half_applied: applied.is_some_and(|at| modified(path).is_some_and(|now| now > at)),
     })
+}
+
+fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// The processes that have the file open, as far as this user may see them.
@@ -137,9 +148,8 @@ fn processes_with(path: &Path) -> Vec<u32> {
     let Ok(wanted) = fs::metadata(path) else {
         return Vec::new();
     };
-    let is_wanted = |link: PathBuf| {
-        fs::metadata(link).is_ok_and(|it| (it.dev(), it.ino()) == (wanted.dev(), wanted.ino()))
-    };
+    let is_wanted =
+        |link: PathBuf| fs::metadata(link).is_ok_and(|opened| is_same_file(&opened, &wanted));
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let processes = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let others = processes.filter(|pid| *pid != std::process::id());
@@ -156,8 +166,8 @@ fn processes_with(path: &Path) -> Vec<u32> {
 /// keys notice nothing.
 ///
 /// # Errors
-/// [`Error::State`] if a server runs, if the file is damaged or belongs to a server that was replaced, or if keys are
-/// missing; then nothing is changed.
+/// [`Error::State`] if a server runs, if the file is damaged, older than the database or belongs to a server that was
+/// replaced, or if keys are missing; then nothing is changed.
 pub fn promote(
     file: &FollowedFile,
     target: RestoreTarget<'_>,
@@ -173,7 +183,7 @@ pub fn promote(
         Mode::Check => (None, replacement.discard(&ready)?),
         Mode::Promote => {
             let restored = replacement.put_in_place(ready, &backups::timestamp(now))?;
-            file.remove();
+            file.remove(target.database);
             let copied = restored.copied;
             (Some(restored), copied)
         }
@@ -210,11 +220,13 @@ fn finalize(
     };
     let relation = timelines::relation(&timelines::list(act.tx)?, &present);
     let missing = ExpectedKeys::of(act.tx, act.now)?.missing_in(target)?;
-    let problem = rules::problem_of_relation(&relation, newest_change, from);
-    if let Some(problem) = problem.or_else(|| rules::problem_of_keys(&missing, target.data)) {
+    let lost = backups::lost(newest_change, replaced);
+    let problem = rules::problem_of_relation(&relation, newest_change, from)
+        .or_else(|| rules::problem_of_age(&relation, &lost, from, target.database))
+        .or_else(|| rules::problem_of_keys(&missing, target.data));
+    if let Some(problem) = problem {
         return Err(Error::State(problem));
     }
-    let lost = backups::lost(newest_change, replaced);
     // The trusted date must not go back: what had expired by then stays expired.
     if let LostChanges::Span(_, until) = &lost {
         server_state::advance(act.tx, *until)?;
@@ -262,18 +274,19 @@ pub fn refuse_on_standby(database: &Path) -> Result<()> {
     if !followed.exists() {
         return Ok(());
     }
-    let missing = !database.exists();
-    let is_newer = || -> Result<bool> {
-        let (copy, present) = (State::of(&followed)?, State::of(database)?);
-        let relation = timelines::relation(&copy.timelines, &present.timelines);
-        Ok(rules::is_newer(
-            &relation,
-            copy.newest_change,
-            present.newest_change,
-        ))
-    };
+    if !database.exists() {
+        return Err(Error::State(rules::not_promoted(&followed, database)));
+    }
+    // Which of the two is newer is not known then, and a standby that serves an old database does more harm than a
+    // server that waits.
+    let unreadable = |error: Error| Error::State(rules::unreadable_copy(&followed, &error));
+    let copy = State::of(&followed).map_err(unreadable)?;
     // A database that cannot be read is reported where it is opened.
-    if missing || is_newer().unwrap_or(false) {
+    let is_newer = State::of(database).is_ok_and(|present| {
+        let relation = timelines::relation(&copy.timelines, &present.timelines);
+        rules::is_newer(&relation, copy.newest_change, present.newest_change)
+    });
+    if is_newer {
         return Err(Error::State(rules::not_promoted(&followed, database)));
     }
     log::warn!(

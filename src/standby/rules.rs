@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use crate::backups::MissingKey;
+use crate::backups::{LostChanges, MissingKey};
 use crate::clock::UnixMs;
+use crate::error::Error;
 use crate::timelines::Relation;
 
 /// What can be seen of a followed file from outside.
@@ -15,6 +16,8 @@ pub(super) enum Facts {
     NoFile(&'static str),
     /// A file.
     File {
+        /// Whether it is the database of this server itself.
+        is_own: bool,
         /// Whether it begins like a database.
         is_database: bool,
         /// Whether another program than Litestream has changed it.
@@ -33,6 +36,9 @@ pub(super) fn problem(facts: &Facts, path: &Path) -> Option<String> {
         )),
         Facts::NoFile(kind) => Some(format!(
             "{name} is {kind}: name the file that Litestream follows"
+        )),
+        Facts::File { is_own: true, .. } => Some(format!(
+            "{name} is the database of this server itself: name the file that Litestream follows"
         )),
         Facts::File {
             is_database: false, ..
@@ -89,6 +95,28 @@ pub(super) fn problem_of_relation(
     }
 }
 
+/// Why a file cannot be taken over that lacks these changes of the database that is present, at `database`.
+pub(super) fn problem_of_age(
+    relation: &Relation,
+    lost: &LostChanges,
+    path: &Path,
+    database: &Path,
+) -> Option<String> {
+    let (Relation::Same, LostChanges::Span(from, until)) = (relation, lost) else {
+        return None;
+    };
+    let (name, database) = (path.display(), database.display());
+    (from < until).then(|| {
+        format!(
+            "{name} is older than {database}: its newest change is from {}, that of the database from {}. Nothing was \
+             changed. If {database} is the right one, start the server and delete {name}; if it is left over from \
+             something else, move it away with the files whose names begin like its own, then try again",
+            from.rfc3339(),
+            until.rfc3339()
+        )
+    })
+}
+
 /// Why a file cannot be taken over without these keys.
 pub(super) fn problem_of_keys(missing: &[MissingKey], data: &Path) -> Option<String> {
     let lacks = missing.iter().map(|key| match key {
@@ -114,6 +142,15 @@ pub(super) fn is_newer(relation: &Relation, copy: UnixMs, present: UnixMs) -> bo
         Relation::Same => copy > present,
         Relation::Precedes(_) | Relation::Diverged(_) => false,
     }
+}
+
+/// Why a server does not serve beside a followed file that cannot be read.
+pub(super) fn unreadable_copy(followed: &Path, error: &Error) -> String {
+    format!(
+        "{0} cannot be read ({error}), so it is unknown whether this is a standby that has to be promoted. If it is one, \
+         let Litestream restore the file anew; if not, delete {0}",
+        followed.display()
+    )
 }
 
 /// Why a standby does not serve.

@@ -87,6 +87,7 @@ mod front {
     mod libraries;
     mod proxies;
     mod requests;
+    mod reverse_proxies;
     pub mod siege;
 }
 mod handshake {

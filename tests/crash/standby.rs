@@ -1,7 +1,8 @@
 //! A warm standby, as the manual describes it: Litestream follows the database beside a second, stopped server, which
 //! takes over with `promote` when the first one is lost.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -315,7 +316,7 @@ fn first_takes_over_again(
 
 #[test]
 fn a_file_that_cannot_be_taken_over_is_refused_and_nothing_is_changed() {
-    let first = Server::start();
+    let mut first = Server::start();
     let copy = first.path("copy.sqlite3");
     first.json(&["backup", &copy.display().to_string(), "--database-only"]);
     let second = Server::prepare(&[]);
@@ -375,4 +376,44 @@ fn a_file_that_cannot_be_taken_over_is_refused_and_nothing_is_changed() {
     );
     assert!(!second.database().exists());
     assert!(file.exists());
+    assert_eq!(first.stop(), Some(0));
+    nothing_older_is_taken_over(&first, &second, &copy);
+}
+
+/// Neither its own database nor a copy that is older than it is taken over, and a copy that cannot be read keeps a server
+/// from serving what may be an old database.
+fn nothing_older_is_taken_over(first: &Server, second: &Server, copy: &Path) {
+    let file = followed(second);
+    // What Litestream has restored, others may read.
+    fs::copy(copy, &file).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    second.json(&["promote"]);
+    let own = second.database();
+    assert_eq!(fs::metadata(&own).unwrap().mode() & 0o777, 0o600);
+    assert!(!file.exists());
+    expect_refusal(
+        second,
+        &["promote", &own.display().to_string()],
+        &["is the database of this server itself"],
+    );
+    // Of the same server, without a promotion in between.
+    let first_file = followed(first);
+    wait_for(Duration::from_millis(5));
+    first.json(&["customer", "add", "Later"]);
+    fs::copy(copy, &first_file).unwrap();
+    for arguments in [&["promote"][..], &["promote", "--check"]] {
+        expect_refusal(first, arguments, &["is older than", "Nothing was changed"]);
+    }
+    let customers = first.json(&["customer", "list"]);
+    assert_eq!(customers["customers"].as_array().unwrap().len(), 1);
+    // A file that nothing follows stays: it may be somebody's only backup.
+    let stored = first.path("stored.sqlite3");
+    first.json(&["backup", &stored.display().to_string(), "--database-only"]);
+    let third = Server::prepare(&[]);
+    copy_keys(first, &third);
+    let unreadable = followed(&third);
+    third.json(&["promote", &stored.display().to_string()]);
+    assert!(stored.exists() && third.database().exists());
+    fs::write(&unreadable, &fs::read(copy).unwrap()[..20_000]).unwrap();
+    expect_refusal(&third, &["serve"], &["whether this is a standby"]);
 }

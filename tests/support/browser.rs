@@ -82,7 +82,8 @@ pub const HOME: &str = "/lizenzserver";
 #[derive(Clone)]
 pub struct Browser {
     agent: Agent,
-    url: String,
+    /// The address of the server, without a path.
+    pub url: String,
     cookies: Vec<(String, String)>,
     /// Headers of every request; without `Sec-Fetch-Site` every form is refused.
     pub headers: Vec<(String, String)>,

@@ -350,7 +350,8 @@ fn receive(tls: &mut impl BufRead, recorded: &Mutex<Recorded>) -> Option<Receive
 #[derive(Clone)]
 pub struct SiteClient {
     agent: ureq::Agent,
-    url: String,
+    /// The address of the server, without a path.
+    pub url: String,
     from: String,
 }
 

@@ -39,6 +39,8 @@ systemctl is-enabled license-server
 [[ $(stat -c '%U %a' /var/lib/license-server) == 'license-server 700' ]]
 [[ $(stat -c '%U %a' /var/backups/license-server) == 'license-server 700' ]]
 journalctl -u license-server --no-pager | grep -q 'https://.*setup'
+journalctl -u license-server --no-pager | grep -q '  sudo license-server config show '
+journalctl -u license-server --no-pager | grep -q "sudo curl --cacert $data/tls/ca.pem"
 gzip -dc /usr/share/man/man1/license-server.1.gz | grep -q '^\.TH LICENSE'
 bash -n /usr/share/bash-completion/completions/license-server
 ls -s /usr/share/zsh/vendor-completions/_license-server /usr/share/fish/vendor_completions.d/license-server.fish
