@@ -1,5 +1,5 @@
-//! The lines of the manual for nginx, Caddy and Traefik, each in front of a real server: programs, the panel and websites
-//! reach it, and it sees the address of its caller.
+//! The lines of the manual for nginx and Caddy, each in front of a real server: programs, the panel and websites reach it,
+//! and it sees the address of its caller.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -102,36 +102,6 @@ fn caddy(setup: &Setup<'_>) -> Command {
     command
 }
 
-fn traefik_program() -> String {
-    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/py/bin/traefik");
-    if bundled.exists() {
-        bundled.display().to_string()
-    } else {
-        "traefik".to_owned()
-    }
-}
-
-fn traefik(setup: &Setup<'_>) -> Command {
-    let certificate = format!(
-        "tls: {{certificates: [{{certFile: {}, keyFile: {}}}]}}\n",
-        setup.name("proxy.pem"),
-        setup.name("proxy.key")
-    );
-    // There is no authority that this test could ask for a certificate.
-    let lines = setup.lines.replace("{certResolver: letsencrypt}", "{}");
-    let routes = setup.file("routes.yml", &format!("{certificate}{lines}"));
-    let text = format!(
-        "global: {{checkNewVersion: false, sendAnonymousUsage: false}}\n\
-         entryPoints: {{websecure: {{address: \"127.0.0.1:{}\"}}}}\nproviders: {{file: {{filename: {}}}}}\n",
-        setup.port,
-        routes.display()
-    );
-    let file = setup.file("traefik.yml", &text);
-    let mut command = Command::new(traefik_program());
-    command.arg(format!("--configFile={}", file.display()));
-    command
-}
-
 /// Starts a proxy in front of `server`, with the block of the manual that follows `text`.
 fn start(server: &Server, text: &str, command: impl Fn(&Setup<'_>) -> Command) -> Proxy {
     let folder = server.path(text.split([' ', ',', ':']).next().unwrap());
@@ -200,8 +170,7 @@ fn expect_real_addresses(server: &Server, proxy: &Proxy, network: u8) {
     let last_of = |tries: usize, host: u8| {
         let from = Ipv4Addr::new(127, 0, network, host);
         let path = "/api/license/session/start";
-        let statuses = (0..tries).map(|_| call(server, proxy, from, path, &guess).status);
-        statuses.last().unwrap()
+        (0..tries).fold(0, |_, _| call(server, proxy, from, path, &guess).status)
     };
     assert_eq!(last_of(4, 7), 429);
     assert_eq!(last_of(1, 8), 404);
@@ -234,11 +203,8 @@ fn expect_handshake(server: &Server, sites: &Sites, proxy: &Proxy) {
 #[test]
 fn the_lines_of_the_manual_for_proxies_work() {
     type Start = fn(&Setup<'_>) -> Command;
-    let proxies: [(&str, &str, Start); 3] = [
-        ("nginx", "nginx:", nginx),
-        ("caddy", "Caddy sets", caddy),
-        (&traefik_program(), "Traefik, as", traefik),
-    ];
+    let proxies: [(&str, &str, Start); 2] =
+        [("nginx", "nginx:", nginx), ("caddy", "Caddy sets", caddy)];
     let sites = Sites::start(&[SITE]);
     let settings = [
         AUTO_ACTIVATE,
