@@ -1,9 +1,12 @@
 //! Names of customers: equivalent spellings, and names that several customers have.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use serde_json::Value;
 
 use crate::database;
-use crate::support::Server;
+use crate::support::{Server, is_installed};
 use crate::web::text::{COMPOSED, DECOMPOSED, names, percent_encode};
 
 #[test]
@@ -111,10 +114,72 @@ fn a_name_is_stored_in_normal_form_and_found_in_every_spelling() {
 }
 
 #[test]
+fn the_command_does_not_add_a_second_customer_with_a_name_by_mistake() {
+    let server = Server::start();
+    server.json(&["customer", "add", "Ada", "--company", "Engines Ltd"]);
+    let names_now = || -> Vec<String> {
+        let listed = server.json(&["customer", "list"]);
+        let listed = names(&listed["customers"]).into_iter();
+        listed.map(str::to_owned).collect()
+    };
+    // Nobody is there to be asked.
+    let refused = server.cli(&["customer", "add", " ada"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    for text in ["Ada (#1), Engines Ltd, 0 licenses", "--another"] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    let faulty = server.cli(&["customer", "add", "ada", "--email", "nobody"]);
+    let said = String::from_utf8_lossy(&faulty.stderr).into_owned();
+    assert!(
+        said.contains("name@example.org") && !said.contains("already"),
+        "{said}"
+    );
+    assert_eq!(names_now(), ["Ada"]);
+    if is_installed("script") {
+        for (typed, done, count) in [
+            ("#1", "customer 1 used: Ada", 1),
+            ("yes", "nothing was added", 1),
+            ("another", "customer 2 added: ADA", 2),
+        ] {
+            let said = type_at_terminal(&server, "customer add ADA", typed);
+            assert!(said.contains("Use this one?"), "{said}");
+            assert!(said.contains(done), "{done}: {said}");
+            assert_eq!(names_now().len(), count, "{said}");
+        }
+    }
+    server.json(&["customer", "add", "Ada", "--another"]);
+    assert!(names_now().len() > 1);
+}
+
+/// What a command prints at a terminal at which `line` is typed.
+fn type_at_terminal(server: &Server, command: &str, line: &str) -> String {
+    let usual = server.command(&[]);
+    let mut script = Command::new("script");
+    for (name, value) in usual.get_envs() {
+        if let Some(value) = value {
+            script.env(name, value);
+        }
+    }
+    if let Some(folder) = usual.get_current_dir() {
+        script.current_dir(folder);
+    }
+    let command = format!("{} {command}", env!("CARGO_BIN_EXE_license-server"));
+    script.args(["-qec", &command, "/dev/null"]);
+    let pipes = script.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(stdin);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
 fn an_ambiguous_customer_is_refused_with_the_candidates() {
     let server = Server::start();
     for name in ["2", "Zwei", "Ada", "ADA", "#4", "7"] {
-        server.json(&["customer", "add", name]);
+        server.json(&["customer", "add", name, "--another"]);
     }
     let issue = |customer: &str| {
         let output = server.cli(&["--json", "license", "issue", "--customer", customer]);

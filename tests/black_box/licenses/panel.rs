@@ -160,7 +160,7 @@ fn an_invalid_order_is_shown_again_with_its_values_and_the_problem() {
     assert!(licenses(&server).is_empty());
     assert_eq!(database::count(&server, "customers"), 0);
     for _ in 0..2 {
-        server.json(&["customer", "add", "Nobody"]);
+        server.json(&["customer", "add", "Nobody", "--another"]);
     }
     let refused = panel.post("/licenses/new", &unknown);
     assert!(refused.status == 422 && refused.text.contains("by ID: 1, 2"));

@@ -441,6 +441,20 @@ fn a_trial_is_sold_as_it_is_or_by_a_term_that_the_first_activation_begins() {
         201
     );
     assert!(shown(&server, &released)["valid_until"].is_string());
+    // Somebody with this name is a customer already.
+    let named = key_of(&server, "console");
+    let path = format!("/licenses/{}/sell", shown(&server, &named)["id"]);
+    let mut fields = vec![("customer", " ada"), ("new_customer", "1"), ("plan", "")];
+    let asked = panel.post(&path, &fields);
+    assert_eq!(asked.status, 422, "{}", asked.text);
+    for text in ["Use this one?", "Use Ada (#1)", "href=\"#f-customer\""] {
+        assert!(asked.text.contains(text), "{text}: {}", asked.text);
+    }
+    assert_eq!(shown(&server, &named)["customer_id"], Value::Null);
+    fields.extend([("asked", "ada"), ("same_name", "1")]);
+    let sold = panel.post(&path, &fields);
+    assert_eq!(sold.status, 303, "{}", sold.text);
+    assert_eq!(shown(&server, &named)["customer_id"], 1);
     let revoked = key_of(&server, "watch");
     server.json(&["license", "revoke", "--yes", &revoked]);
     let id = shown(&server, &revoked)["id"].to_string();
