@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{Activated, ActivationRequest, DeactivationRequest, Slots};
 use crate::app::App;
+use crate::audit::{Act, Actor};
 use crate::devices::ClientIdentity;
 use crate::devices::client::{DEVICE_TEXT_MAX, apply_rate_limits};
 use crate::error::{Doing, Result};
@@ -117,7 +118,8 @@ async fn deactivate(program: Program, body: Body<DeactivateFields>, app: &App) -
     let slots = app
         .db
         .write("activations.deactivate", move |tx| {
-            super::deactivate(tx, live.at(now), &request)
+            let act = Act::new(tx, &Actor::Program, now.wall);
+            super::deactivate(&act, live.at(now), &request)
         })
         .await?;
     ApiResponse::ok(&DeactivateResponse::new(slots))

@@ -15,7 +15,7 @@ use crate::clock::{Now, UnixMs};
 use crate::db::Tx;
 use crate::devices::{self, ClientIdentity, Device, SlotRequest};
 use crate::error::{Faults, Result};
-use crate::id::{DeviceId, LicenseId, ProductId};
+use crate::id::{CustomerId, DeviceId, LicenseId, ProductId};
 use crate::idempotency::{self, IdempotentOperation, RequestKey, RunOnce, StoredResponse};
 use crate::licenses::{self, License, LicenseEdit, LicenseKey};
 use crate::live_sessions::LiveNow;
@@ -162,20 +162,45 @@ pub struct Slots {
     pub device_limit: u32,
 }
 
-/// Frees the slot of a device at the request of its program, and ends the session of the device.
+/// Frees the slot of a device at the request of its program, and ends the session of the device. The audit log notes it, so
+/// that the search still leads from the device to the license.
 ///
 /// # Errors
 /// [`licenses::Refusal`], [`devices::Refusal::NotActivated`].
-pub fn deactivate(tx: &Tx<'_>, live: LiveNow<'_>, request: &DeactivationRequest) -> Result<Slots> {
+pub fn deactivate(
+    act: &Act<'_>,
+    live: LiveNow<'_>,
+    request: &DeactivationRequest,
+) -> Result<Slots> {
+    let (released, slots) = deactivate_unnoted(act.tx, live, request)?;
+    act.note(&Change {
+        action: "devices.deactivate",
+        subject: &released.license.id.to_string(),
+        before: names(&released.device),
+        after: Value::Null,
+    })?;
+    Ok(slots)
+}
+
+/// As [`deactivate`], for a dry run, which is noted as a whole.
+///
+/// # Errors
+/// As [`deactivate`].
+pub fn deactivate_unnoted(
+    tx: &Tx<'_>,
+    live: LiveNow<'_>,
+    request: &DeactivationRequest,
+) -> Result<(Released, Slots)> {
     let key = request.key.as_ref();
     let license = devices::usable_license(tx, request.product, key, live.now.wall)?;
     let device = devices::find(tx, license.id, &request.hardware_id)?;
     let device = device.ok_or(devices::Refusal::NotActivated)?;
     free_slot(tx, live, device.id, EndReason::Normal)?;
-    Ok(Slots {
+    let slots = Slots {
         device_count: devices::count(tx, license.id)?,
         device_limit: license.device_limit,
-    })
+    };
+    Ok((Released { license, device }, slots))
 }
 
 fn free_slot(tx: &Tx<'_>, live: LiveNow<'_>, device_id: DeviceId, reason: EndReason) -> Result<()> {
@@ -183,13 +208,13 @@ fn free_slot(tx: &Tx<'_>, live: LiveNow<'_>, device_id: DeviceId, reason: EndRea
     devices::remove(tx, device_id)
 }
 
-/// Frees every slot of a license; the session ends as [`EndReason::Forced`]. Returns how many were taken.
-pub fn free_all_slots(tx: &Tx<'_>, live: LiveNow<'_>, id: LicenseId) -> Result<usize> {
+/// Frees every slot of a license; the session ends as [`EndReason::Forced`]. Returns the devices that held one.
+pub fn free_all_slots(tx: &Tx<'_>, live: LiveNow<'_>, id: LicenseId) -> Result<Vec<Device>> {
     let held = devices::list(tx, id)?;
     for device in &held {
         free_slot(tx, live, device.id, EndReason::Forced)?;
     }
-    Ok(held.len())
+    Ok(held)
 }
 
 /// Changes the terms of a license. To another customer it comes without its devices and stored responses, which are the
@@ -201,11 +226,38 @@ pub fn edit_license(act: &Act<'_>, live: LiveNow<'_>, edit: &LicenseEdit) -> Res
     let mut faults = Faults::default();
     let former = faults.keep(licenses::former_owner(act.tx, edit));
     if let Some(former) = former.flatten() {
-        free_all_slots(act.tx, live, edit.id)?;
+        for device in free_all_slots(act.tx, live, edit.id)? {
+            note_moved_away(act, edit.id, &device, former)?;
+        }
         idempotency::forget(act.tx, edit.id)?;
         store::insert_former_owner(act.tx, edit.id, former, act.now)?;
     }
     faults.with(licenses::edit(act, edit))
+}
+
+/// Notes that a device lost its slot because the license moved away from the customer `former`, to whom the entry belongs.
+fn note_moved_away(
+    act: &Act<'_>,
+    id: LicenseId,
+    device: &Device,
+    former: CustomerId,
+) -> Result<()> {
+    let Device {
+        hardware_id,
+        machine_id,
+        ..
+    } = device;
+    act.note(&Change {
+        action: "devices.release",
+        subject: &id.to_string(),
+        before: json!({ "customer": former, "hardware_id": hardware_id, "machine_id": machine_id }),
+        after: Value::Null,
+    })
+}
+
+/// What the audit log says about a device that was released.
+fn names(device: &Device) -> Value {
+    json!({ "hardware_id": device.hardware_id, "machine_id": device.machine_id })
 }
 
 /// Frees the slot of a device at the request of an administrator; its session ends as [`EndReason::Forced`].
@@ -259,7 +311,7 @@ fn release_found(
     act.changed(&Change {
         action: "devices.release",
         subject: &subject,
-        before: json!({ "hardware_id": device.hardware_id, "machine_id": device.machine_id }),
+        before: names(device),
         after: Value::Null,
     })
 }

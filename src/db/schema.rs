@@ -40,9 +40,11 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0026_session_devices.sql"),
     include_str!("../../sql/migrations/0027_form_tokens.sql"),
     include_str!("../../sql/migrations/0028_default_language.sql"),
+    include_str!("../../sql/migrations/0029_released_by_programs.sql"),
+    include_str!("../../sql/migrations/0030_session_orders.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 28;
+pub const SCHEMA: u32 = 30;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"

@@ -10,9 +10,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{Doing, Result};
 
 /// Make the index and the triggers that keep it.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../sql/migrations/0017_search.sql"),
     include_str!("../../sql/migrations/0025_refusal_search.sql"),
+    include_str!("../../sql/migrations/0029_released_by_programs.sql"),
 ];
 /// The tables of the index.
 const TABLES: [&str; 5] = [

@@ -184,7 +184,7 @@ impl Calls<'_> {
             key: Some(key),
             hardware_id: HARDWARE.to_owned(),
         };
-        let slots = activations::deactivate(tx, live, &deactivation_request)?;
+        let (_, slots) = activations::deactivate_unnoted(tx, live, &deactivation_request)?;
         Ok(DryRun {
             activated,
             started,

@@ -168,7 +168,7 @@ fn release_devices(
     store::forget_refusals(act.tx, customer)?;
     let mut released = 0;
     for id in ids {
-        released += activations::free_all_slots(act.tx, live, *id)?;
+        released += activations::free_all_slots(act.tx, live, *id)?.len();
     }
     Ok(released)
 }

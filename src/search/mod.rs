@@ -49,7 +49,7 @@ pub struct FoundDevice {
     pub license: License,
 }
 
-/// A device that an administrator released, as the audit log tells.
+/// A device that was released, or whose license moved to another customer, as the audit log tells.
 #[derive(Clone, Debug)]
 pub struct ReleasedDevice {
     /// Its name.

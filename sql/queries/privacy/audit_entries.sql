@@ -1,5 +1,6 @@
 -- The audit entries about a customer; about licenses while they belonged to the customer, their devices, domains and dry
--- runs; about licenses that were issued together, so that the subject is a range, or were given away; and about sessions
+-- runs; about licenses that were issued together, so that the subject is a range, or were given away, and the devices that they
+-- had then; and about sessions
 -- that an administrator ended, whose subject is the session. Erased entries say nothing any more, and the one
 -- about an erasure accounts for them. An earlier customer may have had the same id.
 -- :customer_id integer, :since_ms integer (Unix ms): when the customer was added
@@ -28,7 +29,8 @@ where erased_at_ms is null and audit_id in (
           (select l.customer_id from licenses l where l.license_id = own.license_id))
     union
     select a.audit_id from audit_log a
-    where a.erased_at_ms is null and a.at_ms >= :since_ms and a.action between 'licenses.' and 'licenses/'
+    where a.erased_at_ms is null and a.at_ms >= :since_ms
+      and (a.action between 'licenses.' and 'licenses/' or a.action = 'devices.release')
       and (instr(a.before, '{"customer":' || :customer_id || ',') = 1
            or instr(a.after, '{"customer":' || :customer_id || ',') = 1)
     union

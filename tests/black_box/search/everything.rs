@@ -213,7 +213,8 @@ fn a_whole_key_opens_its_license_however_it_is_typed_and_suggestions_show_it() {
     }
     let empty = panel.get("/search");
     assert!(empty.text.contains("Finds license keys"), "{}", empty.text);
-    // An ended session is found as well, a released device is not.
+    // An ended session is found as well, and a device that its program released or that lost its slot when the license moved,
+    // until its customer is erased.
     let client = server.client();
     client.call(
         "session/end",
@@ -221,8 +222,28 @@ fn a_whole_key_opens_its_license_however_it_is_typed_and_suggestions_show_it() {
     );
     let found = results(&mut panel, &token);
     assert_eq!(names_of(&found, "sessions").len(), 1);
+    let expect_released = |panel: &mut Browser, times: usize| {
+        let found = results(panel, "kasse");
+        assert_eq!(
+            names_of(&found, "released"),
+            vec!["Caf\u{e9}-Kasse 3"; times]
+        );
+        assert_eq!(found.len(), times, "{found:?}");
+    };
     client.call("deactivate", &identity(&keys[1], "Caf\u{e9}-Kasse 3"));
-    assert!(results(&mut panel, "kasse").is_empty());
+    expect_released(&mut panel, 1);
+    client.call("activate", &identity(&keys[1], "Caf\u{e9}-Kasse 3"));
+    server.json(&["license", "edit", &keys[1], "--customer", "1"]);
+    expect_released(&mut panel, 2);
+    let page = panel.get("/licenses/2").text;
+    assert!(page.contains("Device released by its program"), "{page}");
+    server.json(&["reindex"]);
+    expect_released(&mut panel, 2);
+    // What the customer who has the license now may see says nothing about the device.
+    let exported = server.json(&["customer", "export", "1"]).to_string();
+    assert!(!exported.contains("Caf\u{e9}-Kasse"), "{exported}");
+    server.json(&["customer", "erase", "3", "--yes"]);
+    expect_released(&mut panel, 0);
 }
 
 #[test]
