@@ -13,7 +13,7 @@ const WORDS_MAX: usize = 8;
 /// characters of a fingerprint.
 const TRIGRAMS_MAX: usize = 8;
 /// How many things a search finds for a list, at most: the newest ones.
-pub const FOUND_MAX: u32 = 10_000;
+pub const FOUND_MAX: u32 = 5_000;
 /// Two spaces begin each field in the index, and a line end ends it, so that a trigram can tell where a field begins and
 /// ends. Within a field, only single spaces separate words.
 const FIELD_BEGIN: &str = "  ";
