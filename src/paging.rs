@@ -1,6 +1,11 @@
 //! Pages of lists. A page begins or ends at the position of a row, not at a row number, so that rows that come and go
 //! meanwhile neither repeat others nor hide them. `P` is the position: what the list is ordered by.
 
+use std::net::IpAddr;
+
+use crate::error::{Error, Result};
+use crate::text;
+
 /// Which page of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cursor<P> {
@@ -23,6 +28,10 @@ pub struct PageRequest<P> {
 
 /// Rows of a list that are counted at most: more than this takes longer than the page itself.
 pub const COUNTED_MAX: u32 = 10_000;
+
+/// How many rows a list may have to be sorted by a column without an index: all of them are read and compared for each
+/// page.
+pub const SORTED_MAX: u32 = 5_000;
 
 /// How many rows a list has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +62,20 @@ impl Total {
         match self {
             Self::Exactly(counted) => counted > rows,
             Self::MoreThan(_) | Self::Unknown => true,
+        }
+    }
+
+    /// The order in which a list of so many rows is shown: `chosen`, or `default` if it has more than [`SORTED_MAX`] rows,
+    /// which are read in the order of the default column.
+    pub fn order<C: PartialEq>(
+        self,
+        chosen: (C, Direction),
+        default: (C, Direction),
+    ) -> (C, Direction) {
+        if chosen.0 == default.0 || !self.may_exceed(SORTED_MAX) {
+            chosen
+        } else {
+            default
         }
     }
 
@@ -112,6 +135,33 @@ impl SortPosition {
             id,
         }
     }
+
+    /// The position of a row by a text, as lists sort it.
+    pub fn text(text: &str, id: i64) -> Self {
+        Self {
+            value: text::sort_key(text),
+            id,
+        }
+    }
+
+    /// The position of a row by an IP address; IPv4 addresses come first.
+    pub fn address(text: &str, id: i64) -> Self {
+        let value = match text.parse() {
+            Ok(IpAddr::V4(address)) => format!("4 {:08x}", u32::from(address)),
+            Ok(IpAddr::V6(address)) => format!("6 {:032x}", u128::from(address)),
+            Err(_) => text.to_owned(),
+        };
+        Self { value, id }
+    }
+
+    /// The number of [`SortPosition::number`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the value is no number.
+    pub fn as_number(&self) -> Result<i64> {
+        let number = self.value.parse();
+        number.map_err(|_| Error::invalid("after", "must be a whole number"))
+    }
 }
 
 /// A page of a list.
@@ -150,6 +200,16 @@ impl<P> PageRequest<P> {
             Cursor::First => (None, direction),
             Cursor::After(position) => (Some(position), direction),
             Cursor::Before(position) => (Some(position), direction.reversed()),
+        }
+    }
+
+    /// The same page; the first one if the list is not shown in the order in which it was asked for.
+    #[must_use]
+    pub fn in_order<O: PartialEq>(self, asked: O, shown: O) -> Self {
+        if asked == shown {
+            self
+        } else {
+            Self::first(self.limit)
         }
     }
 
@@ -267,6 +327,32 @@ mod tests {
                 assert_eq!(&forward, expected, "{rows:?} {direction:?}");
                 assert_eq!(&back, expected, "{rows:?} {direction:?}, back");
             }
+        }
+    }
+
+    #[test]
+    fn addresses_are_sorted_by_their_numbers() {
+        let mut addresses = ["::2", "192.0.2.10", "", "192.0.2.9", "2001:db8::10", "::1"];
+        addresses.sort_by_key(|text| SortPosition::address(text, 1));
+        let sorted = ["", "192.0.2.9", "192.0.2.10", "::1", "::2", "2001:db8::10"];
+        assert_eq!(addresses, sorted);
+    }
+
+    #[test]
+    fn a_long_list_keeps_its_own_order() {
+        let (default, chosen) = (
+            ("time", Direction::Descending),
+            ("name", Direction::Ascending),
+        );
+        let time = ("time", Direction::Ascending);
+        for (total, asked, shown) in [
+            (Total::Exactly(SORTED_MAX), chosen, chosen),
+            (Total::Exactly(SORTED_MAX + 1), chosen, default),
+            (Total::Unknown, chosen, default),
+            (Total::MoreThan(1), chosen, default),
+            (Total::Unknown, time, time),
+        ] {
+            assert_eq!(total.order(asked, default), shown, "{total:?} {asked:?}");
         }
     }
 

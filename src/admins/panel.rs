@@ -17,7 +17,7 @@ use crate::revision::Revision;
 use crate::text;
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, path_with_query};
-use crate::web::pager::{self, Heads};
+use crate::web::pager::{ListParams, ListUrl};
 
 const LIST: &str = "/lizenzserver/admins";
 const NEW: &str = "admins/new.html.tera";
@@ -29,9 +29,9 @@ const CONFIRM: &str = "admins/confirm.html.tera";
 const COLUMNS: [&str; 4] = ["name", "role", "second_factor", "since"];
 
 /// The list of administrators.
-#[get("/admins?<order>")]
-async fn list(request: Owner<'_>, order: Option<&str>, app: &App) -> HtmlReply {
-    let sorting = pager::sorting(order, |word| COLUMNS.into_iter().find(|name| *name == word))?;
+#[get("/admins")]
+async fn list(request: Owner<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
+    let sorting = params.sorting(|word| COLUMNS.into_iter().find(|name| *name == word))?;
     let (column, direction) = sorting.unwrap_or((COLUMNS[0], Direction::Ascending));
     let mut admins = app.db.read(super::list).await?;
     direction.sort(&mut admins, |admin: &Account| {
@@ -43,15 +43,13 @@ async fn list(request: Owner<'_>, order: Option<&str>, app: &App) -> HtmlReply {
         };
         SortPosition { value, id }
     });
-    let order = order.unwrap_or_default().trim();
-    let heads = Heads {
+    let url = ListUrl {
         path: LIST,
+        params: &params,
         filter: &[],
-        order,
-        default: COLUMNS[0],
+        default_order: COLUMNS[0],
     };
-    let heads = heads.of(&COLUMNS);
-    let values = json!({ "admins": admins, "heads": heads, "order": order });
+    let values = json!({ "admins": admins, "heads": url.heads(&COLUMNS), "order": params.order });
     request.page("admins/list.html.tera", values).await
 }
 

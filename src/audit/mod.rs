@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::clock::UnixMs;
 use crate::db::{Reader, Tx};
 use crate::error::Result;
-use crate::paging::{Direction, Page, PageRequest, Total};
+use crate::paging::{Direction, Page, PageRequest, SORTED_MAX, SortPosition, Total};
 use crate::security::secret;
 use chain::ChainedEntry;
 use erasures::Erasures;
@@ -83,8 +83,41 @@ pub struct EntryFilter {
     pub subject: Option<String>,
     /// The earliest time.
     pub since: Option<UnixMs>,
-    /// The order of the entries.
-    pub direction: Direction,
+    /// The column by which they are sorted, and in which direction.
+    pub order: (EntryColumn, Direction),
+}
+
+/// A column by which the log can be sorted. The log is in the order of time: by another column, at most [`SORTED_MAX`]
+/// entries are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryColumn {
+    /// The time.
+    Time,
+    /// The name of the actor.
+    Actor,
+    /// The address of the actor.
+    Source,
+}
+
+impl EntryColumn {
+    /// Every column.
+    pub const ALL: [Self; 3] = [Self::Time, Self::Actor, Self::Source];
+    /// The order if none is chosen: the newest entry first.
+    pub const DEFAULT: (Self, Direction) = (Self::Time, Direction::Descending);
+
+    /// The word in URLs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::Actor => "actor",
+            Self::Source => "source",
+        }
+    }
+
+    /// The column for a word; `None` if unknown.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|column| column.as_str() == word)
+    }
 }
 
 /// The part of a filter that few entries match: the index on it finds them.
@@ -155,19 +188,45 @@ pub fn expire(act: &Act<'_>, before: UnixMs, limit: u32) -> Result<usize> {
     Ok(erased)
 }
 
-/// A page of the entries that match `filter`, in its direction. Their position is the id.
+impl Entry {
+    /// Its position in a list that is sorted by `column`.
+    pub fn position(&self, column: EntryColumn) -> SortPosition {
+        match column {
+            EntryColumn::Time => SortPosition::number(self.id, self.id),
+            EntryColumn::Actor => SortPosition::text(&self.actor, self.id),
+            EntryColumn::Source => SortPosition::address(&self.source, self.id),
+        }
+    }
+}
+
+/// A page of the entries that match `filter`, in its order; see [`Total::order`] for the orders in which a list can be
+/// shown.
 pub fn page(
     reader: &Reader<'_>,
     filter: &EntryFilter,
-    request: &PageRequest<i64>,
+    request: &PageRequest<SortPosition>,
+) -> Result<Page<Entry>> {
+    let (column, direction) = filter.order;
+    if column == EntryColumn::Time {
+        return page_by_time(reader, filter, (direction, request));
+    }
+    let all = PageRequest::first(SORTED_MAX);
+    let all = page_by_time(reader, filter, (direction, &all))?;
+    Ok(request.cut(all.rows, direction, |entry| entry.position(column)))
+}
+
+fn page_by_time(
+    reader: &Reader<'_>,
+    filter: &EntryFilter,
+    (direction, request): (Direction, &PageRequest<SortPosition>),
 ) -> Result<Page<Entry>> {
     let limit = request.rows_to_read();
-    let (id, direction) = request.start(filter.direction);
+    let (position, direction) = request.start(direction);
     let start = match direction {
         Direction::Descending => i64::MAX,
         Direction::Ascending => 0,
     };
-    let from = (id.copied().unwrap_or(start), direction);
+    let from = (position.map_or(start, |position| position.id), direction);
     Ok(request.page(store::page(reader, filter, from, limit)?))
 }
 

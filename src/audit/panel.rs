@@ -9,18 +9,18 @@ use rocket::http::Status;
 use rocket::{FromForm, Route, get, routes};
 use serde_json::{Map, Value, json};
 
-use super::{Actor, Entry, EntryFilter};
+use super::{Actor, Entry, EntryColumn, EntryFilter};
 use crate::app::App;
 use crate::clock::UnixMs;
 use crate::db::Reader;
 use crate::error::{Error, Result};
-use crate::paging::{Cursor, Direction, PageRequest};
+use crate::paging::{Cursor, Direction, Page, PageRequest, SORTED_MAX, SortPosition, Total};
 use crate::panel::{PanelRequest, Support};
 use crate::products::Slugs;
 use crate::text;
 use crate::web::csv::Csv;
-use crate::web::html::{HtmlReply, path_with_query};
-use crate::web::pager::{self, Extent, Heads, Pager, Shown};
+use crate::web::html::HtmlReply;
+use crate::web::pager::{ListParams, ListUrl};
 use crate::web::query;
 
 /// Entries that are read at once for the CSV export.
@@ -28,13 +28,7 @@ const CSV_PAGE: u32 = 1000;
 /// Most rows of the CSV export, which is built in memory.
 const CSV_MAX: usize = 50_000;
 const LIST: &str = "/lizenzserver/audit";
-const PAGER: Pager<'_, 1> = Pager {
-    path: LIST,
-    next: ["after"],
-    previous: ["before"],
-};
-/// The only column by which the log can be sorted, and how it is if no order is chosen.
-const TIME: &str = "time";
+/// The order if none is chosen.
 const NEWEST_FIRST: &str = "-time";
 /// The modules that have actions, as the filter names them.
 const MODULES: &[&str] = &[
@@ -75,11 +69,6 @@ struct View<'r> {
     module: Option<&'r str>,
     subject: Option<&'r str>,
     since: Option<&'r str>,
-    order: Option<&'r str>,
-    rows: Option<&'r str>,
-    row: Option<&'r str>,
-    before: Option<&'r str>,
-    after: Option<&'r str>,
 }
 
 impl View<'_> {
@@ -87,36 +76,20 @@ impl View<'_> {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a parameter that cannot be parsed.
-    fn filter(&self, request: &PanelRequest<'_>) -> Result<EntryFilter> {
+    fn filter(&self, params: &ListParams<'_>, request: &PanelRequest<'_>) -> Result<EntryFilter> {
         let given = |text| query::non_empty(text).map(text::to_nfc);
         let module = query::parsed("room", self.module, |word| {
             MODULES.contains(&word).then(|| word.to_owned())
         })?;
-        let order = pager::sorting(self.order, |word| (word == TIME).then_some(()))?;
+        let order = params.sorting(EntryColumn::parse)?;
         let actor = given(self.actor).map(|typed| actor_of(request, typed));
         Ok(EntryFilter {
             actor: actor.transpose()?,
             module,
             subject: given(self.subject),
             since: query::day("since", self.since, request.shop_zone())?.map(|day| day.start),
-            direction: order.map_or(Direction::Descending, |((), direction)| direction),
+            order: order.unwrap_or(EntryColumn::DEFAULT),
         })
-    }
-
-    /// The column head that sorts the log.
-    fn heads(&self) -> Map<String, Value> {
-        let [filter @ .., (_, order)] = self.pairs();
-        let heads = Heads {
-            path: LIST,
-            filter: &filter,
-            order,
-            default: NEWEST_FIRST,
-        };
-        heads.of(&[TIME])
-    }
-
-    fn cursor(&self) -> Result<Cursor<i64>> {
-        PAGER.cursor(self.after, self.before, query::number)
     }
 
     /// The filter for the template, as typed.
@@ -129,14 +102,13 @@ impl View<'_> {
         })
     }
 
-    /// The filter and the order as query parameters.
-    fn pairs(&self) -> [(&str, &str); 5] {
+    /// The filter as query parameters.
+    fn pairs(&self) -> [(&'static str, &str); 4] {
         [
             ("actor", self.actor.unwrap_or_default()),
             ("room", self.module.unwrap_or_default()),
             ("subject", self.subject.unwrap_or_default()),
             ("since", self.since.unwrap_or_default()),
-            ("order", self.order.unwrap_or_default().trim()),
         ]
     }
 }
@@ -155,11 +127,58 @@ fn actor_of(request: &PanelRequest<'_>, typed: String) -> Result<String> {
     Ok(typed)
 }
 
+fn list_url<'a>(params: &'a ListParams<'a>, filter: &'a [(&'a str, &'a str)]) -> ListUrl<'a> {
+    ListUrl {
+        path: LIST,
+        params,
+        filter,
+        default_order: NEWEST_FIRST,
+    }
+}
+
+/// A page of the log that was read.
+struct Listed {
+    page: Page<Entry>,
+    /// Its entries for the template.
+    rows: Vec<Value>,
+    total: Total,
+    /// Not the chosen one, if the log has too many entries for it.
+    order: (EntryColumn, Direction),
+    /// The modules that the filter offers.
+    modules: Vec<&'static str>,
+}
+
+fn read_list(
+    reader: &Reader<'_>,
+    mut filter: EntryFilter,
+    page_request: PageRequest<SortPosition>,
+) -> Result<Listed> {
+    filter.subject = subject::stored(reader, filter.subject)?;
+    let total = super::count_matching(reader, &filter)?;
+    let order = total.order(filter.order, EntryColumn::DEFAULT);
+    let page_request = page_request.in_order(filter.order, order);
+    filter.order = order;
+    let page = super::page(reader, &filter, &page_request)?;
+    let rows = page.rows.iter().map(|entry| row(reader, entry));
+    Ok(Listed {
+        rows: rows.collect::<Result<_>>()?,
+        page,
+        total,
+        order,
+        modules: modules_offered(reader)?,
+    })
+}
+
 /// A page of the audit log.
 #[get("/audit?<view..>")]
-async fn list(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
-    let from = view.cursor()?;
-    let mut filter = match view.filter(&request) {
+async fn list(
+    request: Support<'_>,
+    params: ListParams<'_>,
+    view: View<'_>,
+    app: &App,
+) -> HtmlReply {
+    let page_request = params.page()?;
+    let filter = match view.filter(&params, &request) {
         Ok(filter) => filter,
         // Some browsers have no date picker, so the date may be mistyped: the other filters stay.
         Err(Error::Invalid { field: "since", .. }) => {
@@ -167,31 +186,25 @@ async fn list(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
         }
         Err(other) => return Err(other.into()),
     };
-    let extent = Extent::parse(view.rows, view.row)?;
-    let page_request = extent.request(from);
-    let (page, rows, total, modules) = app
+    let chosen = filter.order;
+    let listed = app
         .db
-        .read(move |reader| {
-            filter.subject = subject::stored(reader, filter.subject)?;
-            let page = super::page(reader, &filter, &page_request)?;
-            let total = super::count_matching(reader, &filter)?;
-            let rows = page.rows.iter().map(|entry| row(reader, entry));
-            let rows = rows.collect::<Result<Vec<_>>>()?;
-            Ok((page, rows, total, modules_offered(reader)?))
-        })
+        .read(move |reader| read_list(reader, filter, page_request))
         .await?;
-    let filter = view.pairs();
-    let shown = Shown::new(&filter, extent, &page, total);
-    let links = PAGER.links(&shown, |entry: &Entry| [entry.id.to_string()]);
+    let params = params.in_order(chosen, listed.order);
+    let (column, _) = listed.order;
+    let pairs = view.pairs();
+    let url = list_url(&params, &pairs);
     let values = json!({
-        "rows": rows,
-        "modules": modules,
+        "rows": listed.rows,
+        "modules": listed.modules,
         "filter": view.values(),
-        "order": view.order.unwrap_or_default().trim(),
-        "heads": view.heads(),
+        "order": params.order,
+        "heads": url.heads(&EntryColumn::ALL.map(EntryColumn::as_str)),
+        "sorted_max": (listed.order != chosen).then_some(SORTED_MAX),
         "wrong": null,
-        "table": path_with_query("/lizenzserver/audit.csv", &view.pairs()),
-        "pager": links,
+        "table": url.at("/lizenzserver/audit.csv"),
+        "pager": url.links(&listed.page, listed.total, |entry| entry.position(column))?,
     });
     request
         .page_with(Status::Ok, "audit/list.html.tera", values)
@@ -203,7 +216,7 @@ async fn mistyped_date(request: &PanelRequest<'_>, view: &View<'_>, app: &App) -
     let modules = app.db.read(modules_offered).await?;
     let values = json!({
         "rows": [], "modules": modules, "filter": view.values(), "wrong": "since",
-        "order": "", "heads": {}, "table": null, "pager": null,
+        "order": "", "heads": {}, "sorted_max": null, "table": null, "pager": null,
     });
     let status = Status::UnprocessableEntity;
     request
@@ -226,40 +239,58 @@ fn row(reader: &Reader<'_>, entry: &Entry) -> Result<Value> {
     }))
 }
 
+const CSV_COLUMNS: [&str; 9] = [
+    "id", "at", "who", "from", "what", "subject", "before", "after", "erased",
+];
+
+fn csv_cells(entry: &Entry) -> [String; 9] {
+    [
+        entry.id.to_string(),
+        entry.at.rfc3339(),
+        entry.actor.clone(),
+        entry.source.clone(),
+        entry.action.clone(),
+        entry.subject.clone(),
+        entry.before.clone(),
+        entry.after.clone(),
+        entry.erased_at.map(UnixMs::rfc3339).unwrap_or_default(),
+    ]
+}
+
 /// The entries that match the filter, as a CSV file.
 #[get("/audit.csv?<view..>")]
-async fn table(request: Support<'_>, view: View<'_>, app: &App) -> HtmlReply {
-    let mut filter = view.filter(&request)?;
-    let typed = filter.subject.take();
-    filter.subject = app
+async fn table(
+    request: Support<'_>,
+    params: ListParams<'_>,
+    view: View<'_>,
+    app: &App,
+) -> HtmlReply {
+    let mut filter = view.filter(&params, &request)?;
+    let filter = app
         .db
-        .read(move |reader| subject::stored(reader, typed))
+        .read(move |reader| {
+            filter.subject = subject::stored(reader, filter.subject)?;
+            let total = super::count_matching(reader, &filter)?;
+            filter.order = total.order(filter.order, EntryColumn::DEFAULT);
+            Ok(filter)
+        })
         .await?;
-    let head = [
-        "id", "at", "who", "from", "what", "subject", "before", "after", "erased",
-    ];
-    let mut csv = Csv::new(&head, request.language)?;
+    let column = filter.order.0;
+    let mut csv = Csv::new(&CSV_COLUMNS, request.language)?;
     let mut page_request = PageRequest::first(CSV_PAGE);
     loop {
-        let page_filter = filter.clone();
+        let (page_filter, wanted) = (filter.clone(), page_request.clone());
         let page = app
             .db
-            .read(move |reader| super::page(reader, &page_filter, &page_request))
+            .read(move |reader| super::page(reader, &page_filter, &wanted))
             .await?;
         let mut fits = true;
         for row in &page.rows {
-            let (id, at) = (row.id.to_string(), row.at.rfc3339());
-            let (name, source) = (&row.actor, &row.source);
-            let (before, after) = (&row.before, &row.after);
-            let (action, subject) = (&row.action, &row.subject);
-            let erased = row.erased_at.map(UnixMs::rfc3339).unwrap_or_default();
-            let cells = [
-                &id, &at, name, source, action, subject, before, after, &erased,
-            ];
-            fits = csv.row_up_to(CSV_MAX, &cells)?;
+            let cells = csv_cells(row);
+            fits = csv.row_up_to(CSV_MAX, &cells.each_ref().map(String::as_str))?;
         }
         match page.next_edge() {
-            Some(last) if fits => page_request.from = Cursor::After(last.id),
+            Some(last) if fits => page_request.from = Cursor::After(last.position(column)),
             _ => break,
         }
     }

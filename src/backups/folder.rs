@@ -9,7 +9,7 @@ use super::{BackupDir, rules};
 use crate::audit::{self, Actor};
 use crate::db::Db;
 use crate::error::{Doing, Error, Result};
-use crate::paging::{Direction, PageRequest};
+use crate::paging::PageRequest;
 use crate::security::private_file;
 use crate::security::secret;
 
@@ -197,7 +197,7 @@ fn made_before(db: Option<&Db>) -> Result<bool> {
         module: Some("backups".to_owned()),
         subject: None,
         since: None,
-        direction: Direction::Descending,
+        order: audit::EntryColumn::DEFAULT,
     };
     let newest = PageRequest::first(1);
     let made = db

@@ -2,7 +2,7 @@
 
 use rocket::http::ContentType;
 use rocket::{Route, get, post, routes};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Backup, BackupAge, BackupDir, BackupEvent, FolderFault};
 use crate::app::App;
@@ -12,7 +12,7 @@ use crate::paging::SortPosition;
 use crate::panel::{Owner, PanelRequest};
 use crate::web::form::Form;
 use crate::web::html::{Html, HtmlReply};
-use crate::web::pager::{self, Heads};
+use crate::web::pager::{ListParams, ListUrl};
 
 const LIST: &str = "/lizenzserver/backups";
 /// How many backups the page lists.
@@ -24,20 +24,9 @@ const DOWNLOAD_MAX: u64 = 64 * 1024 * 1024;
 const COLUMNS: [&str; 2] = ["made_at", "size"];
 const NEWEST_FIRST: &str = "-made_at";
 
-/// The column heads that sort the list.
-fn heads(order: &str) -> Map<String, Value> {
-    let heads = Heads {
-        path: LIST,
-        filter: &[],
-        order,
-        default: NEWEST_FIRST,
-    };
-    heads.of(&COLUMNS)
-}
-
 /// The newest backups, in the order that the heads ask for.
-fn sorted(backups: &[Backup], order: Option<&str>) -> Result<Vec<Value>> {
-    let sorting = pager::sorting(order, |word| COLUMNS.into_iter().find(|name| *name == word))?;
+fn sorted(backups: &[Backup], params: &ListParams<'_>) -> Result<Vec<Value>> {
+    let sorting = params.sorting(|word| COLUMNS.into_iter().find(|name| *name == word))?;
     let mut rows: Vec<&Backup> = backups.iter().take(LISTED_MAX).collect();
     if let Some((column, direction)) = sorting {
         direction.sort(&mut rows, |backup| {
@@ -60,8 +49,8 @@ fn sorted(backups: &[Backup], order: Option<&str>) -> Result<Vec<Value>> {
 }
 
 /// The page with the newest backups.
-#[get("/backups?<order>")]
-async fn list(request: Owner<'_>, order: Option<&str>, app: &App) -> HtmlReply {
+#[get("/backups")]
+async fn list(request: Owner<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
     let backup_dir = &app.backup_dir;
     let (dir, db) = (backup_dir.clone(), app.db.clone());
     let read = move || Ok::<_, Error>((dir.list()?, dir.folder_fault(Some(&db))?));
@@ -73,11 +62,16 @@ async fn list(request: Owner<'_>, order: Option<&str>, app: &App) -> HtmlReply {
         BackupAge::Old => "old",
         BackupAge::Fresh => "",
     };
-    let order_text = order.unwrap_or_default().trim();
+    let url = ListUrl {
+        path: LIST,
+        params: &params,
+        filter: &[],
+        default_order: NEWEST_FIRST,
+    };
     let values = json!({
-        "backups": sorted(&backups, order)?,
-        "order": order_text,
-        "heads": heads(order_text),
+        "backups": sorted(&backups, &params)?,
+        "order": params.order,
+        "heads": url.heads(&COLUMNS),
         "folder": backup_dir.folder(),
         "hours": backup_dir.every().map(|every| every.as_secs() / 3600),
         "age": age,

@@ -1,6 +1,6 @@
 //! The panel's handlers for customers.
 
-use rocket::{FromForm, Route, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::{Map, Value, json};
 
 use super::{CUSTOMER_EXISTS, Customer, CustomerColumn, CustomerData, CustomerQuery, SameName};
@@ -17,47 +17,26 @@ use crate::terms::{FOUND_MAX, Terms};
 use crate::text;
 use crate::web::csv::Csv;
 use crate::web::form::{self, Fields, Form};
-use crate::web::html::{Html, HtmlReply, path_with_query};
-use crate::web::pager::{self, Extent, Heads, Pager, Shown};
+use crate::web::html::{Html, HtmlReply};
+use crate::web::pager::{ListParams, ListUrl};
 
 /// The address of the list.
 const LIST: &str = "/lizenzserver/customers";
-const PAGER: Pager<'_, 2> = Pager::sorted(LIST);
 
-/// The query parameters of the list.
-#[derive(Debug, FromForm)]
-struct ListParams<'r> {
-    q: Option<&'r str>,
-    order: Option<&'r str>,
-    rows: Option<&'r str>,
-    row: Option<&'r str>,
-    after: Option<&'r str>,
-    after_id: Option<&'r str>,
-    before: Option<&'r str>,
-    before_id: Option<&'r str>,
-}
-
-impl ListParams<'_> {
-    fn query(&self) -> Result<CustomerQuery> {
-        let order = pager::sorting(self.order, CustomerColumn::parse)?;
-        Ok(CustomerQuery {
-            found: None,
-            order: order.unwrap_or_default(),
-        })
-    }
+/// The list that `params` ask for, with its search.
+fn list_query(params: &ListParams<'_>) -> Result<(CustomerQuery, Terms)> {
+    let query = CustomerQuery {
+        found: None,
+        order: params.sorting(CustomerColumn::parse)?.unwrap_or_default(),
+    };
+    Ok((query, Terms::parse(params.search)))
 }
 
 /// A page of customers.
-#[get("/customers?<params..>")]
+#[get("/customers")]
 async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
-    let (mut query, search) = (params.query()?, Terms::parse(params.q.unwrap_or_default()));
-    let column = query.order.0;
-    let extent = Extent::parse(params.rows, params.row)?;
-    let from = PAGER.sorted_cursor(
-        (params.after, params.after_id),
-        (params.before, params.before_id),
-    )?;
-    let page_request = extent.request(from);
+    let (mut query, search) = list_query(&params)?;
+    let (column, page_request) = (query.order.0, params.page()?);
     let (page, total, is_cut) = app
         .db
         .read(move |reader| {
@@ -66,26 +45,20 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
             Ok((page, total, query.found.is_some_and(|found| found.is_cut)))
         })
         .await?;
-    let order = params.order.unwrap_or_default().trim();
-    let search = ("q", params.q.unwrap_or_default().trim());
-    let order = ("order", order);
-    let filter = [search, order];
-    let shown = Shown::new(&filter, extent, &page, total);
-    let links = PAGER.sorted_links(&shown, |customer: &Customer| customer.position(column));
-    let heads = Heads {
+    let url = ListUrl {
         path: LIST,
-        filter: &[search],
-        order: order.1,
-        default: CustomerColumn::default().as_str(),
+        params: &params,
+        filter: &[("q", params.search)],
+        default_order: CustomerColumn::default().as_str(),
     };
     let values = json!({
         "customers": page.rows,
-        "q": search.1,
+        "q": params.search,
         "found_max": is_cut.then_some(FOUND_MAX),
-        "order": order.1,
-        "csv": path_with_query("/lizenzserver/customers.csv", &[search, order]),
-        "heads": heads.of(&CustomerColumn::ALL.map(CustomerColumn::as_str)),
-        "pager": links,
+        "order": params.order,
+        "csv": url.at("/lizenzserver/customers.csv"),
+        "heads": url.heads(&CustomerColumn::ALL.map(CustomerColumn::as_str)),
+        "pager": url.links(&page, total, |customer| customer.position(column))?,
     });
     request.page("customers/list.html.tera", values).await
 }
@@ -94,9 +67,9 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
 const EXPORT_MAX: u32 = 100_000;
 
 /// The customers of the list as a CSV file.
-#[get("/customers.csv?<params..>")]
+#[get("/customers.csv")]
 async fn export(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
-    let (mut query, search) = (params.query()?, Terms::parse(params.q.unwrap_or_default()));
+    let (mut query, search) = list_query(&params)?;
     let language = request.language;
     let csv = app
         .db

@@ -19,7 +19,7 @@ use crate::domain::Domain;
 use crate::error::{Error, RefusalKind, Refused, Resource, Result};
 use crate::id::{LicenseId, ProductId};
 use crate::licenses::{self, License, LicenseState};
-use crate::paging::{Direction, Page, PageRequest, SortPosition, Total};
+use crate::paging::{Direction, Page, PageRequest, SORTED_MAX, SortPosition, Total};
 use crate::revision::Revision;
 
 /// The domains of a license.
@@ -118,39 +118,173 @@ pub struct BoundQuery {
     pub product: Option<ProductId>,
     /// A part of a domain, customer or company; empty for any.
     pub search: String,
-    /// The order of the domains.
-    pub direction: Direction,
+    /// The column by which they are sorted, and in which direction.
+    pub order: (BoundColumn, Direction),
 }
 
-/// A page of the licenses that are bound to a domain, ordered by domain and id, and how many there are.
+/// A column by which the bound licenses can be sorted. Only domains have an index: by another column, a list of at most
+/// [`SORTED_MAX`] licenses is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoundColumn {
+    /// The domain.
+    Domain,
+    /// When a handshake for the domain was last completed.
+    Verified,
+    /// The customer's name.
+    Customer,
+}
+
+impl BoundColumn {
+    /// Every column.
+    pub const ALL: [Self; 3] = [Self::Domain, Self::Verified, Self::Customer];
+    /// The order if none is chosen.
+    pub const DEFAULT: (Self, Direction) = (Self::Domain, Direction::Ascending);
+
+    /// The word in URLs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Domain => "domain",
+            Self::Verified => "verified",
+            Self::Customer => "customer",
+        }
+    }
+
+    /// The column for a word; `None` if unknown.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|column| column.as_str() == word)
+    }
+}
+
+impl BoundLicense {
+    /// Its position in the list of transfers.
+    pub fn position_of_transfer(&self) -> SortPosition {
+        let until = self
+            .binding
+            .transfer
+            .as_ref()
+            .map_or(0, |transfer| transfer.until.0);
+        SortPosition::number(until, self.license.id.0)
+    }
+
+    /// Its position in a list that is sorted by `column`. Several licenses may be bound to one domain.
+    pub fn position(&self, column: BoundColumn) -> SortPosition {
+        let id = self.license.id;
+        position(
+            &self.binding,
+            self.last_handshake_at,
+            &self.license.customer,
+            (column, id),
+        )
+    }
+}
+
+fn position(
+    binding: &DomainBinding,
+    last_handshake_at: Option<UnixMs>,
+    customer: &str,
+    (column, id): (BoundColumn, LicenseId),
+) -> SortPosition {
+    match column {
+        BoundColumn::Domain => {
+            let domain = binding.domain.as_ref();
+            SortPosition {
+                value: domain.map_or_else(String::new, |domain| domain.as_str().to_owned()),
+                id: id.0,
+            }
+        }
+        BoundColumn::Verified => {
+            let at = last_handshake_at.map_or(0, |at| at.0);
+            SortPosition::number(at, id.0)
+        }
+        BoundColumn::Customer => SortPosition::text(customer, id.0),
+    }
+}
+
+/// A page of a list of bound licenses.
+#[derive(Clone, Debug)]
+pub struct BoundPage {
+    /// Its rows.
+    pub page: Page<BoundLicense>,
+    /// How many licenses the list has.
+    pub total: Total,
+    /// Its order, which is not the one that was asked for if the list has too many licenses for that.
+    pub order: (BoundColumn, Direction),
+}
+
+/// A page of the licenses that are bound to a domain.
 pub fn bound_licenses(
     reader: &Reader<'_>,
     query: &BoundQuery,
-    request: &PageRequest<SortPosition>,
-) -> Result<(Page<BoundLicense>, Total)> {
-    let (from, direction) = request.start(query.direction);
-    let range = store::BoundRange {
-        from,
-        direction,
-        limit: request.rows_to_read(),
-    };
-    let rows = store::bound_licenses(reader, query, &range)?;
+    request: PageRequest<SortPosition>,
+) -> Result<BoundPage> {
     let count = store::count_matching(reader, query, Total::ROWS_TO_COUNT)?;
-    let page = request.page(with_licenses(reader, rows)?);
-    Ok((page, Total::counted(count)))
+    let total = Total::counted(count);
+    let order = total.order(query.order, BoundColumn::DEFAULT);
+    let page = read_page(reader, query, order, &request.in_order(query.order, order))?;
+    Ok(BoundPage {
+        page: Page {
+            rows: with_licenses(reader, page.rows)?,
+            has_previous: page.has_previous,
+            has_next: page.has_next,
+        },
+        total,
+        order,
+    })
 }
 
-/// Licenses with a transfer in progress, of one product or (`None`) of all products, the earliest end of a grace period
-/// first.
+fn read_page(
+    reader: &Reader<'_>,
+    query: &BoundQuery,
+    (column, direction): (BoundColumn, Direction),
+    request: &PageRequest<SortPosition>,
+) -> Result<Page<store::BindingRow>> {
+    if column == BoundColumn::Domain {
+        let (from, direction) = request.start(direction);
+        let range = store::BoundRange {
+            from,
+            direction,
+            limit: request.rows_to_read(),
+        };
+        return Ok(request.page(store::bound_licenses(reader, query, &range)?));
+    }
+    let all = store::BoundRange {
+        from: None,
+        direction,
+        limit: SORTED_MAX,
+    };
+    let all = store::bound_licenses(reader, query, &all)?;
+    Ok(request.cut(all, direction, |row| {
+        position(
+            &row.binding,
+            row.last_handshake_at,
+            &row.customer,
+            (column, row.id),
+        )
+    }))
+}
+
+/// A page of the licenses with a transfer in progress, of one product or (`None`) of all products, the next end of a grace
+/// period first, and how many there are.
+///
+/// # Errors
+/// [`Error::Invalid`] if the position is no time.
 pub fn transfers_in_progress(
     reader: &Reader<'_>,
     product: Option<ProductId>,
-    limit: u32,
-) -> Result<Vec<BoundLicense>> {
-    with_licenses(
-        reader,
-        store::transfers_in_progress(reader, product, limit)?,
-    )
+    request: &PageRequest<SortPosition>,
+) -> Result<(Page<BoundLicense>, Total)> {
+    let (from, direction) = request.start(Direction::Ascending);
+    let from = match from {
+        Some(position) => (position.as_number()?, position.id),
+        None => (0, 0),
+    };
+    let limit = request.rows_to_read();
+    let rows = store::transfers_in_progress(reader, product, (from, direction), limit)?;
+    let count = store::count_transfers(reader, product, Total::ROWS_TO_COUNT)?;
+    Ok((
+        request.page(with_licenses(reader, rows)?),
+        Total::counted(count),
+    ))
 }
 
 /// The number of licenses that are bound to a domain, of one product or (`None`) of all products.
@@ -161,12 +295,11 @@ pub fn count_bound(reader: &Reader<'_>, product: Option<ProductId>) -> Result<u3
 /// Adds the license to each row.
 fn with_licenses(reader: &Reader<'_>, rows: Vec<store::BindingRow>) -> Result<Vec<BoundLicense>> {
     rows.into_iter()
-        .map(|(id, binding, last_handshake_at)| {
-            let license = licenses::find(reader, id)?;
+        .map(|row| {
             Ok(BoundLicense {
-                license,
-                binding,
-                last_handshake_at,
+                license: licenses::find(reader, row.id)?,
+                binding: row.binding,
+                last_handshake_at: row.last_handshake_at,
             })
         })
         .collect()

@@ -61,15 +61,23 @@ fn binding_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<DomainBinding> {
     })
 }
 
-/// A license, its binding, and when a handshake for its domain was last completed.
-pub(super) type BindingRow = (LicenseId, DomainBinding, Option<UnixMs>);
+/// A license and its binding.
+pub(super) struct BindingRow {
+    pub(super) id: LicenseId,
+    /// The name of its customer; empty if it has none.
+    pub(super) customer: String,
+    pub(super) binding: DomainBinding,
+    /// When a handshake for its domain was last completed.
+    pub(super) last_handshake_at: Option<UnixMs>,
+}
 
 fn row_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<BindingRow> {
-    Ok((
-        row.get("license_id")?,
-        binding_of(row)?,
-        row.get("last_handshake_at_ms")?,
-    ))
+    Ok(BindingRow {
+        id: row.get("license_id")?,
+        customer: row.get("customer")?,
+        binding: binding_of(row)?,
+        last_handshake_at: row.get("last_handshake_at_ms")?,
+    })
 }
 
 /// Maximum length of a search text, in characters; the rest is cut off.
@@ -113,13 +121,31 @@ pub(super) fn count_matching(reader: &Reader<'_>, query: &BoundQuery, limit: u32
     reader.one(sql!("domains/count_matching"), params, |row| row.get(0))
 }
 
+/// Transfers in progress that follow the end of a grace period and a license in this direction.
 pub(super) fn transfers_in_progress(
     reader: &Reader<'_>,
     product: Option<ProductId>,
+    ((from_ms, from_id), direction): ((i64, i64), Direction),
     limit: u32,
 ) -> Result<Vec<BindingRow>> {
+    let params = named_params! {
+        ":product_id": product, ":from_ms": from_ms, ":from_id": from_id, ":limit": limit,
+    };
+    let sql = match direction {
+        Direction::Ascending => sql!("domains/transfers_in_progress"),
+        Direction::Descending => sql!("domains/transfers_before"),
+    };
+    reader.list(sql, params, row_of)
+}
+
+/// How many transfers are in progress; `limit` are counted at most.
+pub(super) fn count_transfers(
+    reader: &Reader<'_>,
+    product: Option<ProductId>,
+    limit: u32,
+) -> Result<u32> {
     let params = named_params! { ":product_id": product, ":limit": limit };
-    reader.list(sql!("domains/transfers_in_progress"), params, row_of)
+    reader.one(sql!("domains/count_transfers"), params, |row| row.get(0))
 }
 
 pub(super) fn count_bound(reader: &Reader<'_>, product: Option<ProductId>) -> Result<u32> {

@@ -136,14 +136,14 @@ pub fn log_finished(
     Ok(refused)
 }
 
-/// A page of the log of one domain or, if `None`, of all, in this order of time, and how many entries the log has.
+/// A page of the log of one domain or, if `None`, of all, in the order of `position`, and how many entries the log has.
 pub fn log_entries(
     reader: &Reader<'_>,
-    (domain, direction): (Option<&Domain>, Direction),
+    domain: Option<&Domain>,
+    (position, direction): (impl Fn(&LogEntry) -> SortPosition, Direction),
     request: &PageRequest<SortPosition>,
 ) -> Result<(Page<LogEntry>, Total)> {
     let entries = store::log_entries(reader, domain, LOG_MAX)?;
     let total = Total::Exactly(u32::try_from(entries.len()).unwrap_or(u32::MAX));
-    let position = |entry: &LogEntry| SortPosition::number(entry.id, entry.id);
     Ok((request.cut(entries, direction, position), total))
 }

@@ -1,34 +1,78 @@
 //! Handlers of the panel: the list of sites and the handshake log.
 
-use rocket::{FromForm, Route, get, routes};
-use serde_json::{Map, Value, json};
+use rocket::{Route, get, routes};
+use serde_json::{Value, json};
 
 use super::{LogEntry, Outcome};
 use crate::app::App;
+use crate::db::Reader;
 use crate::domain::Domain;
 use crate::domains::panel::{bound_license_json, domain_json};
-use crate::domains::{self, BoundLicense, BoundQuery};
+use crate::domains::{self, BoundColumn, BoundLicense, BoundPage, BoundQuery};
 use crate::error::Result;
-use crate::id::ProductId;
-use crate::paging::{Cursor, Direction, PageRequest, SortPosition, Total};
+use crate::paging::{Cursor, Direction, Page, PageRequest, SORTED_MAX, SortPosition, Total};
 use crate::panel::Support;
 use crate::web::html::HtmlReply;
-use crate::web::pager::{self, Extent, Heads, Pager, Shown};
+use crate::web::pager::{ListParams, ListUrl};
+use crate::web::query;
 
-/// Transfers in progress that are shown above the list.
-const TRANSFERS_SHOWN: u32 = 20;
+/// The transfers in progress that are shown above the list.
+const NEXT_TRANSFERS: PageRequest<SortPosition> = PageRequest::first(20);
+const TRANSFERS: &str = "/lizenzserver/sites/transfers";
 /// The log entries that are shown below the list.
 const LATEST: PageRequest<SortPosition> = PageRequest::first(10);
-/// The position of a license in the list is its domain and its id, since several licenses may be bound to one domain.
-const SITES_PAGER: Pager<'_, 2> = Pager::sorted(LIST);
-const LOG_PAGER: Pager<'_, 2> = Pager::sorted(LOG);
 const LIST: &str = "/lizenzserver/sites";
 const LOG: &str = "/lizenzserver/sites/handshakes";
-/// The only column by which the list can be sorted.
-const DOMAIN: &str = "domain";
-/// The only column by which the log can be sorted, and how it is if no order is chosen.
-const TIME: &str = "time";
+/// The order of the log if none is chosen.
 const NEWEST_FIRST: &str = "-time";
+
+/// A column by which the log can be sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LogColumn {
+    /// When the handshake ended.
+    Time,
+    /// The word of its outcome.
+    Result,
+    /// The operation.
+    Operation,
+    /// The address.
+    Source,
+}
+
+impl LogColumn {
+    /// Every column.
+    const ALL: [Self; 4] = [Self::Time, Self::Result, Self::Operation, Self::Source];
+    /// The order if none is chosen: the newest entry first.
+    const DEFAULT: (Self, Direction) = (Self::Time, Direction::Descending);
+
+    /// The word in URLs.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::Result => "result",
+            Self::Operation => "operation",
+            Self::Source => "source",
+        }
+    }
+
+    /// The column for a word; `None` if unknown.
+    fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|column| column.as_str() == word)
+    }
+
+    /// The position of an entry in a list that is sorted by this column.
+    fn position(self, entry: &LogEntry) -> SortPosition {
+        let (finished, id) = (&entry.finished, entry.id);
+        match self {
+            Self::Time => SortPosition::number(id, id),
+            Self::Result => SortPosition::text(finished.outcome.as_str(), id),
+            Self::Operation => {
+                SortPosition::text(finished.operation.as_deref().unwrap_or_default(), id)
+            }
+            Self::Source => SortPosition::address(&finished.source, id),
+        }
+    }
+}
 
 /// A row of the handshake log, for templates.
 fn log_entry_json(entry: &LogEntry) -> Value {
@@ -52,166 +96,154 @@ fn log_entry_json(entry: &LogEntry) -> Value {
     })
 }
 
-/// The query of the list of sites.
-#[derive(FromForm)]
-struct SitesQuery<'r> {
-    q: Option<&'r str>,
-    order: Option<&'r str>,
-    rows: Option<&'r str>,
-    row: Option<&'r str>,
-    after: Option<&'r str>,
-    after_id: Option<&'r str>,
-    before: Option<&'r str>,
-    before_id: Option<&'r str>,
+/// What the list of sites shows.
+struct Sites {
+    listed: BoundPage,
+    /// The next transfers to end, and how many are in progress.
+    transfers: (Page<BoundLicense>, Total),
+    latest: Vec<LogEntry>,
 }
 
-impl SitesQuery<'_> {
-    /// # Errors
-    /// [`crate::error::Error::Invalid`] if the list cannot be sorted so.
-    fn bound(&self, product: Option<ProductId>) -> Result<BoundQuery> {
-        let order = pager::sorting(self.order, |word| (word == DOMAIN).then_some(()))?;
-        Ok(BoundQuery {
-            product,
-            search: self.q.unwrap_or_default().trim().to_owned(),
-            direction: order.map_or(Direction::Ascending, |((), direction)| direction),
-        })
-    }
-
-    /// The search and the order as parameters.
-    fn pairs(&self) -> [(&str, &str); 2] {
-        let trimmed = |text: Option<_>| str::trim(text.unwrap_or_default());
-        [("q", trimmed(self.q)), ("order", trimmed(self.order))]
-    }
-}
-
-/// The position of a license in the list.
-fn position(bound: &BoundLicense) -> SortPosition {
-    let domain = bound.binding.domain.as_ref();
-    SortPosition {
-        value: domain.map_or_else(String::new, |domain| domain.as_str().to_owned()),
-        id: bound.license.id.0,
-    }
-}
-
-/// The column head that sorts the list.
-fn heads(filter: &[(&str, &str)], order: &str) -> Map<String, Value> {
-    let heads = Heads {
-        path: LIST,
-        filter,
-        order,
-        default: DOMAIN,
+/// Reads a page. Transfers and handshakes are shown on the first page only, and not with search results.
+fn read_sites(
+    reader: &Reader<'_>,
+    bound: &BoundQuery,
+    page_request: PageRequest<SortPosition>,
+) -> Result<Sites> {
+    let (transfers, latest) = if page_request.from == Cursor::First && bound.search.is_empty() {
+        let newest_first = (
+            |entry: &LogEntry| LogColumn::Time.position(entry),
+            Direction::Descending,
+        );
+        let (latest, _) = super::log_entries(reader, None, newest_first, &LATEST)?;
+        let transfers = domains::transfers_in_progress(reader, bound.product, &NEXT_TRANSFERS)?;
+        (transfers, latest.rows)
+    } else {
+        let none = NEXT_TRANSFERS.page(Vec::new());
+        ((none, Total::Exactly(0)), Vec::new())
     };
-    heads.of(&[DOMAIN])
+    Ok(Sites {
+        listed: domains::bound_licenses(reader, bound, page_request)?,
+        transfers,
+        latest,
+    })
 }
 
 /// The list of sites, with the transfers in progress and the latest handshakes.
-#[get("/sites?<query..>")]
-async fn list(request: Support<'_>, query: SitesQuery<'_>, app: &App) -> HtmlReply {
-    let extent = Extent::parse(query.rows, query.row)?;
-    let from = SITES_PAGER.sorted_cursor(
-        (query.after, query.after_id),
-        (query.before, query.before_id),
-    )?;
-    let product = request.chosen();
-    let bound = query.bound(product)?;
-    // Transfers and handshakes are shown on the first page only, and not with search results.
-    let is_start_page = from == Cursor::First && bound.search.is_empty();
-    let page_request = extent.request(from);
-    let ((page, total), transfers, latest) = app
+#[get("/sites")]
+async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
+    let page_request = params.page()?;
+    let chosen = params.sorting(BoundColumn::parse)?;
+    let chosen = chosen.unwrap_or(BoundColumn::DEFAULT);
+    let bound = BoundQuery {
+        product: request.chosen(),
+        search: params.search.to_owned(),
+        order: chosen,
+    };
+    let sites = app
         .db
-        .read(move |reader| {
-            Ok((
-                domains::bound_licenses(reader, &bound, &page_request)?,
-                domains::transfers_in_progress(reader, product, TRANSFERS_SHOWN)?,
-                super::log_entries(reader, (None, Direction::Descending), &LATEST)?.0,
-            ))
-        })
+        .read(move |reader| read_sites(reader, &bound, page_request))
         .await?;
-    let [search, order] = query.pairs();
-    let filter = [search, order];
-    let shown = Shown::new(&filter, extent, &page, total);
-    let links = SITES_PAGER.sorted_links(&shown, position);
-    let heads = heads(&[search], order.1);
+    let BoundPage { page, total, order } = sites.listed;
+    let params = params.in_order(chosen, order);
+    let url = ListUrl {
+        path: LIST,
+        params: &params,
+        filter: &[("q", params.search)],
+        default_order: BoundColumn::DEFAULT.0.as_str(),
+    };
+    let (transfers, in_progress) = sites.transfers;
     let row = |bound: &BoundLicense| bound_license_json(&request, bound);
-    let transfers = transfers.iter().filter(|_| is_start_page);
-    let latest = latest.rows.iter().filter(|_| is_start_page);
     let values = json!({
         "rows": page.rows.iter().map(row).collect::<Vec<_>>(),
-        "transfers": transfers.map(row).collect::<Vec<_>>(),
-        "latest": latest.map(log_entry_json).collect::<Vec<_>>(),
-        "q": search.1,
-        "order": order.1,
-        "heads": heads,
-        "pager": links,
+        "transfers": transfers.rows.iter().map(row).collect::<Vec<_>>(),
+        "all_transfers": transfers.has_next.then(|| total_json(in_progress)),
+        "latest": sites.latest.iter().map(log_entry_json).collect::<Vec<_>>(),
+        "q": params.search,
+        "order": params.order,
+        "heads": url.heads(&BoundColumn::ALL.map(BoundColumn::as_str)),
+        "sorted_max": (order != chosen).then_some(SORTED_MAX),
+        "pager": url.links(&page, total, |bound| bound.position(order.0))?,
     });
     request.page("handshake/list.html.tera", values).await
 }
 
-/// The query of the handshake log.
-#[derive(FromForm)]
-struct LogQuery<'r> {
-    domain: Option<&'r str>,
-    order: Option<&'r str>,
-    rows: Option<&'r str>,
-    row: Option<&'r str>,
-    after: Option<&'r str>,
-    after_id: Option<&'r str>,
-    before: Option<&'r str>,
-    before_id: Option<&'r str>,
+/// A number of rows for a template: `total`, and whether there are more.
+fn total_json(total: Total) -> Value {
+    let (total, has_more) = match total {
+        Total::Exactly(total) => (total, false),
+        Total::MoreThan(total) => (total, true),
+        Total::Unknown => (0, true),
+    };
+    json!({ "total": total, "has_more": has_more })
 }
 
-/// The column head that sorts the log; `filter` is the domain and the order.
-fn log_heads([domain, (_, order)]: &[(&str, &str); 2]) -> Map<String, Value> {
-    let heads = Heads {
-        path: LOG,
-        filter: &[*domain],
-        order,
-        default: NEWEST_FIRST,
+/// All transfers in progress.
+#[get("/sites/transfers")]
+async fn transfers(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
+    let (product, page_request) = (request.chosen(), params.page()?);
+    let (page, total) = app
+        .db
+        .read(move |reader| domains::transfers_in_progress(reader, product, &page_request))
+        .await?;
+    let url = ListUrl {
+        path: TRANSFERS,
+        params: &params,
+        filter: &[],
+        default_order: "",
     };
-    heads.of(&[TIME])
+    let row = |bound: &BoundLicense| bound_license_json(&request, bound);
+    let values = json!({
+        "transfers": page.rows.iter().map(row).collect::<Vec<_>>(),
+        "pager": url.links(&page, total, BoundLicense::position_of_transfer)?,
+    });
+    request.page("handshake/transfers.html.tera", values).await
 }
 
 /// The handshake log, of one domain or of all.
-#[get("/sites/handshakes?<query..>")]
-async fn handshakes(request: Support<'_>, query: LogQuery<'_>, app: &App) -> HtmlReply {
-    let extent = Extent::parse(query.rows, query.row)?;
-    let from = LOG_PAGER.sorted_cursor(
-        (query.after, query.after_id),
-        (query.before, query.before_id),
-    )?;
-    let page_request = extent.request(from);
-    let typed = query.domain.unwrap_or_default().trim().to_owned();
-    let wanted = Domain::from_input(&typed);
+#[get("/sites/handshakes?<domain>")]
+async fn handshakes(
+    request: Support<'_>,
+    params: ListParams<'_>,
+    domain: Option<&str>,
+    app: &App,
+) -> HtmlReply {
+    let (typed, page_request) = (query::trimmed(domain), params.page()?);
+    let wanted = Domain::from_input(typed);
     let is_malformed = wanted.is_none() && !typed.is_empty();
-    let order = pager::sorting(query.order, |word| (word == TIME).then_some(()))?;
-    let direction = order.map_or(Direction::Descending, |((), direction)| direction);
+    let order = params.sorting(LogColumn::parse)?;
+    let (column, direction) = order.unwrap_or(LogColumn::DEFAULT);
     let (page, total) = app
         .db
         .read(move |reader| {
             if is_malformed {
                 return Ok((page_request.page(Vec::new()), Total::Exactly(0)));
             }
-            super::log_entries(reader, (wanted.as_ref(), direction), &page_request)
+            super::log_entries(
+                reader,
+                wanted.as_ref(),
+                (|entry: &LogEntry| column.position(entry), direction),
+                &page_request,
+            )
         })
         .await?;
-    let filter = [
-        ("domain", typed.as_str()),
-        ("order", query.order.unwrap_or_default().trim()),
-    ];
-    let shown = Shown::new(&filter, extent, &page, total);
-    let position = |entry: &LogEntry| SortPosition::number(entry.id, entry.id);
-    let links = LOG_PAGER.sorted_links(&shown, position);
+    let url = ListUrl {
+        path: LOG,
+        params: &params,
+        filter: &[("domain", typed)],
+        default_order: NEWEST_FIRST,
+    };
     let values = json!({
         "rows": page.rows.iter().map(log_entry_json).collect::<Vec<_>>(),
         "domain": typed,
-        "order": filter[1].1,
-        "heads": log_heads(&filter),
-        "pager": links,
+        "order": params.order,
+        "heads": url.heads(&LogColumn::ALL.map(LogColumn::as_str)),
+        "pager": url.links(&page, total, |entry| column.position(entry))?,
     });
     request.page("handshake/log.html.tera", values).await
 }
 
 /// The routes of this module's pages.
 pub fn routes() -> Vec<Route> {
-    routes![list, handshakes]
+    routes![list, transfers, handshakes]
 }

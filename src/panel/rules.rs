@@ -61,7 +61,7 @@ const OF_ONE_PRODUCT: [&str; 2] = ["/integrate", "/licenses/new"];
 /// The sections whose pages are all about one product.
 const SECTIONS_OF_ONE_PRODUCT: [&str; 4] = ["config", "plans", "releases", "setup"];
 /// The pages below a section, besides its first one, that exist for every product.
-const OF_EVERY_PRODUCT: [&str; 7] = [
+const OF_EVERY_PRODUCT: [&str; 8] = [
     "/integrate/site",
     "/licenses/new",
     "/plans/new",
@@ -69,6 +69,7 @@ const OF_EVERY_PRODUCT: [&str; 7] = [
     "/releases/new",
     "/sessions/history",
     "/sites/handshakes",
+    "/sites/transfers",
 ];
 
 /// Whether the page at `path` is about one product.

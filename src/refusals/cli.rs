@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Filter, RecordedRefusal, Scope};
+use super::{Filter, RecordedRefusal, RefusalColumn, Scope};
 use crate::clock::UnixMs;
 use crate::console::{Console, Extent, List};
 use crate::error::Result;
 use crate::licenses;
 use crate::licenses::LicenseKey;
-use crate::paging::{Direction, PageRequest};
+use crate::paging::PageRequest;
 use crate::products::Slugs;
 use crate::terms::Terms;
 
@@ -70,7 +70,7 @@ fn everything(since: UnixMs) -> Filter {
         product: None,
         since,
         until: UnixMs(i64::MAX),
-        direction: Direction::Descending,
+        order: RefusalColumn::DEFAULT,
     }
 }
 

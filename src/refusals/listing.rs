@@ -4,11 +4,11 @@ use super::{ROWS_MAX, RecordedRefusal, store};
 use crate::clock::UnixMs;
 use crate::customers;
 use crate::db::Reader;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{LicenseId, ProductId};
 use crate::license_key;
 use crate::licenses::{self, LicenseText};
-use crate::paging::{Direction, Page, PageRequest, Total};
+use crate::paging::{Direction, Page, PageRequest, SORTED_MAX, SortPosition, Total};
 use crate::terms::{Pattern, Terms};
 
 /// The position of a row in the list.
@@ -20,12 +20,29 @@ pub struct Position {
     pub id: i64,
 }
 
+impl TryFrom<&SortPosition> for Position {
+    type Error = Error;
+
+    fn try_from(position: &SortPosition) -> Result<Self> {
+        Ok(Self {
+            at: UnixMs(position.as_number()?),
+            id: position.id,
+        })
+    }
+}
+
 impl RecordedRefusal {
-    /// Its position in the list.
-    pub const fn position(&self) -> Position {
-        Position {
-            at: self.at,
-            id: self.id,
+    /// Its position in a list that is sorted by `column`.
+    pub fn position(&self, column: RefusalColumn) -> SortPosition {
+        let text = |text: &str| SortPosition::text(text, self.id);
+        match column {
+            RefusalColumn::Time => SortPosition::number(self.at.0, self.id),
+            RefusalColumn::Reason => text(&self.code),
+            RefusalColumn::Customer => text(&self.customer),
+            // A website has no device.
+            RefusalColumn::Device if self.machine_id.is_empty() => text(&self.domain),
+            RefusalColumn::Device => text(&self.machine_id),
+            RefusalColumn::Call => text(&self.call),
         }
     }
 }
@@ -47,8 +64,53 @@ pub struct Filter {
     pub since: UnixMs,
     /// At this moment or earlier.
     pub until: UnixMs,
-    /// The order of their times.
-    pub direction: Direction,
+    /// The column by which the list is sorted, and in which direction.
+    pub order: (RefusalColumn, Direction),
+}
+
+/// A column by which the list can be sorted. Only times have an index: by another column, a list of at most [`SORTED_MAX`]
+/// rows is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalColumn {
+    /// When the first call arrived.
+    Time,
+    /// The code.
+    Reason,
+    /// The customer's name.
+    Customer,
+    /// The device's name.
+    Device,
+    /// The path of the call.
+    Call,
+}
+
+impl RefusalColumn {
+    /// Every column.
+    pub const ALL: [Self; 5] = [
+        Self::Time,
+        Self::Reason,
+        Self::Customer,
+        Self::Device,
+        Self::Call,
+    ];
+    /// The order if none is chosen: the latest call first.
+    pub const DEFAULT: (Self, Direction) = (Self::Time, Direction::Descending);
+
+    /// The word in URLs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::Reason => "reason",
+            Self::Customer => "customer",
+            Self::Device => "device",
+            Self::Call => "call",
+        }
+    }
+
+    /// The column for a word; `None` if unknown.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|column| column.as_str() == word)
+    }
 }
 
 /// How the rows of a filter are found.
@@ -63,9 +125,9 @@ pub enum Scope {
 /// Rows that are looked up one by one. More are so many of all that a page is full soon.
 const FEW_MAX: u32 = 10_000;
 /// Licenses whose rows are looked up.
-const LICENSES_MAX: u32 = 3_000;
+const LICENSES_MAX: u32 = 12_000;
 /// Customers whose licenses are looked up.
-const CUSTOMERS_MAX: u32 = 1_000;
+const CUSTOMERS_MAX: u32 = 5_000;
 /// Rows that are compared with texts to count those that match.
 const COMPARED_MAX: u32 = 10_000;
 
@@ -108,27 +170,46 @@ fn licenses_of(reader: &Reader<'_>, filter: &Filter) -> Result<Option<Vec<Licens
     licenses::with_text(reader, &text, filter.product, limit).map(Some)
 }
 
-/// A page of the rows, by time in the direction of `filter`, whose [`scope`] is given.
+/// A page of the rows in the order of `filter`, whose [`scope`] is given; see [`Total::order`] for the orders in which a
+/// list can be shown.
+///
+/// # Errors
+/// [`Error::Invalid`] if the position is none in this order.
 pub fn page(
     reader: &Reader<'_>,
     (filter, scope): (&Filter, &Scope),
-    request: &PageRequest<Position>,
+    request: &PageRequest<SortPosition>,
 ) -> Result<Page<RecordedRefusal>> {
-    let (position, direction) = request.start(filter.direction);
+    let (column, direction) = filter.order;
+    if column == RefusalColumn::Time {
+        return page_by_time(reader, (filter, scope), (direction, request));
+    }
+    let all = PageRequest::first(SORTED_MAX);
+    let all = page_by_time(reader, (filter, scope), (direction, &all))?;
+    Ok(request.cut(all.rows, direction, |row| row.position(column)))
+}
+
+fn page_by_time(
+    reader: &Reader<'_>,
+    (filter, scope): (&Filter, &Scope),
+    (direction, request): (Direction, &PageRequest<SortPosition>),
+) -> Result<Page<RecordedRefusal>> {
+    let (position, direction) = request.start(direction);
+    let position = position.map(Position::try_from).transpose()?;
     let start = match direction {
         Direction::Descending => {
             let last = Position {
                 at: filter.until,
                 id: i64::MAX,
             };
-            position.map_or(last, |position| last.min(*position))
+            position.map_or(last, |position| last.min(position))
         }
         Direction::Ascending => {
             let first = Position {
                 at: filter.since,
                 id: i64::MIN,
             };
-            position.map_or(first, |position| first.max(*position))
+            position.map_or(first, |position| first.max(position))
         }
     };
     let rows = store::page(

@@ -13,7 +13,7 @@ mod queue;
 mod rules;
 mod store;
 
-pub use listing::{Filter, Position, Scope, count_matching, page, scope};
+pub use listing::{Filter, Position, RefusalColumn, Scope, count_matching, page, scope};
 pub use queue::Queue;
 pub use rules::CODES;
 

@@ -7,29 +7,26 @@ use rocket::http::Status;
 use rocket::{Route, get, routes};
 use serde_json::{Map, Value, json};
 
-use super::{CODES, Filter, Position, RecordedRefusal};
+use super::{CODES, Filter, RecordedRefusal, RefusalColumn, Scope};
 use crate::app::App;
-use crate::clock::UnixMs;
+use crate::db::Reader;
 use crate::error::Error;
 use crate::licenses;
 use crate::licenses::LicenseKey;
-use crate::paging::{Cursor, Direction, PageRequest};
+use crate::paging::{Cursor, Direction, Page, PageRequest, SORTED_MAX, SortPosition, Total};
 use crate::panel::{PanelRequest, Support};
 use crate::products::Slugs;
 use crate::terms::Terms;
 use crate::web::csv::Csv;
 use crate::web::html::{self, HtmlReply, path_with_query};
-use crate::web::pager::{self, Edge, Extent, Heads, Pager, Shown};
+use crate::web::pager::{ListParams, ListUrl};
 use crate::web::query::{self, trimmed};
 use crate::web::span::{Choice, SpanParams};
 
 /// The path of the list.
 pub const REFUSALS: &str = "/lizenzserver/refusals";
 const TEMPLATE: &str = "refusals/list.html.tera";
-/// The position of a row is its time and its id, since several rows may be of the same moment.
-const PAGER: Pager<'_, 2> = Pager::sorted(REFUSALS);
-/// The only column by which the list can be sorted, and how it is if no order is chosen.
-const TIME: &str = "time";
+/// The order if none is chosen.
 const LATEST_FIRST: &str = "-time";
 /// Maximum rows of one CSV file.
 const CSV_ROWS_MAX: u32 = 20_000;
@@ -89,13 +86,6 @@ struct Params<'r> {
     span: Option<&'r str>,
     from: Option<&'r str>,
     to: Option<&'r str>,
-    order: Option<&'r str>,
-    rows: Option<&'r str>,
-    row: Option<&'r str>,
-    after: Option<&'r str>,
-    after_id: Option<&'r str>,
-    before: Option<&'r str>,
-    before_id: Option<&'r str>,
 }
 
 impl Params<'_> {
@@ -126,7 +116,7 @@ impl Params<'_> {
     ///
     /// # Errors
     /// [`Error::Invalid`] if a value cannot be read, such as a day that does not exist.
-    fn filter(&self, request: &PanelRequest<'_>) -> Result<Filter, Error> {
+    fn filter(&self, params: &ListParams<'_>, request: &PanelRequest<'_>) -> Result<Filter, Error> {
         let is_code = |word: &str| CODES.contains(&word).then_some(());
         query::parsed("code", self.code, is_code)?;
         let key = trimmed(self.license);
@@ -134,7 +124,7 @@ impl Params<'_> {
             return Err(Error::invalid("license", "must be a part of a license key"));
         }
         let (since, until) = self.span().bounds(request.shop_zone(), request.now.wall)?;
-        let order = pager::sorting(self.order, |word| (word == TIME).then_some(()))?;
+        let order = params.sorting(RefusalColumn::parse)?;
         Ok(Filter {
             code: trimmed(self.code).to_owned(),
             key: key.to_owned(),
@@ -143,89 +133,82 @@ impl Params<'_> {
             product: request.chosen(),
             since,
             until,
-            direction: order.map_or(Direction::Descending, |((), direction)| direction),
+            order: order.unwrap_or(RefusalColumn::DEFAULT),
         })
     }
+}
 
-    /// The filter and the order as the query parameters of another page.
-    fn pairs(&self) -> Vec<(&'static str, &str)> {
-        let order = [("order", trimmed(self.order))];
-        [self.filter_params().as_slice(), &order].concat()
-    }
-
-    /// The column head that sorts the list.
-    fn heads(&self) -> Map<String, Value> {
-        let heads = Heads {
-            path: REFUSALS,
-            filter: &self.filter_params(),
-            order: trimmed(self.order),
-            default: LATEST_FIRST,
-        };
-        heads.of(&[TIME])
-    }
-
-    /// Which page is asked for.
-    fn cursor(&self) -> Result<Cursor<Position>, Error> {
-        let position = |[at_name, id_name]: [&'static str; 2], (at, id): Edge<'_>| {
-            let (at, id) = (query::number(at_name, at)?, query::number(id_name, id)?);
-            Ok::<_, Error>(at.zip(id).map(|(at, id)| Position { at: UnixMs(at), id }))
-        };
-        let next = position(PAGER.next, (self.after, self.after_id))?;
-        let previous = position(PAGER.previous, (self.before, self.before_id))?;
-        let next = next.map(Cursor::After);
-        Ok(next
-            .or(previous.map(Cursor::Before))
-            .unwrap_or(Cursor::First))
+fn list_url<'a>(params: &'a ListParams<'a>, filter: &'a [(&'a str, &'a str)]) -> ListUrl<'a> {
+    ListUrl {
+        path: REFUSALS,
+        params,
+        filter,
+        default_order: LATEST_FIRST,
     }
 }
 
 /// A page of the refused calls.
-#[get("/refusals?<params..>")]
-async fn list(request: Support<'_>, params: Params<'_>, app: &App) -> HtmlReply {
-    let mut values = values_without_rows(&params, app);
-    let filter = match params.filter(&request) {
+#[get("/refusals?<refused..>")]
+async fn list(
+    request: Support<'_>,
+    params: ListParams<'_>,
+    refused: Params<'_>,
+    app: &App,
+) -> HtmlReply {
+    let pairs = refused.filter_params();
+    let filter = match refused.filter(&params, &request) {
         Ok(filter) => filter,
         Err(Error::Invalid {
             field: field @ ("from" | "to"),
             ..
         }) => {
+            let mut values = values_without_rows(&list_url(&params, &pairs), app);
             values.insert("invalid_day".to_owned(), field.into());
             let (status, values) = (Status::UnprocessableEntity, Value::Object(values));
             return request.page_with(status, TEMPLATE, values).await;
         }
         Err(other) => return Err(other.into()),
     };
-    let extent = Extent::parse(params.rows, params.row)?;
-    let page_request = extent.request(params.cursor()?);
-    let (page, total) = app
+    let (chosen, page_request) = (filter.order, params.page()?);
+    let (page, total, order) = app
         .db
-        .read(move |reader| {
-            let scope = super::scope(reader, &filter)?;
-            let page = super::page(reader, (&filter, &scope), &page_request)?;
-            Ok((page, super::count_matching(reader, &filter, &scope)?))
-        })
+        .read(move |reader| read_list(reader, filter, page_request))
         .await?;
-    let pairs = params.pairs();
-    let shown = Shown::new(&pairs, extent, &page, total);
-    let links = PAGER.links(&shown, |row: &RecordedRefusal| {
-        [row.at.0.to_string(), row.id.to_string()]
-    });
-    let csv_link = path_with_query(&format!("{REFUSALS}.csv"), &pairs);
+    let shown = params.in_order(chosen, order);
+    let url = list_url(&shown, &pairs);
+    let mut values = values_without_rows(&url, app);
     values.extend(html::object_members(json!({
         "rows": page.rows.iter().map(|row| refusal_json(&request, row)).collect::<Vec<_>>(),
-        "pager": links,
-        "csv_link": csv_link,
+        "sorted_max": (order != chosen).then_some(SORTED_MAX),
+        "pager": url.links(&page, total, |row| row.position(order.0))?,
+        "csv_link": url.at(&format!("{REFUSALS}.csv")),
         "is_cut": total.may_exceed(CSV_ROWS_MAX),
     })));
     request.page(TEMPLATE, Value::Object(values)).await
 }
 
+/// A page of the list, how many rows the list has, and its order, which is not the chosen one if it has too many.
+fn read_list(
+    reader: &Reader<'_>,
+    mut filter: Filter,
+    page_request: PageRequest<SortPosition>,
+) -> Result<(Page<RecordedRefusal>, Total, (RefusalColumn, Direction)), Error> {
+    let scope = super::scope(reader, &filter)?;
+    let total = super::count_matching(reader, &filter, &scope)?;
+    let order = total.order(filter.order, RefusalColumn::DEFAULT);
+    let page_request = page_request.in_order(filter.order, order);
+    filter.order = order;
+    let page = super::page(reader, (&filter, &scope), &page_request)?;
+    Ok((page, total, order))
+}
+
 /// The values for the template with the filter, but without rows.
-fn values_without_rows(params: &Params<'_>, app: &App) -> Map<String, Value> {
+fn values_without_rows(url: &ListUrl<'_>, app: &App) -> Map<String, Value> {
     html::object_members(json!({
-        "filter": params.filter_params().into_iter().collect::<HashMap<_, _>>(),
-        "order": trimmed(params.order),
-        "heads": params.heads(),
+        "filter": url.filter.iter().copied().collect::<HashMap<_, _>>(),
+        "order": url.params.order,
+        "heads": url.heads(&RefusalColumn::ALL.map(RefusalColumn::as_str)),
+        "sorted_max": null,
         "codes": CODES,
         "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
         "days": app.settings.privacy.refusal_days,
@@ -254,27 +237,41 @@ const CSV_COLUMNS: [&str; 15] = [
     "product",
 ];
 
+/// What each batch of a CSV file needs; the order is one in which the list can be shown.
+fn prepare_csv(
+    reader: &Reader<'_>,
+    mut filter: Filter,
+) -> Result<(Slugs, Arc<Filter>, Arc<Scope>), Error> {
+    let scope = super::scope(reader, &filter)?;
+    let total = super::count_matching(reader, &filter, &scope)?;
+    filter.order = total.order(filter.order, RefusalColumn::DEFAULT);
+    Ok((Slugs::read(reader)?, Arc::new(filter), Arc::new(scope)))
+}
+
 /// All refused calls that match the filter as a CSV file, read in batches so that they do not block other reads.
-#[get("/refusals.csv?<params..>")]
-async fn list_csv(request: Support<'_>, params: Params<'_>, app: &App) -> HtmlReply {
-    let filter = Arc::new(params.filter(&request)?);
-    let wanted = filter.clone();
-    let (slugs, scope) = app
+#[get("/refusals.csv?<refused..>")]
+async fn list_csv(
+    request: Support<'_>,
+    params: ListParams<'_>,
+    refused: Params<'_>,
+    app: &App,
+) -> HtmlReply {
+    let filter = refused.filter(&params, &request)?;
+    let (slugs, filter, scope) = app
         .db
-        .read(move |reader| Ok((Slugs::read(reader)?, super::scope(reader, &wanted)?)))
+        .read(move |reader| prepare_csv(reader, filter))
         .await?;
-    let scope = Arc::new(scope);
     let mut csv = Csv::new(slugs.table_head(&CSV_COLUMNS), request.language)?;
     let mut from = Cursor::First;
     loop {
-        let (filter, scope) = (filter.clone(), scope.clone());
+        let wanted = (filter.clone(), scope.clone());
         let page_request = PageRequest {
             from,
             limit: CSV_BATCH,
         };
         let page = app
             .db
-            .read(move |reader| super::page(reader, (&filter, &scope), &page_request))
+            .read(move |reader| super::page(reader, (&wanted.0, &wanted.1), &page_request))
             .await?;
         let mut fits = true;
         for row in &page.rows {
@@ -283,7 +280,7 @@ async fn list_csv(request: Support<'_>, params: Params<'_>, app: &App) -> HtmlRe
             fits = csv.row_up_to(CSV_ROWS_MAX as usize, slugs.table_head(&cells))?;
         }
         match page.next_edge().filter(|_| fits) {
-            Some(last) => from = Cursor::After(last.position()),
+            Some(last) => from = Cursor::After(last.position(filter.order.0)),
             None => break,
         }
     }

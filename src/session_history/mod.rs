@@ -15,10 +15,12 @@ use tokio::time::sleep;
 
 use crate::clock::{Now, UnixMs};
 use crate::db::{Db, Reader, Tx};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{CustomerId, LicenseId, ProductId, SessionId, SessionToken};
 use crate::licenses::{self, LicenseKey, LicenseText};
-use crate::paging::{COUNTED_MAX, Cursor, Direction, Page, PageRequest, Total};
+use crate::paging::{
+    COUNTED_MAX, Cursor, Direction, Page, PageRequest, SORTED_MAX, SortPosition, Total,
+};
 use crate::terms::{Pattern, Terms};
 use crate::version::Version;
 use crate::{customers, idempotency, license_key};
@@ -143,6 +145,23 @@ pub struct Position {
     pub id: SessionId,
 }
 
+impl From<Position> for SortPosition {
+    fn from(position: Position) -> Self {
+        Self::number(position.at.0, position.id.0)
+    }
+}
+
+impl TryFrom<&SortPosition> for Position {
+    type Error = Error;
+
+    fn try_from(position: &SortPosition) -> Result<Self> {
+        Ok(Self {
+            at: UnixMs(position.as_number()?),
+            id: SessionId(position.id),
+        })
+    }
+}
+
 impl Position {
     /// Before the first row of an ascending list.
     pub const MIN: Self = Self {
@@ -171,8 +190,57 @@ pub struct HistoryFilter {
     pub since: UnixMs,
     /// Ended at this moment or earlier.
     pub until: UnixMs,
-    /// The order of their ends.
-    pub direction: Direction,
+    /// The column by which the list is sorted, and in which direction.
+    pub order: (HistoryColumn, Direction),
+}
+
+/// A column by which the history can be sorted. Only ends have an index: by another column, a list of at most
+/// [`SORTED_MAX`] rows is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryColumn {
+    /// When the session ended.
+    Ended,
+    /// The customer's name.
+    Customer,
+    /// The device's name.
+    Device,
+    /// The address.
+    Address,
+    /// When the session started.
+    Started,
+    /// The word of the reason.
+    Reason,
+}
+
+impl HistoryColumn {
+    /// Every column.
+    pub const ALL: [Self; 6] = [
+        Self::Ended,
+        Self::Customer,
+        Self::Device,
+        Self::Address,
+        Self::Started,
+        Self::Reason,
+    ];
+    /// The order if none is chosen: the latest end first.
+    pub const DEFAULT: (Self, Direction) = (Self::Ended, Direction::Descending);
+
+    /// The word in URLs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Customer => "customer",
+            Self::Device => "device",
+            Self::Address => "address",
+            Self::Started => "started",
+            Self::Reason => "reason",
+        }
+    }
+
+    /// The column for a word; `None` if unknown.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|column| column.as_str() == word)
+    }
 }
 
 impl HistoryFilter {
@@ -279,23 +347,42 @@ pub fn scope(reader: &Reader<'_>, filter: &HistoryFilter) -> Result<Scope> {
     })
 }
 
-/// A page of the ended sessions, by their ends in the direction of `filter`, whose [`scope`] is given.
+/// A page of the ended sessions in the order of `filter`, whose [`scope`] is given; see [`Total::order`] for the orders in
+/// which a list can be shown.
+///
+/// # Errors
+/// [`Error::Invalid`] if the position is none in this order.
 pub fn page(
     reader: &Reader<'_>,
     (filter, scope): (&HistoryFilter, &Scope),
-    request: &PageRequest<Position>,
+    request: &PageRequest<SortPosition>,
 ) -> Result<Page<EndedSession>> {
-    let (position, direction) = request.start(filter.direction);
-    let position = position.copied().unwrap_or(match direction {
+    let (column, direction) = filter.order;
+    if column == HistoryColumn::Ended {
+        return page_by_end(reader, (filter, scope), (direction, request));
+    }
+    let all = PageRequest::first(SORTED_MAX);
+    let all = page_by_end(reader, (filter, scope), (direction, &all))?;
+    Ok(request.cut(all.rows, direction, |ended| ended.position(column)))
+}
+
+fn page_by_end(
+    reader: &Reader<'_>,
+    (filter, scope): (&HistoryFilter, &Scope),
+    (direction, request): (Direction, &PageRequest<SortPosition>),
+) -> Result<Page<EndedSession>> {
+    let (position, towards) = request.start(direction);
+    let position = position.map(Position::try_from).transpose()?;
+    let position = position.unwrap_or(match towards {
         Direction::Descending => Position::MAX,
         Direction::Ascending => Position::MIN,
     });
     let limit = request.rows_to_read();
-    let rows = store::page(reader, (filter, scope), position, (direction, limit))?;
+    let rows = store::page(reader, (filter, scope), position, (towards, limit))?;
     if matches!(request.from, Cursor::Before(_)) && rows.len() < request.limit as usize {
         // Not enough rows for a whole page precede the position: show the first page instead.
         let first = PageRequest::first(request.limit);
-        return page(reader, (filter, scope), &first);
+        return page_by_end(reader, (filter, scope), (direction, &first));
     }
     Ok(request.page(rows))
 }
@@ -328,11 +415,16 @@ pub fn count_matching(reader: &Reader<'_>, filter: &HistoryFilter, scope: &Scope
 }
 
 impl EndedSession {
-    /// Its position in the history.
-    pub fn position(&self) -> Position {
-        Position {
-            at: self.ended_at,
-            id: self.session.id,
+    /// Its position in a list that is sorted by `column`.
+    pub fn position(&self, column: HistoryColumn) -> SortPosition {
+        let (session, id) = (&self.session, self.session.id.0);
+        match column {
+            HistoryColumn::Ended => SortPosition::number(self.ended_at.0, id),
+            HistoryColumn::Started => SortPosition::number(session.started_at.0, id),
+            HistoryColumn::Address => SortPosition::address(&session.address, id),
+            HistoryColumn::Customer => SortPosition::text(&session.customer, id),
+            HistoryColumn::Device => SortPosition::text(&session.machine_id, id),
+            HistoryColumn::Reason => SortPosition::text(self.reason.as_str(), id),
         }
     }
 }

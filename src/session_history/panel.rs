@@ -7,29 +7,23 @@ use rocket::http::Status;
 use rocket::{Route, get, routes};
 use serde_json::{Map, Value, json};
 
-use super::{EndReason, EndedSession, HistoryFilter, Position, SessionDetails};
+use super::{EndReason, EndedSession, HistoryColumn, HistoryFilter, Scope, SessionDetails};
 use crate::app::App;
-use crate::clock::UnixMs;
+use crate::db::Reader;
 use crate::error::Error;
-use crate::id::SessionId;
 use crate::licenses;
-use crate::paging::{Cursor, Direction, PageRequest};
+use crate::paging::{Cursor, Direction, Page, PageRequest, SORTED_MAX, SortPosition, Total};
 use crate::panel::{PanelRequest, Support};
 use crate::products::Slugs;
 use crate::web::csv::Csv;
-use crate::web::html::{self, HtmlReply, path_with_query};
-use crate::web::pager::{self, Extent, Heads, Pager, Shown};
+use crate::web::html::{self, HtmlReply};
+use crate::web::pager::{ListParams, ListUrl};
 use crate::web::query::{self, trimmed};
 use crate::web::span::{Choice, SpanParams};
 
 const HISTORY: &str = "/lizenzserver/sessions/history";
-const PAGER: Pager<'_, 1> = Pager {
-    path: HISTORY,
-    next: ["after"],
-    previous: ["before"],
-};
-/// The only column by which the list can be sorted, and how it is if no order is chosen.
-const ENDED: &str = "ended";
+const TEMPLATE: &str = "session_history/list.html.tera";
+/// The order if none is chosen.
 const LATEST_FIRST: &str = "-ended";
 /// Maximum rows of one CSV file: some 3 MB.
 const CSV_ROWS_MAX: u32 = 20_000;
@@ -70,26 +64,6 @@ pub fn ended_json(request: &PanelRequest<'_>, ended: &EndedSession) -> Value {
     Value::Object(members)
 }
 
-/// Parses the position of a row in the query parameter `name`, written as `<Unix ms>.<id>`; `None` if it is missing.
-///
-/// # Errors
-/// [`Error::Invalid`] if it is not written so.
-pub fn parse_position(name: &'static str, text: Option<&str>) -> Result<Option<Position>, Error> {
-    query::parsed(name, text, |text| {
-        let (at, id) = text.split_once('.')?;
-        let (at, id) = (at.parse().ok()?, id.parse().ok()?);
-        Some(Position {
-            at: UnixMs(at),
-            id: SessionId(id),
-        })
-    })
-}
-
-/// The text that [`parse_position`] parses.
-pub fn position_text(position: Position) -> String {
-    format!("{}.{}", position.at.0, position.id)
-}
-
 /// The query parameters of the history.
 #[derive(Debug, rocket::FromForm)]
 struct HistoryParams<'r> {
@@ -99,11 +73,6 @@ struct HistoryParams<'r> {
     span: Option<&'r str>,
     from: Option<&'r str>,
     to: Option<&'r str>,
-    order: Option<&'r str>,
-    rows: Option<&'r str>,
-    row: Option<&'r str>,
-    after: Option<&'r str>,
-    before: Option<&'r str>,
 }
 
 impl HistoryParams<'_> {
@@ -133,13 +102,17 @@ impl HistoryParams<'_> {
     ///
     /// # Errors
     /// [`Error::Invalid`] if a value cannot be read, such as a day that does not exist.
-    fn filter(&self, request: &PanelRequest<'_>) -> Result<HistoryFilter, Error> {
+    fn filter(
+        &self,
+        params: &ListParams<'_>,
+        request: &PanelRequest<'_>,
+    ) -> Result<HistoryFilter, Error> {
         let key = trimmed(self.license);
         if !key.is_empty() && licenses::key_part(key).is_empty() {
             return Err(Error::invalid("license", "must be a part of a license key"));
         }
         let (since, until) = self.span().bounds(request.shop_zone(), request.now.wall)?;
-        let order = pager::sorting(self.order, |word| (word == ENDED).then_some(()))?;
+        let order = params.sorting(HistoryColumn::parse)?;
         Ok(HistoryFilter {
             key: key.to_owned(),
             customer: trimmed(self.customer).to_owned(),
@@ -147,78 +120,82 @@ impl HistoryParams<'_> {
             reason: query::parsed("reason", self.reason, EndReason::parse)?,
             since,
             until,
-            direction: order.map_or(Direction::Descending, |((), direction)| direction),
+            order: order.unwrap_or(HistoryColumn::DEFAULT),
         })
     }
+}
 
-    /// The filter and the order as the query parameters of another page.
-    fn pairs(&self) -> Vec<(&'static str, &str)> {
-        let order = [("order", trimmed(self.order))];
-        [self.filter_params().as_slice(), &order].concat()
-    }
-
-    /// The column head that sorts the list.
-    fn heads(&self) -> Map<String, Value> {
-        let heads = Heads {
-            path: HISTORY,
-            filter: &self.filter_params(),
-            order: trimmed(self.order),
-            default: LATEST_FIRST,
-        };
-        heads.of(&[ENDED])
+fn list_url<'a>(params: &'a ListParams<'a>, filter: &'a [(&'a str, &'a str)]) -> ListUrl<'a> {
+    ListUrl {
+        path: HISTORY,
+        params,
+        filter,
+        default_order: LATEST_FIRST,
     }
 }
 
 /// A page of the ended sessions.
-#[get("/sessions/history?<params..>")]
-async fn history(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
-    let mut values = values_without_rows(&params);
-    let filter = match params.filter(&request) {
+#[get("/sessions/history?<history..>")]
+async fn list(
+    request: Support<'_>,
+    params: ListParams<'_>,
+    history: HistoryParams<'_>,
+    app: &App,
+) -> HtmlReply {
+    let pairs = history.filter_params();
+    let filter = match history.filter(&params, &request) {
         Ok(filter) => filter,
         Err(Error::Invalid {
             field: field @ ("from" | "to"),
             ..
         }) => {
+            let mut values = values_without_rows(&list_url(&params, &pairs));
             values.insert("invalid_day".to_owned(), field.into());
-            let (status, page) = (
-                Status::UnprocessableEntity,
-                "session_history/list.html.tera",
-            );
-            return request.page_with(status, page, Value::Object(values)).await;
+            let (status, values) = (Status::UnprocessableEntity, Value::Object(values));
+            return request.page_with(status, TEMPLATE, values).await;
         }
         Err(other) => return Err(other.into()),
     };
-    let extent = Extent::parse(params.rows, params.row)?;
-    let page_request = extent.request(PAGER.cursor(params.after, params.before, parse_position)?);
-    let (page, total) = app
+    let (chosen, page_request) = (filter.order, params.page()?);
+    let (page, total, order) = app
         .db
-        .read(move |reader| {
-            let scope = super::scope(reader, &filter)?;
-            let page = super::page(reader, (&filter, &scope), &page_request)?;
-            Ok((page, super::count_matching(reader, &filter, &scope)?))
-        })
+        .read(move |reader| read_list(reader, filter, page_request))
         .await?;
-    let pairs = params.pairs();
-    let shown = Shown::new(&pairs, extent, &page, total);
-    let links = PAGER.links(&shown, |ended| [position_text(ended.position())]);
-    let csv_link = path_with_query(&format!("{HISTORY}.csv"), &pairs);
+    let shown = params.in_order(chosen, order);
+    let url = list_url(&shown, &pairs);
+    let mut values = values_without_rows(&url);
     values.extend(html::object_members(json!({
         "rows": page.rows.iter().map(|ended| ended_json(&request, ended)).collect::<Vec<_>>(),
-        "pager": links,
-        "csv_link": csv_link,
+        "sorted_max": (order != chosen).then_some(SORTED_MAX),
+        "pager": url.links(&page, total, |ended| ended.position(order.0))?,
+        "csv_link": url.at(&format!("{HISTORY}.csv")),
         "is_cut": total.may_exceed(CSV_ROWS_MAX),
     })));
-    request
-        .page("session_history/list.html.tera", Value::Object(values))
-        .await
+    request.page(TEMPLATE, Value::Object(values)).await
+}
+
+/// A page of the list, how many rows the list has, and its order, which is not the chosen one if it has too many.
+fn read_list(
+    reader: &Reader<'_>,
+    mut filter: HistoryFilter,
+    page_request: PageRequest<SortPosition>,
+) -> Result<(Page<EndedSession>, Total, (HistoryColumn, Direction)), Error> {
+    let scope = super::scope(reader, &filter)?;
+    let total = super::count_matching(reader, &filter, &scope)?;
+    let order = total.order(filter.order, HistoryColumn::DEFAULT);
+    let page_request = page_request.in_order(filter.order, order);
+    filter.order = order;
+    let page = super::page(reader, (&filter, &scope), &page_request)?;
+    Ok((page, total, order))
 }
 
 /// The values for the template with the filter, but without sessions.
-fn values_without_rows(params: &HistoryParams<'_>) -> Map<String, Value> {
+fn values_without_rows(url: &ListUrl<'_>) -> Map<String, Value> {
     html::object_members(json!({
-        "filter": params.filter_params().into_iter().collect::<HashMap<_, _>>(),
-        "order": trimmed(params.order),
-        "heads": params.heads(),
+        "filter": url.filter.iter().copied().collect::<HashMap<_, _>>(),
+        "order": url.params.order,
+        "heads": url.heads(&HistoryColumn::ALL.map(HistoryColumn::as_str)),
+        "sorted_max": null,
         "reasons": EndReason::ALL.map(EndReason::as_str),
         "spans": SPANS.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
         "csv_rows_max": CSV_ROWS_MAX,
@@ -243,28 +220,42 @@ const CSV_COLUMNS: [&str; 13] = [
     "product",
 ];
 
+/// What each batch of a CSV file needs; the order is one in which the list can be shown.
+fn prepare_csv(
+    reader: &Reader<'_>,
+    mut filter: HistoryFilter,
+) -> Result<(Slugs, Arc<HistoryFilter>, Arc<Scope>), Error> {
+    let scope = super::scope(reader, &filter)?;
+    let total = super::count_matching(reader, &filter, &scope)?;
+    filter.order = total.order(filter.order, HistoryColumn::DEFAULT);
+    Ok((Slugs::read(reader)?, Arc::new(filter), Arc::new(scope)))
+}
+
 /// All ended sessions that match the filter as a CSV file, read in batches so that a long history does not block other
 /// reads.
-#[get("/sessions/history.csv?<params..>")]
-async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App) -> HtmlReply {
-    let filter = Arc::new(params.filter(&request)?);
-    let wanted = filter.clone();
-    let (slugs, scope) = app
+#[get("/sessions/history.csv?<history..>")]
+async fn list_csv(
+    request: Support<'_>,
+    params: ListParams<'_>,
+    history: HistoryParams<'_>,
+    app: &App,
+) -> HtmlReply {
+    let filter = history.filter(&params, &request)?;
+    let (slugs, filter, scope) = app
         .db
-        .read(move |reader| Ok((Slugs::read(reader)?, super::scope(reader, &wanted)?)))
+        .read(move |reader| prepare_csv(reader, filter))
         .await?;
-    let scope = Arc::new(scope);
     let mut csv = Csv::new(slugs.table_head(&CSV_COLUMNS), request.language)?;
     let mut from = Cursor::First;
     loop {
-        let (filter, scope) = (filter.clone(), scope.clone());
+        let wanted = (filter.clone(), scope.clone());
         let page_request = PageRequest {
             from,
             limit: CSV_BATCH,
         };
         let page = app
             .db
-            .read(move |reader| super::page(reader, (&filter, &scope), &page_request))
+            .read(move |reader| super::page(reader, (&wanted.0, &wanted.1), &page_request))
             .await?;
         let mut fits = true;
         for ended in &page.rows {
@@ -273,7 +264,7 @@ async fn history_csv(request: Support<'_>, params: HistoryParams<'_>, app: &App)
             fits = csv.row_up_to(CSV_ROWS_MAX as usize, slugs.table_head(&cells))?;
         }
         match page.next_edge().filter(|_| fits) {
-            Some(last) => from = Cursor::After(last.position()),
+            Some(last) => from = Cursor::After(last.position(filter.order.0)),
             None => break,
         }
     }
@@ -301,5 +292,5 @@ fn csv_cells(ended: &EndedSession, slugs: &Slugs) -> [String; 13] {
 
 /// The routes of this module in the panel.
 pub fn routes() -> Vec<Route> {
-    routes![history, history_csv]
+    routes![list, list_csv]
 }

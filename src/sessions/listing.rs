@@ -8,7 +8,9 @@ use crate::id::{LicenseId, ProductId, SessionId};
 use crate::license_key;
 use crate::licenses::{self, LicenseText};
 use crate::live_sessions::{LastHeartbeat, LiveSessions};
-use crate::paging::{COUNTED_MAX, Cursor, Page, PageRequest, Total};
+use crate::paging::{
+    COUNTED_MAX, Cursor, Direction, Page, PageRequest, SORTED_MAX, SortPosition, Total,
+};
 use crate::session_history::{Position, SessionDetails};
 use crate::terms::{FOUND_MAX, Pattern, Terms};
 use crate::{customers, devices};
@@ -78,9 +80,54 @@ fn many(reader: &Reader<'_>, product: Option<ProductId>) -> Result<Option<u32>> 
     Ok(Some(stored).filter(|stored| *stored > EXAMINED_MAX))
 }
 
-/// The order of a list of running sessions.
+/// A column by which the running sessions can be sorted. They are read in the order of starts or heartbeats: by another
+/// column, a list of at most [`SORTED_MAX`] sessions is sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum SessionColumn {
+    /// When it started.
+    Started,
+    /// Its last heartbeat.
+    LastHeartbeat,
+    /// The customer's name.
+    Customer,
+    /// The device's name.
+    Device,
+    /// The address.
+    Address,
+}
+
+impl SessionColumn {
+    /// Every column.
+    pub const ALL: [Self; 5] = [
+        Self::Started,
+        Self::LastHeartbeat,
+        Self::Customer,
+        Self::Device,
+        Self::Address,
+    ];
+    /// The order if none is chosen: the latest start first.
+    pub const DEFAULT: (Self, Direction) = (Self::Started, Direction::Descending);
+
+    /// The word in URLs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::LastHeartbeat => "last_heartbeat",
+            Self::Customer => "customer",
+            Self::Device => "device",
+            Self::Address => "address",
+        }
+    }
+
+    /// The column for a word; `None` if unknown.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|column| column.as_str() == word)
+    }
+}
+
+/// The order in which running sessions are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
     /// The latest start first.
     Newest,
     /// The earliest start first.
@@ -92,27 +139,15 @@ pub enum Order {
 }
 
 impl Order {
-    /// Every order; the first is the default.
-    pub const ALL: [Self; 4] = [
-        Self::Newest,
-        Self::Oldest,
-        Self::LatestHeartbeat,
-        Self::EarliestHeartbeat,
-    ];
-
-    /// Its value in a URL query.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Newest => "newest",
-            Self::Oldest => "oldest",
-            Self::LatestHeartbeat => "latest-heartbeat",
-            Self::EarliestHeartbeat => "earliest-heartbeat",
+    /// The order for a column; `None` if sessions are not read by it.
+    fn of((column, direction): (SessionColumn, Direction)) -> Option<Self> {
+        match (column, direction) {
+            (SessionColumn::Started, Direction::Descending) => Some(Self::Newest),
+            (SessionColumn::Started, Direction::Ascending) => Some(Self::Oldest),
+            (SessionColumn::LastHeartbeat, Direction::Descending) => Some(Self::LatestHeartbeat),
+            (SessionColumn::LastHeartbeat, Direction::Ascending) => Some(Self::EarliestHeartbeat),
+            _ => None,
         }
-    }
-
-    /// The order for a value; `None` if unknown.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|order| order.as_str() == text)
     }
 
     const fn reversed(self) -> Self {
@@ -138,10 +173,10 @@ impl Order {
 pub struct ListQuery {
     /// Part of the key, customer, company, device or address; empty for all.
     pub search: String,
-    /// The order of the list.
-    pub order: Order,
+    /// The column by which the list is sorted, and in which direction.
+    pub order: (SessionColumn, Direction),
     /// The page of the list.
-    pub page: PageRequest<Position>,
+    pub page: PageRequest<SortPosition>,
     /// Of this product only.
     pub product: Option<ProductId>,
 }
@@ -152,32 +187,81 @@ pub struct ListRow {
     /// The session, with its last heartbeat from memory.
     pub session: SessionDetails,
     /// Its position in the list.
-    pub position: Position,
+    pub position: SortPosition,
     /// Whether its heartbeat is late.
     pub late: bool,
 }
 
+/// A page of a list of running sessions.
+#[derive(Clone, Debug)]
+pub struct ListPage {
+    /// Its rows.
+    pub page: Page<ListRow>,
+    /// How many sessions the list has.
+    pub total: Total,
+    /// Its order, which is not the one that was asked for if the list has too many sessions for that.
+    pub order: (SessionColumn, Direction),
+}
+
 /// A page of the running sessions, judged by the heartbeats in memory: sessions that have timed out are left out, even
-/// if the sweep has not ended them yet. And how many there are in the list.
+/// if the sweep has not ended them yet.
+///
+/// # Errors
+/// [`Error::Invalid`](crate::error::Error::Invalid) if the position is none in the order of the list.
 pub fn page(
     reader: &Reader<'_>,
     live: &LiveSessions,
     query: &ListQuery,
     now: Now,
-) -> Result<(Page<ListRow>, Total)> {
+) -> Result<ListPage> {
     let (narrowed, found) = narrow(reader, query)?;
     let total = match found {
         Some(total) => total,
         None => Total::Exactly(live_count(reader, query.product, live, now)?),
     };
-    let mut request = query.page;
-    let mut rows = read_rows(reader, live, (query.order, &narrowed, request), now)?;
+    let order = match Order::of(query.order) {
+        Some(_) => query.order,
+        None => total.order(query.order, SessionColumn::DEFAULT),
+    };
+    let request = query.page.clone().in_order(query.order, order);
+    let page = match Order::of(order) {
+        Some(read) => read_page(reader, live, (read, &narrowed, &request), now)?,
+        None => {
+            let all = PageRequest::first(SORTED_MAX);
+            let mut rows = read_rows(reader, live, (Order::Newest, &narrowed, &all), now)?;
+            for row in &mut rows {
+                row.position = position(&row.session, order.0);
+            }
+            request.cut(rows, order.1, |row| row.position.clone())
+        }
+    };
+    Ok(ListPage { page, total, order })
+}
+
+/// The position of a session in a list that is sorted by a column by which sessions are not read.
+fn position(session: &SessionDetails, column: SessionColumn) -> SortPosition {
+    let id = session.id.0;
+    match column {
+        SessionColumn::Customer => SortPosition::text(&session.customer, id),
+        SessionColumn::Device => SortPosition::text(&session.machine_id, id),
+        _ => SortPosition::address(&session.address, id),
+    }
+}
+
+fn read_page(
+    reader: &Reader<'_>,
+    live: &LiveSessions,
+    (order, narrowed, request): (Order, &store::Narrowed, &PageRequest<SortPosition>),
+    now: Now,
+) -> Result<Page<ListRow>> {
+    let rows = read_rows(reader, live, (order, narrowed, request), now)?;
     if matches!(request.from, Cursor::Before(_)) && rows.len() < request.limit as usize {
         // Not enough rows for a whole page precede the position: show the first page instead.
-        request = PageRequest::first(request.limit);
-        rows = read_rows(reader, live, (query.order, &narrowed, request), now)?;
+        let first = PageRequest::first(request.limit);
+        let rows = read_rows(reader, live, (order, narrowed, &first), now)?;
+        return Ok(first.page(rows));
     }
-    Ok((request.page(rows), total))
+    Ok(request.page(rows))
 }
 
 /// Which sessions a search finds, and how many; `None` without a search.
@@ -244,13 +328,13 @@ fn look_up(
 fn read_rows(
     reader: &Reader<'_>,
     live: &LiveSessions,
-    (order, narrowed, request): (Order, &store::Narrowed, PageRequest<Position>),
+    (order, narrowed, request): (Order, &store::Narrowed, &PageRequest<SortPosition>),
     now: Now,
 ) -> Result<Vec<ListRow>> {
-    let (order, after) = match request.from {
+    let (order, after) = match &request.from {
         Cursor::First => (order, order.before_first_row()),
-        Cursor::After(position) => (order, position),
-        Cursor::Before(position) => (order.reversed(), position),
+        Cursor::After(position) => (order, position.try_into()?),
+        Cursor::Before(position) => (order.reversed(), position.try_into()?),
     };
     let mut list_start = store::ListStart { order, after };
     let (limit, mut batch) = (request.limit as usize, request.rows_to_read());
@@ -274,7 +358,7 @@ fn read_rows(
 
 /// A row of the list, with the last heartbeat from memory.
 fn list_row(row: store::RunningRow, last_heartbeat: &LastHeartbeat, now: Now) -> ListRow {
-    let position = row.position();
+    let position = row.position().into();
     let mut session = row.session;
     session.last_heartbeat_at = last_heartbeat.arrived_at;
     ListRow {

@@ -14,8 +14,8 @@ mod upkeep;
 pub use crate::live_sessions::{Credentials, GivenKey, HeartbeatAccepted};
 pub use heartbeat::{heartbeat, heartbeat_in_tx};
 pub use listing::{
-    ListQuery, ListRow, LivenessCutoff, Order, count, live_count, page, running, running_by_id,
-    running_on,
+    ListPage, ListQuery, ListRow, LivenessCutoff, SessionColumn, count, live_count, page, running,
+    running_by_id, running_on,
 };
 pub use rules::Refusal;
 pub use start::{StartRequest, Started, start, start_once};
@@ -33,6 +33,7 @@ use crate::live_sessions::{LastHeartbeat, LiveNow, LiveSession, StoredHeartbeat}
 use crate::security::rate_limit::LookupResult;
 use crate::session_history::{self, EndReason, HistoryEntry};
 use crate::version::Version;
+use listing::Order;
 
 /// A row of `active_sessions`: a session that has not ended, with its last heartbeat as stored.
 #[derive(Clone, Debug)]

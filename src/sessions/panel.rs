@@ -3,75 +3,57 @@
 use rocket::{Route, get, post, routes};
 use serde_json::{Map, Value, json};
 
-use super::{ListQuery, ListRow, Order};
+use super::{ListPage, ListQuery, ListRow, SessionColumn};
 use crate::app::App;
 use crate::audit::Act;
-use crate::error::{Error, Resource};
+use crate::error::{Error, Resource, Result};
 use crate::id::SessionId;
-use crate::paging::Cursor;
+use crate::paging::{Direction, SORTED_MAX};
 use crate::panel::{Admin, PanelRequest, Support, is_path_of_panel};
-use crate::session_history::panel::{ended_json, parse_position, position_text, session_json};
-use crate::session_history::{self, EndReason, Position};
+use crate::session_history::panel::{ended_json, session_json};
+use crate::session_history::{self, EndReason};
 use crate::web::form::Form;
 use crate::web::html::{self, Html, HtmlReply, path_with_query};
-use crate::web::pager::{Extent, Pager, Shown};
-use crate::web::query;
+use crate::web::pager::{ListParams, ListUrl};
 
 const LIST: &str = "/lizenzserver/sessions";
-const PAGER: Pager<'_, 1> = Pager {
-    path: LIST,
-    next: ["after"],
-    previous: ["before"],
-};
-const DEFAULT_ORDER: Order = Order::Newest;
-/// The columns that sort the list, with their orders.
-const SORTED_COLUMNS: [(&str, Order, Order); 2] = [
-    ("started", Order::Newest, Order::Oldest),
-    (
-        "last_heartbeat",
-        Order::LatestHeartbeat,
-        Order::EarliestHeartbeat,
-    ),
-];
+/// The order if none is chosen.
+const NEWEST_FIRST: &str = "-started";
 
-/// The query parameters of the list.
-#[derive(Debug, rocket::FromForm)]
-struct SessionsQuery<'r> {
-    q: Option<&'r str>,
-    order: Option<&'r str>,
-    rows: Option<&'r str>,
-    row: Option<&'r str>,
-    after: Option<&'r str>,
-    before: Option<&'r str>,
-    /// Whether to return only the rows, for the script that refreshes them.
-    part: bool,
-}
-
-/// A page of the running sessions.
-#[get("/sessions?<params..>")]
-async fn list(request: Support<'_>, params: SessionsQuery<'_>, app: &App) -> HtmlReply {
-    let extent = Extent::parse(params.rows, params.row)?;
+/// A page of the running sessions; with `part` only its rows, for the script that refreshes them.
+#[get("/sessions?<part>")]
+async fn list(
+    request: Support<'_>,
+    params: ListParams<'_>,
+    part: Option<bool>,
+    app: &App,
+) -> HtmlReply {
+    let chosen = params.sorting(SessionColumn::parse)?;
+    let chosen = chosen.unwrap_or(SessionColumn::DEFAULT);
     let list_query = ListQuery {
-        search: params.q.unwrap_or_default().trim().to_owned(),
-        order: query::parsed("order", params.order, Order::parse)?.unwrap_or(DEFAULT_ORDER),
-        page: extent.request(PAGER.cursor(params.after, params.before, parse_position)?),
+        search: params.search.to_owned(),
+        order: chosen,
+        page: params.page()?,
         product: request.chosen(),
     };
-    let (live, now, query) = (app.live_sessions.clone(), request.now, list_query.clone());
-    let (page, count, total) = app
+    let (live, now) = (app.live_sessions.clone(), request.now);
+    let (listed, count) = app
         .db
         .read(move |reader| {
-            let (page, total) = super::page(reader, &live, &query, now)?;
-            let count = super::live_count(reader, query.product, &live, now)?;
-            Ok((page, count, total))
+            let listed = super::page(reader, &live, &list_query, now)?;
+            let count = super::live_count(reader, list_query.product, &live, now)?;
+            Ok((listed, count))
         })
         .await?;
-    let shown = Shown::new(&[], extent, &page, total);
-    let mut values = list_values(&request, &list_query, shown);
+    let params = params.in_order(chosen, listed.order);
+    let mut values = list_values(&request, &params, &listed)?;
     values.insert("running".to_owned(), count.into());
-    values.insert("part".to_owned(), params.part.into());
+    let part = part.unwrap_or(false);
+    values.insert("part".to_owned(), part.into());
+    let sorted_max = (listed.order != chosen).then_some(SORTED_MAX);
+    values.insert("sorted_max".to_owned(), sorted_max.into());
     let values = Value::Object(values);
-    if params.part {
+    if part {
         return request.part("sessions/rows.html.tera", values);
     }
     request.page("sessions/list.html.tera", values).await
@@ -80,73 +62,45 @@ async fn list(request: Support<'_>, params: SessionsQuery<'_>, app: &App) -> Htm
 /// A page of the list, as values for the template.
 fn list_values(
     request: &PanelRequest<'_>,
-    list_query: &ListQuery,
-    shown: Shown<'_, ListRow>,
-) -> Map<String, Value> {
-    let order = Some(list_query.order)
-        .filter(|order| *order != DEFAULT_ORDER)
-        .map(Order::as_str)
-        .unwrap_or_default();
-    let filter = [("q", list_query.search.as_str()), ("order", order)];
-    let (after, before) = cursor_params(list_query.page.from);
-    let cursor = [("after", after.as_str()), ("before", before.as_str())];
-    let (rows, row) = (shown.extent.length_text(), shown.extent.row_text());
-    let numbers = [("rows", rows.as_str()), ("row", row.as_str())];
-    let refresh = [&filter[..], &cursor, &numbers, &[("part", "true")]].concat();
-    let headers = SORTED_COLUMNS.map(|(name, descending, ascending)| {
-        column_header(name, descending, ascending, list_query)
-    });
-    let shown = Shown {
+    params: &ListParams<'_>,
+    listed: &ListPage,
+) -> Result<Map<String, Value>> {
+    let ListPage { page, total, order } = listed;
+    let filter = [("q", params.search)];
+    let url = ListUrl {
+        path: LIST,
+        params,
         filter: &filter,
-        ..shown
+        default_order: NEWEST_FIRST,
     };
-    let links = PAGER.links(&shown, |row| [position_text(row.position)]);
-    html::object_members(json!({
-        "rows": shown.page.rows.iter().map(|row| row_json(request, row)).collect::<Vec<_>>(),
-        "q": list_query.search,
-        "order": order,
+    let order_pair = [("order", params.order)];
+    let part_pair = [("part", "true")];
+    let refresh = [
+        &filter[..],
+        &order_pair,
+        &params.pairs_of_page(),
+        &part_pair,
+    ]
+    .concat();
+    Ok(html::object_members(json!({
+        "rows": page.rows.iter().map(|row| row_json(request, row)).collect::<Vec<_>>(),
+        "q": params.search,
+        "order": params.order,
         "refresh_path": path_with_query(LIST, &refresh),
-        "headers": headers.into_iter().collect::<Map<_, _>>(),
-        "pager": links,
-        "pager_labels": pager_labels(list_query.order),
-    }))
+        "heads": url.heads(&SessionColumn::ALL.map(SessionColumn::as_str)),
+        "pager": url.links(page, *total, |row| row.position.clone())?,
+        "pager_labels": pager_labels(*order),
+    })))
 }
 
 /// The labels of the links to the previous and the next page, for the template. The previous page has newer sessions only
 /// if the latest start comes first.
-const fn pager_labels(order: Order) -> &'static str {
-    match order {
-        Order::Newest => "newer_older",
-        Order::Oldest | Order::LatestHeartbeat | Order::EarliestHeartbeat => "previous_next",
+fn pager_labels(order: (SessionColumn, Direction)) -> &'static str {
+    if order == SessionColumn::DEFAULT {
+        "newer_older"
+    } else {
+        "previous_next"
     }
-}
-
-/// The values of the query parameters `after` and `before` for the current page.
-fn cursor_params(cursor: Cursor<Position>) -> (String, String) {
-    match cursor {
-        Cursor::First => (String::new(), String::new()),
-        Cursor::After(position) => (position_text(position), String::new()),
-        Cursor::Before(position) => (String::new(), position_text(position)),
-    }
-}
-
-/// The header of a sortable column, with a link that sorts by it: in `descending` order, or in `ascending` order if the
-/// list is in `descending` order already.
-fn column_header(
-    name: &str,
-    descending: Order,
-    ascending: Order,
-    list_query: &ListQuery,
-) -> (String, Value) {
-    let (sort, next) = match list_query.order {
-        order if order == descending => ("descending", ascending),
-        order if order == ascending => ("ascending", descending),
-        _ => ("", descending),
-    };
-    let next = Some(next).filter(|order| *order != DEFAULT_ORDER);
-    let next = next.map(Order::as_str).unwrap_or_default();
-    let href = path_with_query(LIST, &[("q", &list_query.search), ("order", next)]);
-    (name.to_owned(), json!({ "sort": sort, "href": href }))
 }
 
 fn row_json(request: &PanelRequest<'_>, row: &ListRow) -> Value {

@@ -1,6 +1,10 @@
-//! The links between the pages of a list: reads from the query of its URL which page is shown and how long it is, and
-//! writes the URLs of the neighboring pages and of the other lengths.
+//! The page of a list: reads from the query of its URL which rows are shown, how many and in which order, and writes the
+//! URLs of the neighboring pages, of the other lengths, and of the other orders.
 
+use std::convert::Infallible;
+
+use rocket::Request;
+use rocket::request::{FromRequest, Outcome};
 use serde_json::{Map, Value, json};
 
 use super::html::path_with_query;
@@ -10,75 +14,148 @@ use crate::paging::{Cursor, Direction, Page, PageRequest, SortPosition, Total};
 
 /// How many rows a page may have; the first number is the default.
 pub const LENGTHS: [u32; 3] = [50, 100, 200];
+/// The parameter with what was typed into the search field.
+const SEARCH: &str = "q";
 /// The parameter with the number of rows of a page.
 const LENGTH: &str = "rows";
 /// The parameter with the number of the first row.
 const ROW: &str = "row";
 /// The parameter with the order of a list.
 const ORDER: &str = "order";
+/// The parameters with the position of the row that the page follows: the value of the column by which the list is sorted,
+/// and the id.
+const AFTER: [&str; 2] = ["after", "after_id"];
+/// The same of the row that the page precedes.
+const BEFORE: [&str; 2] = ["before", "before_id"];
 
-/// How the URLs of a list state which page they show. The position of a row takes `N` query parameters.
-#[derive(Clone, Copy, Debug)]
-pub struct Pager<'a, const N: usize> {
-    /// The path of the list; without a query, the URL of the first page.
-    pub path: &'a str,
-    /// The parameters with the position of the row that the page follows.
-    pub next: [&'static str; N],
-    /// The parameters with the position of the row that the page precedes.
-    pub previous: [&'static str; N],
+/// The query parameters that every list has, as they were sent; empty if they are missing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListParams<'r> {
+    /// What was typed into the search field, without white space at its ends.
+    pub search: &'r str,
+    /// The order: a column, with `-` before it if the greatest value comes first.
+    pub order: &'r str,
+    rows: &'r str,
+    row: &'r str,
+    after: [&'r str; 2],
+    before: [&'r str; 2],
 }
 
-/// How long a page is and where it begins, from the query of its URL.
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for ListParams<'r> {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
+        let text = |name| {
+            let value = request.query_value::<&'r str>(name);
+            value.and_then(std::result::Result::ok).unwrap_or_default()
+        };
+        Outcome::Success(Self {
+            search: text(SEARCH).trim(),
+            order: text(ORDER).trim(),
+            rows: text(LENGTH),
+            row: text(ROW),
+            after: AFTER.map(text),
+            before: BEFORE.map(text),
+        })
+    }
+}
+
+impl<'r> ListParams<'r> {
+    /// The page that is asked for; the first one if no position is named.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no such length, a row is no number from 1 on, or an id is no number, or missing beside
+    /// a value.
+    pub fn page(&self) -> Result<PageRequest<SortPosition>> {
+        let position = |[_, id_name]: [&'static str; 2], [value, id]: [&str; 2]| {
+            // Empty parameters are left out of URLs.
+            match query::number(id_name, Some(id))? {
+                None if !value.is_empty() => Err(Error::invalid(id_name, "is missing")),
+                id => Ok(id.map(|id| SortPosition {
+                    value: value.to_owned(),
+                    id,
+                })),
+            }
+        };
+        let next = position(AFTER, self.after)?.map(Cursor::After);
+        let previous = position(BEFORE, self.before)?.map(Cursor::Before);
+        Ok(PageRequest {
+            from: next.or(previous).unwrap_or(Cursor::First),
+            limit: self.extent()?.length,
+        })
+    }
+
+    /// The column and the direction of the order; `None` if none was chosen.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if `parse` knows no such column.
+    pub fn sorting<C>(&self, parse: impl Fn(&str) -> Option<C>) -> Result<Option<(C, Direction)>> {
+        query::parsed(ORDER, Some(self.order), |text| {
+            match text.strip_prefix('-') {
+                Some(column) => Some((parse(column)?, Direction::Descending)),
+                None => Some((parse(text)?, Direction::Ascending)),
+            }
+        })
+    }
+
+    /// The parameters of the list as it is shown: those of its first page in the default order, if that is not the order
+    /// that was asked for.
+    #[must_use]
+    pub fn in_order<O: PartialEq>(self, asked: O, shown: O) -> Self {
+        if asked == shown {
+            return self;
+        }
+        Self {
+            search: self.search,
+            rows: self.rows,
+            ..Self::default()
+        }
+    }
+
+    /// The parameters of the page, for a URL that shows the same one.
+    pub fn pairs_of_page(&self) -> [(&'static str, &'r str); 6] {
+        let [after, after_id] = self.after;
+        let [before, before_id] = self.before;
+        [
+            (AFTER[0], after),
+            (AFTER[1], after_id),
+            (BEFORE[0], before),
+            (BEFORE[1], before_id),
+            (LENGTH, self.rows),
+            (ROW, self.row),
+        ]
+    }
+
+    fn extent(&self) -> Result<Extent> {
+        let length = query::parsed(LENGTH, Some(self.rows), |text| {
+            LENGTHS
+                .into_iter()
+                .find(|length| length.to_string() == text)
+        })?;
+        let row = query::parsed(ROW, Some(self.row), |text| {
+            text.parse().ok().filter(|row| *row > 0)
+        })?;
+        Ok(Extent {
+            length: length.unwrap_or(LENGTHS[0]),
+            row: row.unwrap_or(1),
+        })
+    }
+}
+
+/// How long a page is and where it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+struct Extent {
     /// The maximum number of rows, one of [`LENGTHS`].
-    pub length: u32,
+    length: u32,
     /// The number of the first row, counted from 1. The page before told it, since a position says nothing about it; rows
     /// that came or went meanwhile are not counted in.
     row: u32,
 }
 
 impl Extent {
-    /// From the values of the parameters `rows` and `row`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if there is no such length, or `row` is no number from 1 on.
-    pub fn parse(rows: Option<&str>, row: Option<&str>) -> Result<Self> {
-        let length = query::parsed(LENGTH, rows, |text| {
-            LENGTHS
-                .into_iter()
-                .find(|length| length.to_string() == text)
-        })?;
-        let row = query::parsed(ROW, row, |text| text.parse().ok().filter(|row| *row > 0))?;
-        Ok(Self {
-            length: length.unwrap_or(LENGTHS[0]),
-            row: row.unwrap_or(1),
-        })
-    }
-
-    /// A page of this length.
-    pub const fn request<P>(self, from: Cursor<P>) -> PageRequest<P> {
-        PageRequest {
-            from,
-            limit: self.length,
-        }
-    }
-
     /// The value of the parameter `rows`; empty for the default.
-    pub fn length_text(self) -> String {
-        Self::text_of(self.length)
-    }
-
-    /// The value of the parameter `row`; empty for the first one.
-    pub fn row_text(self) -> String {
-        if self.row == 1 {
-            String::new()
-        } else {
-            self.row.to_string()
-        }
-    }
-
-    fn text_of(length: u32) -> String {
+    fn length_text(length: u32) -> String {
         if length == LENGTHS[0] {
             String::new()
         } else {
@@ -95,36 +172,6 @@ impl Extent {
             _ => self.row,
         };
         (first, first.saturating_add(rows).saturating_sub(1))
-    }
-}
-
-/// A page that was read, and what the URL said about it.
-#[derive(Clone, Copy, Debug)]
-pub struct Shown<'a, T> {
-    /// The parameters of the list besides its page: filters and order.
-    pub filter: &'a [(&'a str, &'a str)],
-    /// How long the page is.
-    pub extent: Extent,
-    /// The page.
-    pub page: &'a Page<T>,
-    /// How many rows the list has.
-    pub total: Total,
-}
-
-impl<'a, T> Shown<'a, T> {
-    /// A page with the parameters of its list.
-    pub const fn new(
-        filter: &'a [(&'a str, &'a str)],
-        extent: Extent,
-        page: &'a Page<T>,
-        total: Total,
-    ) -> Self {
-        Self {
-            filter,
-            extent,
-            page,
-            total,
-        }
     }
 }
 
@@ -146,7 +193,6 @@ pub struct PageLinks {
     has_more: bool,
     /// The value of the parameter `rows`, for the forms of the list.
     rows: String,
-    /// The other lengths of a page; empty if all rows fit on the shortest page.
     lengths: Vec<LengthLink>,
 }
 
@@ -158,58 +204,119 @@ struct LengthLink {
     is_chosen: bool,
 }
 
-impl<const N: usize> Pager<'_, N> {
-    /// The links of a page. `position` returns the position of a row, as the values of the parameters.
+/// A list as its URL shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct ListUrl<'a> {
+    /// The path; without a query, the URL of the first page.
+    pub path: &'a str,
+    /// The parameters that every list has.
+    pub params: &'a ListParams<'a>,
+    /// The list's own ones: its filters, the search among them.
+    pub filter: &'a [(&'a str, &'a str)],
+    /// The order that may be left out.
+    pub default_order: &'a str,
+}
+
+impl<'a> ListUrl<'a> {
+    /// The URL of another form of the list, such as its CSV file, with the same filters and order.
+    pub fn at(&self, path: &str) -> String {
+        path_with_query(path, &self.pairs())
+    }
+
+    /// Filters and order.
+    fn pairs(&self) -> Vec<(&'a str, &'a str)> {
+        [self.filter, &[(ORDER, self.params.order)]].concat()
+    }
+
+    /// For each column how the list is sorted by it, and the URL that sorts it so or, if it is, the other way round.
+    pub fn heads(&self, columns: &[&str]) -> Map<String, Value> {
+        let order = match self.params.order {
+            "" => self.default_order,
+            order => order,
+        };
+        let head = |column: &&str| {
+            let descending = format!("-{column}");
+            // A column whose greatest values come first by default is sorted so at first.
+            let first = if descending == self.default_order {
+                descending.as_str()
+            } else {
+                *column
+            };
+            let (sort, next) = if order == *column {
+                ("ascending", descending.as_str())
+            } else if order == descending {
+                ("descending", *column)
+            } else {
+                ("", first)
+            };
+            let next = if next == self.default_order { "" } else { next };
+            let pairs = [self.filter, &[(ORDER, next)]].concat();
+            let href = path_with_query(self.path, &pairs);
+            ((*column).to_owned(), json!({ "sort": sort, "href": href }))
+        };
+        columns.iter().map(head).collect()
+    }
+
+    /// The links of a page. `position` returns the position of a row in the order of the list.
+    ///
+    /// # Errors
+    /// As [`ListParams::page`].
     pub fn links<T>(
         &self,
-        shown: &Shown<'_, T>,
-        position: impl Fn(&T) -> [String; N],
-    ) -> PageLinks {
-        let Shown { extent, page, .. } = *shown;
-        let (first, last) = extent.numbers(page, shown.total);
-        let url = |names, edge: &T, row| self.url(shown, names, (position(edge), row));
+        page: &Page<T>,
+        total: Total,
+        position: impl Fn(&T) -> SortPosition,
+    ) -> Result<PageLinks> {
+        let extent = self.params.extent()?;
+        let (first, last) = extent.numbers(page, total);
+        let rows = Extent::length_text(extent.length);
+        let url = |names, edge: &T, row| self.page_url(names, (position(edge), row), &rows);
         let before = first.saturating_sub(extent.length).max(1);
-        let (total, has_more) = match shown.total {
+        let (total, has_more) = match total {
             Total::Exactly(total) => (total.max(last), false),
             Total::MoreThan(total) => (total, true),
             Total::Unknown => (0, false),
         };
         let (previous, next) = (page.previous_edge(), page.next_edge());
-        PageLinks {
-            newer: previous.map(|row| url(self.previous, row, before)),
-            older: next.map(|row| url(self.next, row, last.saturating_add(1))),
+        Ok(PageLinks {
+            newer: previous.map(|row| url(BEFORE, row, before)),
+            older: next.map(|row| url(AFTER, row, last.saturating_add(1))),
             first,
             last,
             total,
             has_more,
-            lengths: self.length_links(shown.filter, extent.length, total),
-            rows: extent.length_text(),
-        }
+            lengths: self.length_links(extent.length, total),
+            rows,
+        })
     }
 
     /// The URL of a page that begins or ends at a position, given in the parameters `names`, with the row of this number.
-    fn url<T>(
+    fn page_url(
         &self,
-        shown: &Shown<'_, T>,
-        names: [&'static str; N],
-        (values, row): ([String; N], u32),
+        [value_name, id_name]: [&'static str; 2],
+        (position, row): (SortPosition, u32),
+        rows: &str,
     ) -> String {
-        let (length, row) = (shown.extent.length_text(), row.to_string());
-        let position = names.into_iter().zip(values.iter().map(String::as_str));
-        let numbers = [(LENGTH, length.as_str()), (ROW, row.as_str())];
-        let filter = shown.filter.iter().copied();
-        let pairs: Vec<(&str, &str)> = filter.chain(position).chain(numbers).collect();
+        let (id, row) = (position.id.to_string(), row.to_string());
+        let mut pairs = self.pairs();
+        pairs.extend([
+            (value_name, position.value.as_str()),
+            (id_name, id.as_str()),
+            (LENGTH, rows),
+            (ROW, row.as_str()),
+        ]);
         path_with_query(self.path, &pairs)
     }
 
     /// The links to the list with pages of each length.
-    fn length_links(&self, filter: &[(&str, &str)], chosen: u32, total: u32) -> Vec<LengthLink> {
+    fn length_links(&self, chosen: u32, total: u32) -> Vec<LengthLink> {
         if (1..=LENGTHS[0]).contains(&total) {
             return Vec::new();
         }
         let links = LENGTHS.map(|rows| {
-            let length = Extent::text_of(rows);
-            let pairs = [filter, &[(LENGTH, length.as_str())]].concat();
+            let length = Extent::length_text(rows);
+            let mut pairs = self.pairs();
+            pairs.push((LENGTH, length.as_str()));
             LengthLink {
                 rows,
                 url: path_with_query(self.path, &pairs),
@@ -220,214 +327,96 @@ impl<const N: usize> Pager<'_, N> {
     }
 }
 
-impl Pager<'_, 1> {
-    /// The page that a query asks for by the values `next` and `previous` of its parameters; the first page if both are
-    /// missing. `parse` receives the name and the value of a parameter.
-    ///
-    /// # Errors
-    /// Those of `parse`.
-    pub fn cursor<P>(
-        &self,
-        next: Option<&str>,
-        previous: Option<&str>,
-        parse: impl Fn(&'static str, Option<&str>) -> Result<Option<P>>,
-    ) -> Result<Cursor<P>> {
-        let ([next_name], [previous_name]) = (self.next, self.previous);
-        let next = parse(next_name, next)?.map(Cursor::After);
-        let previous = parse(previous_name, previous)?.map(Cursor::Before);
-        Ok(next.or(previous).unwrap_or(Cursor::First))
-    }
-}
-
-/// The column heads of a list, which sort it. A column is written in the parameter `order` by its name, with `-` before it
-/// if the greatest value comes first.
-#[derive(Clone, Copy, Debug)]
-pub struct Heads<'a> {
-    /// The path of the list.
-    pub path: &'a str,
-    /// The other parameters that the links keep.
-    pub filter: &'a [(&'a str, &'a str)],
-    /// The value of the parameter.
-    pub order: &'a str,
-    /// The value that may be left out.
-    pub default: &'a str,
-}
-
-impl Heads<'_> {
-    /// For each column how the list is sorted by it, and the URL that sorts it so or, if it is, the other way round.
-    pub fn of(&self, columns: &[&str]) -> Map<String, Value> {
-        let order = if self.order.is_empty() {
-            self.default
-        } else {
-            self.order
-        };
-        let head = |column: &&str| {
-            let descending = format!("-{column}");
-            let (sort, next) = if order == *column {
-                ("ascending", descending.as_str())
-            } else if order == descending {
-                ("descending", *column)
-            } else {
-                ("", *column)
-            };
-            let next = if next == self.default { "" } else { next };
-            let pairs = [self.filter, &[(ORDER, next)]].concat();
-            let href = path_with_query(self.path, &pairs);
-            ((*column).to_owned(), json!({ "sort": sort, "href": href }))
-        };
-        columns.iter().map(head).collect()
-    }
-}
-
-/// The column and the direction in the value of the parameter `order`; `None` if it is missing.
-///
-/// # Errors
-/// [`Error::Invalid`] if `parse` knows no such column.
-pub fn sorting<C>(
-    order: Option<&str>,
-    parse: impl Fn(&str) -> Option<C>,
-) -> Result<Option<(C, Direction)>> {
-    query::parsed(ORDER, order, |text| match text.strip_prefix('-') {
-        Some(column) => Some((parse(column)?, Direction::Descending)),
-        None => Some((parse(text)?, Direction::Ascending)),
-    })
-}
-
-/// A parameter with the value of a column, and one with the id of the row.
-pub type Edge<'r> = (Option<&'r str>, Option<&'r str>);
-
-impl<'a> Pager<'a, 2> {
-    /// A list sorted by a column at this path.
-    pub const fn sorted(path: &'a str) -> Self {
-        Self {
-            path,
-            next: ["after", "after_id"],
-            previous: ["before", "before_id"],
-        }
-    }
-
-    /// The page that a query asks for; the first page if it names no position.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if an id is no number, or missing beside a value.
-    pub fn sorted_cursor(
-        &self,
-        next: Edge<'_>,
-        previous: Edge<'_>,
-    ) -> Result<Cursor<SortPosition>> {
-        let position = |name, (value, id): Edge<'_>| {
-            // Empty parameters are left out of URLs.
-            let value = value.unwrap_or_default().to_owned();
-            match query::number(name, id)? {
-                None if !value.is_empty() => Err(Error::invalid(name, "is missing")),
-                id => Ok(id.map(|id| SortPosition { value, id })),
-            }
-        };
-        let next = position(self.next[1], next)?.map(Cursor::After);
-        let previous = position(self.previous[1], previous)?.map(Cursor::Before);
-        Ok(next.or(previous).unwrap_or(Cursor::First))
-    }
-
-    /// As [`Pager::links`], with the position of a row in the order of the list.
-    pub fn sorted_links<T>(
-        &self,
-        shown: &Shown<'_, T>,
-        position: impl Fn(&T) -> SortPosition,
-    ) -> PageLinks {
-        self.links(shown, |row| Self::sorted_values(position(row)))
-    }
-
-    /// The values of the parameters for a position.
-    fn sorted_values(position: SortPosition) -> [String; 2] {
-        [position.value, position.id.to_string()]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::paging::PageRequest;
 
-    const LIST: Pager<'_, 1> = Pager {
-        path: "/list",
-        next: ["before"],
-        previous: ["after"],
-    };
+    fn params<'r>(after: [&'r str; 2], before: [&'r str; 2]) -> ListParams<'r> {
+        ListParams {
+            after,
+            before,
+            ..ListParams::default()
+        }
+    }
 
-    #[test]
-    fn the_query_says_which_page_is_asked_for() {
-        for (next, previous, expected) in [
-            (None, None, Some(Cursor::First)),
-            (Some(" "), None, Some(Cursor::First)),
-            (Some("7"), None, Some(Cursor::After(7))),
-            (None, Some("7"), Some(Cursor::Before(7))),
-            (Some("7"), Some("9"), Some(Cursor::After(7))),
-            (Some("x"), None, None),
-            (None, Some("x"), None),
-        ] {
-            let cursor = LIST.cursor(next, previous, query::number);
-            assert_eq!(cursor.ok(), expected, "{next:?} {previous:?}");
+    fn list<'a>(params: &'a ListParams<'a>, filter: &'a [(&'a str, &'a str)]) -> ListUrl<'a> {
+        ListUrl {
+            path: "/list",
+            params,
+            filter,
+            default_order: "name",
         }
     }
 
     #[test]
     fn the_length_of_a_page_is_one_of_those_offered() {
         for (rows, row, expected) in [
-            (None, None, Some((50, 1))),
-            (Some("200"), Some("401"), Some((200, 401))),
-            (Some("51"), None, None),
-            (None, Some("0"), None),
-            (None, Some("x"), None),
+            ("", "", Some((50, 1))),
+            ("200", " 401", Some((200, 401))),
+            ("51", "", None),
+            ("", "0", None),
+            ("", "x", None),
         ] {
-            let extent = Extent::parse(rows, row).ok();
+            let params = ListParams {
+                rows,
+                row,
+                ..ListParams::default()
+            };
+            let extent = params.extent().ok();
             let found = extent.map(|extent| (extent.length, extent.row));
             assert_eq!(found, expected, "{rows:?} {row:?}");
+            assert_eq!(
+                params.page().is_ok(),
+                expected.is_some(),
+                "{rows:?} {row:?}"
+            );
         }
     }
 
     #[test]
-    fn a_sorted_list_is_entered_at_a_value_and_an_id() {
-        let pager = Pager::sorted("/list");
-        for value in ["", "-", "a b&c", "\u{e4}"] {
+    fn a_list_is_entered_at_a_value_and_an_id() {
+        let none = ["", ""];
+        for value in ["", "-", "a b&c", "\u{e4} "] {
             let position = SortPosition {
                 value: value.to_owned(),
                 id: 7,
             };
-            let [value, id] = Pager::sorted_values(position.clone());
-            let edge = (
-                Some(value.as_str()).filter(|text| !text.is_empty()),
-                Some(id.as_str()),
-            );
-            let cursor = pager.sorted_cursor(edge, (None, None)).unwrap();
-            assert_eq!(cursor, Cursor::After(position.clone()));
-            let cursor = pager.sorted_cursor((None, None), edge).unwrap();
-            assert_eq!(cursor, Cursor::Before(position));
+            let given = [value, "7"];
+            let from = |params: ListParams<'_>| params.page().unwrap().from;
+            assert_eq!(from(params(given, none)), Cursor::After(position.clone()));
+            assert_eq!(from(params(none, given)), Cursor::Before(position.clone()));
+            assert_eq!(from(params(given, ["x", "9"])), Cursor::After(position));
         }
-        let cursor = pager.sorted_cursor((Some("a"), None), (None, None));
-        assert!(cursor.is_err());
-        let cursor = pager.sorted_cursor((None, None), (Some(""), Some(" ")));
-        assert_eq!(cursor.unwrap(), Cursor::First);
+        assert!(params(["a", ""], none).page().is_err());
+        assert!(params(none, ["a", "x"]).page().is_err());
+        let first = params(none, ["", " "]).page().unwrap();
+        assert_eq!(first.from, Cursor::First);
     }
 
     #[test]
     fn a_head_sorts_by_its_column_and_turns_the_order_round() {
-        for (order, sort, next) in [
-            ("", "ascending", "/list?q=x&order=-name"),
-            ("name", "ascending", "/list?q=x&order=-name"),
-            ("-name", "descending", "/list?q=x"),
-            ("added", "", "/list?q=x"),
+        for (default_order, order, sort, next) in [
+            ("name", "", "ascending", "/list?q=x&order=-name"),
+            ("name", "name", "ascending", "/list?q=x&order=-name"),
+            ("name", "-name", "descending", "/list?q=x"),
+            ("name", "added", "", "/list?q=x"),
+            ("-name", "", "descending", "/list?q=x&order=name"),
+            ("-name", "name", "ascending", "/list?q=x"),
+            ("-name", "added", "", "/list?q=x"),
+            ("added", "", "", "/list?q=x&order=name"),
         ] {
-            let heads = Heads {
-                path: "/list",
-                filter: &[("q", "x")],
+            let params = ListParams {
                 order,
-                default: "name",
+                ..ListParams::default()
             };
-            let heads = heads.of(&["name"]);
+            let list = ListUrl {
+                default_order,
+                ..list(&params, &[("q", "x")])
+            };
             assert_eq!(
-                heads["name"],
+                list.heads(&["name"])["name"],
                 serde_json::json!({ "sort": sort, "href": next }),
-                "{order}"
+                "{default_order} {order}"
             );
         }
     }
@@ -436,26 +425,30 @@ mod tests {
     fn the_links_keep_filter_and_length_and_lead_to_existing_pages() {
         let filter = [("q", "a b"), ("state", "")];
         let links = |from, rows, row, total| {
-            let extent = Extent::parse(rows, row).unwrap();
-            let page = PageRequest { from, limit: 2 }.page(vec![7, 6, 5]);
-            let shown = Shown {
-                filter: &filter,
-                extent,
-                page: &page,
-                total,
+            let params = ListParams {
+                rows,
+                row,
+                ..ListParams::default()
             };
-            LIST.links(&shown, |id: &i64| [id.to_string()])
+            let page = PageRequest { from, limit: 2 }.page(vec![7, 6, 5]);
+            let list = list(&params, &filter);
+            list.links(&page, total, |id: &i64| SortPosition {
+                value: "v".to_owned(),
+                id: *id,
+            })
         };
         let some = |address: &str| Some(address.to_owned());
-        let first = links(Cursor::First, None, None, Total::Exactly(3));
+        let first = links(Cursor::First, "", "", Total::Exactly(3)).unwrap();
         assert_eq!(first.newer, None);
-        assert_eq!(first.older, some("/list?q=a+b&before=6&row=3"));
+        assert_eq!(first.older, some("/list?q=a+b&after=v&after_id=6&row=3"));
         assert_eq!((first.first, first.last, first.total), (1, 2, 3));
         assert_eq!(first.lengths, []);
         let more = Total::counted(Total::ROWS_TO_COUNT);
-        let later = links(Cursor::After(8), Some("100"), Some("301"), more);
-        assert_eq!(later.newer, some("/list?q=a+b&after=7&rows=100&row=201"));
-        assert_eq!(later.older, some("/list?q=a+b&before=6&rows=100&row=303"));
+        let later = links(Cursor::After(8), "100", "301", more).unwrap();
+        let older = "/list?q=a+b&after=v&after_id=6&rows=100&row=303";
+        let newer = "/list?q=a+b&before=v&before_id=7&rows=100&row=201";
+        assert_eq!(later.newer, some(newer));
+        assert_eq!(later.older, some(older));
         assert_eq!((later.first, later.last, later.has_more), (301, 302, true));
         let chosen: Vec<(&str, bool)> = later
             .lengths
@@ -474,7 +467,10 @@ mod tests {
 
     #[test]
     fn the_last_page_ends_with_the_last_row_whatever_came_meanwhile() {
-        let extent = Extent::parse(None, Some("51")).unwrap();
+        let extent = Extent {
+            length: 50,
+            row: 51,
+        };
         let page = PageRequest {
             from: Cursor::After(9),
             limit: 2,

@@ -70,6 +70,7 @@ fn the_demo_gives_a_screenshot_of_the_panel_and_its_tables_fit() {
         "/sessions/history?span=all",
         "/sites",
         "/sites/handshakes",
+        "/sites/transfers",
         "/releases",
         "/plans",
         "/config",

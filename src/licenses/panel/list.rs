@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use rocket::{FromForm, Route, get, routes};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{CSV, LIST, range, row_with_product};
 use crate::app::App;
@@ -20,35 +20,26 @@ use crate::panel::Support;
 use crate::products::Slugs;
 use crate::terms::{FOUND_MAX, Terms};
 use crate::web::csv::Csv;
-use crate::web::html::{HtmlReply, path_with_query};
-use crate::web::pager::{self, Extent, Heads, PageLinks, Pager, Shown};
+use crate::web::html::HtmlReply;
+use crate::web::pager::{ListParams, ListUrl};
 use crate::web::query;
 
 /// Maximum rows of a CSV file.
 const EXPORT_MAX: u32 = 100_000;
-const PAGER: Pager<'_, 2> = Pager::sorted(LIST);
 
-/// The query parameters of a list.
+/// The query parameters of the list about which licenses it shows.
 #[derive(Debug, FromForm)]
-struct ListParams<'r> {
-    q: Option<&'r str>,
+struct Params<'r> {
     state: Option<&'r str>,
     customer: Option<&'r str>,
     first: Option<&'r str>,
     last: Option<&'r str>,
-    order: Option<&'r str>,
-    rows: Option<&'r str>,
-    row: Option<&'r str>,
-    after: Option<&'r str>,
-    after_id: Option<&'r str>,
-    before: Option<&'r str>,
-    before_id: Option<&'r str>,
 }
 
-impl ListParams<'_> {
+impl<'r> Params<'r> {
     /// # Errors
     /// [`Error::Invalid`] if a parameter cannot be read.
-    fn query(&self, product: Option<ProductId>) -> Result<LicenseQuery> {
+    fn query(&self, list: &ListParams<'_>, product: Option<ProductId>) -> Result<LicenseQuery> {
         let first = query::number("first", self.first)?;
         let last = query::number("last", self.last)?;
         let filter = query::parsed("state", self.state, LicenseFilter::parse)?;
@@ -59,58 +50,49 @@ impl ListParams<'_> {
             product,
             customer_id: customer.map(CustomerId),
             range: first.zip(last).map(range),
-            order: pager::sorting(self.order, |word| {
-                COLUMNS.into_iter().find(|column| *column == word)
-            })?,
+            order: list.sorting(|word| COLUMNS.into_iter().find(|column| *column == word))?,
         })
     }
 
-    fn search(&self) -> Terms {
-        Terms::parse(self.q.unwrap_or_default())
-    }
-
-    fn cursor(&self) -> Result<Cursor<SortPosition>> {
-        PAGER.sorted_cursor((self.after, self.after_id), (self.before, self.before_id))
-    }
-
-    /// The parameters with the same search, customer and order.
-    fn pairs(&self, filter: LicenseFilter) -> [(&str, &str); 4] {
+    /// The parameters with the same search and customer.
+    fn pairs(&self, list: &ListParams<'r>, filter: LicenseFilter) -> [(&'static str, &'r str); 3] {
         let state = if filter == LicenseFilter::All {
             ""
         } else {
             filter.as_str()
         };
         [
-            ("q", self.q.unwrap_or_default().trim()),
+            ("q", list.search),
             ("state", state),
-            ("customer", self.customer.unwrap_or_default().trim()),
-            ("order", self.order.unwrap_or_default().trim()),
+            ("customer", query::trimmed(self.customer)),
         ]
     }
 
-    /// The column heads that sort the list.
-    fn heads(&self, filter: LicenseFilter) -> Map<String, Value> {
-        let [filter @ .., (_, order)] = self.pairs(filter);
-        let heads = Heads {
-            path: LIST,
-            filter: &filter,
-            order,
-            default: "",
-        };
-        heads.of(&COLUMNS)
-    }
-
     /// The filters of the list for the template, with the number of licenses that match each of them.
-    fn filters(&self, chosen: LicenseFilter, tally: &LicenseCounts) -> Vec<Value> {
+    fn filters(
+        &self,
+        list: &ListParams<'r>,
+        chosen: LicenseFilter,
+        tally: &LicenseCounts,
+    ) -> Vec<Value> {
         let filters = LicenseFilter::ALL.map(|filter| {
             json!({
                 "word": filter.as_str(),
                 "count": tally.matching(filter),
-                "address": path_with_query(LIST, &self.pairs(filter)),
+                "address": list_url(list, &self.pairs(list, filter)).at(LIST),
                 "chosen": filter == chosen,
             })
         });
         filters.into()
+    }
+}
+
+fn list_url<'a>(params: &'a ListParams<'a>, filter: &'a [(&'a str, &'a str)]) -> ListUrl<'a> {
+    ListUrl {
+        path: LIST,
+        params,
+        filter,
+        default_order: "",
     }
 }
 
@@ -144,36 +126,35 @@ fn read_list(
     })
 }
 
-/// The links below the list.
-fn links(params: &ListParams<'_>, extent: Extent, listed: &Listed) -> PageLinks {
-    let pairs = params.pairs(listed.filter);
-    let total = Total::Exactly(listed.tally.matching(listed.filter));
-    let total = if listed.is_cut {
-        total.and_more()
-    } else {
-        total
-    };
-    let shown = Shown::new(&pairs, extent, &listed.page, total);
-    PAGER.sorted_links(&shown, |row: &LicenseRow| row.position(listed.order))
+impl Listed {
+    fn total(&self) -> Total {
+        let total = Total::Exactly(self.tally.matching(self.filter));
+        if self.is_cut { total.and_more() } else { total }
+    }
 }
 
 /// A page of licenses.
 #[get("/licenses?<params..>")]
-async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
-    let query = params.query(request.chosen())?;
-    let extent = Extent::parse(params.rows, params.row)?;
-    let page_request = extent.request(params.cursor()?);
-    let (filter, search, now) = (query.filter, params.search(), request.now.wall);
+async fn list(
+    request: Support<'_>,
+    list: ListParams<'_>,
+    params: Params<'_>,
+    app: &App,
+) -> HtmlReply {
+    let (query, page_request) = (params.query(&list, request.chosen())?, list.page()?);
+    let (filter, search, now) = (query.filter, Terms::parse(list.search), request.now.wall);
     let is_first_page = page_request.from == Cursor::First;
     let listed = app
         .db
         .read(move |reader| read_list(reader, (query, &search), &page_request, now))
         .await?;
-    let links = links(&params, extent, &listed);
-    let searched = params.q.is_some_and(|q| !q.trim().is_empty());
+    let pairs = params.pairs(&list, filter);
+    let url = list_url(&list, &pairs);
+    let searched = !list.search.is_empty();
+    let position = |row: &LicenseRow| row.position(listed.order);
     let values = json!({
         "rows": listed.page.rows.iter().map(|row| row_with_product(&request, row)).collect::<Vec<_>>(),
-        "q": params.q.unwrap_or_default(),
+        "q": list.search,
         "state": filter.as_str(),
         "of": listed.customer,
         "searched": searched,
@@ -181,21 +162,26 @@ async fn list(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlRe
         // The figures count all licenses and would mislead above a part of them.
         "figures": !searched && filter == LicenseFilter::All && listed.customer.is_none() && is_first_page,
         "tally": listed.tally,
-        "filters": params.filters(filter, &listed.tally),
-        "csv": path_with_query(CSV, &params.pairs(filter)),
+        "filters": params.filters(&list, filter, &listed.tally),
+        "csv": url.at(CSV),
         "sheet_max": (listed.tally.matching(filter) > EXPORT_MAX).then_some(EXPORT_MAX),
-        "heads": params.heads(filter),
-        "order": params.order.unwrap_or_default().trim(),
-        "pager": links,
+        "heads": url.heads(&COLUMNS),
+        "order": list.order,
+        "pager": url.links(&listed.page, listed.total(), position)?,
     });
     request.page("licenses/list.html.tera", values).await
 }
 
 /// The CSV export of a list.
 #[get("/licenses.csv?<params..>")]
-async fn export(request: Support<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
-    let mut query = params.query(request.chosen())?;
-    let search = params.search();
+async fn export(
+    request: Support<'_>,
+    list: ListParams<'_>,
+    params: Params<'_>,
+    app: &App,
+) -> HtmlReply {
+    let mut query = params.query(&list, request.chosen())?;
+    let search = Terms::parse(list.search);
     let (now, language) = (request.now.wall, request.language);
     let csv = app
         .db

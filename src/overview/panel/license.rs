@@ -1,6 +1,6 @@
 //! The page of one license.
 
-use rocket::{FromForm, Route, get, routes};
+use rocket::{Route, get, routes};
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -17,7 +17,7 @@ use crate::panel::Support;
 use crate::refusals::RecordedRefusal;
 use crate::session_history::{EndedSession, SessionDetails};
 use crate::web::html::{HtmlReply, path_with_query};
-use crate::web::pager::{self, Extent, Heads, Pager, Shown};
+use crate::web::pager::{ListParams, ListUrl};
 use crate::{domains, licenses, refusals, text};
 
 /// The columns by which the devices are sorted, the first one if none is chosen.
@@ -25,49 +25,29 @@ const DEVICE_COLUMNS: [&str; 5] = ["activated", "device", "fingerprint", "versio
 /// How many events the page of a license shows.
 const EVENTS_MAX: usize = 30;
 
-/// The query of the page: how its devices are sorted, and which of them it shows.
-#[derive(FromForm)]
-struct DevicesQuery<'r> {
-    order: Option<&'r str>,
-    rows: Option<&'r str>,
-    row: Option<&'r str>,
-    after: Option<&'r str>,
-    after_id: Option<&'r str>,
-    before: Option<&'r str>,
-    before_id: Option<&'r str>,
-}
-
-impl DevicesQuery<'_> {
-    /// The devices on the page at `path`, which holds the license, with the heads and the pages of their list.
-    ///
-    /// # Errors
-    /// [`crate::error::Error::Invalid`] for a parameter that cannot be parsed.
-    fn values(&self, path: &str, devices: Vec<Device>) -> Result<Value> {
-        let parse = |word: &str| DEVICE_COLUMNS.into_iter().find(|name| *name == word);
-        let sorting = pager::sorting(self.order, parse)?;
-        let (column, direction) = sorting.unwrap_or((DEVICE_COLUMNS[0], Direction::Ascending));
-        let position = |device: &Device| position(device, column);
-        let pager = Pager::sorted(path);
-        let extent = Extent::parse(self.rows, self.row)?;
-        let (after, before) = ((self.after, self.after_id), (self.before, self.before_id));
-        let request = extent.request(pager.sorted_cursor(after, before)?);
-        let total = Total::Exactly(u32::try_from(devices.len()).unwrap_or(u32::MAX));
-        let page = request.cut(devices, direction, position);
-        let order = [("order", self.order.unwrap_or_default().trim())];
-        let heads = Heads {
-            path,
-            filter: &[],
-            order: order[0].1,
-            default: DEVICE_COLUMNS[0],
-        };
-        let shown = Shown::new(&order, extent, &page, total);
-        Ok(json!({
-            "rows": page.rows.iter().map(device_json).collect::<Vec<_>>(),
-            "heads": heads.of(&DEVICE_COLUMNS),
-            "order": order[0].1,
-            "pager": pager.sorted_links(&shown, position),
-        }))
-    }
+/// The devices on the page at `path`, which holds the license, with the heads and the pages of their list.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`] for a parameter that cannot be parsed.
+fn devices_list(path: &str, params: &ListParams<'_>, devices: Vec<Device>) -> Result<Value> {
+    let parse = |word: &str| DEVICE_COLUMNS.into_iter().find(|name| *name == word);
+    let sorting = params.sorting(parse)?;
+    let (column, direction) = sorting.unwrap_or((DEVICE_COLUMNS[0], Direction::Ascending));
+    let position = |device: &Device| position(device, column);
+    let total = Total::Exactly(u32::try_from(devices.len()).unwrap_or(u32::MAX));
+    let page = params.page()?.cut(devices, direction, position);
+    let url = ListUrl {
+        path,
+        params,
+        filter: &[],
+        default_order: DEVICE_COLUMNS[0],
+    };
+    Ok(json!({
+        "rows": page.rows.iter().map(device_json).collect::<Vec<_>>(),
+        "heads": url.heads(&DEVICE_COLUMNS),
+        "order": params.order,
+        "pager": url.links(&page, total, position)?,
+    }))
 }
 
 /// The position of a device in a list sorted by `column`.
@@ -84,8 +64,8 @@ fn position(device: &Device, column: &str) -> SortPosition {
 }
 
 /// The page of a license.
-#[get("/licenses/<id>?<query..>")]
-async fn license(request: Support<'_>, id: i64, query: DevicesQuery<'_>, app: &App) -> HtmlReply {
+#[get("/licenses/<id>")]
+async fn license(request: Support<'_>, id: i64, params: ListParams<'_>, app: &App) -> HtmlReply {
     let now = request.now.wall;
     let (details, actions) = app
         .db
@@ -96,8 +76,9 @@ async fn license(request: Support<'_>, id: i64, query: DevicesQuery<'_>, app: &A
         })
         .await?;
     let license = &details.row.license;
-    let devices = query.values(
+    let devices = devices_list(
         &format!("/lizenzserver/licenses/{id}"),
+        &params,
         details.devices.clone(),
     )?;
     let key = license.key.formatted();

@@ -1,6 +1,6 @@
 //! The products themselves: their list, a new one, renaming and archiving.
 
-use rocket::{FromForm, Route, get, post, routes};
+use rocket::{Route, get, post, routes};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -10,26 +10,13 @@ use crate::panel::{Admin, PanelRequest};
 use crate::products::{self, NewProduct, Product, ProductColumn};
 use crate::web::form::{self, Fields, Form};
 use crate::web::html::{Html, HtmlReply, path_with_query};
-use crate::web::pager::{self, Extent, Heads, Pager, Shown};
+use crate::web::pager::{ListParams, ListUrl};
 use crate::web::product_param::PRODUCT;
 
 const LIST: &str = "/lizenzserver/products";
 const NEW: &str = "products/new.html.tera";
 const RENAME: &str = "products/rename.html.tera";
 const ARCHIVE: &str = "parts/confirm.html.tera";
-const PAGER: Pager<'_, 2> = Pager::sorted(LIST);
-
-/// The query parameters of the list.
-#[derive(FromForm)]
-struct ListParams<'r> {
-    order: Option<&'r str>,
-    rows: Option<&'r str>,
-    row: Option<&'r str>,
-    after: Option<&'r str>,
-    after_id: Option<&'r str>,
-    before: Option<&'r str>,
-    before_id: Option<&'r str>,
-}
 
 /// A product for the templates.
 fn product_json(product: &Product) -> Value {
@@ -45,33 +32,24 @@ fn product_json(product: &Product) -> Value {
 }
 
 /// A page of products.
-#[get("/products?<params..>")]
+#[get("/products")]
 async fn list(request: Admin<'_>, params: ListParams<'_>, app: &App) -> HtmlReply {
-    let order = pager::sorting(params.order, ProductColumn::parse)?.unwrap_or_default();
-    let extent = Extent::parse(params.rows, params.row)?;
-    let from = PAGER.sorted_cursor(
-        (params.after, params.after_id),
-        (params.before, params.before_id),
-    )?;
-    let page_request = extent.request(from);
+    let order = params.sorting(ProductColumn::parse)?.unwrap_or_default();
+    let page_request = params.page()?;
     let (page, total) = app
         .db
         .read(move |reader| products::page(reader, order, &page_request))
         .await?;
-    let order_pair = ("order", params.order.unwrap_or_default().trim());
-    let filter = [order_pair];
-    let shown = Shown::new(&filter, extent, &page, total);
-    let links = PAGER.sorted_links(&shown, |product: &Product| product.position(order.0));
-    let heads = Heads {
+    let url = ListUrl {
         path: LIST,
+        params: &params,
         filter: &[],
-        order: order_pair.1,
-        default: ProductColumn::default().as_str(),
+        default_order: ProductColumn::default().as_str(),
     };
     let values = json!({
         "rows": page.rows.iter().map(product_json).collect::<Vec<_>>(),
-        "heads": heads.of(&ProductColumn::ALL.map(ProductColumn::as_str)),
-        "pager": links,
+        "heads": url.heads(&ProductColumn::ALL.map(ProductColumn::as_str)),
+        "pager": url.links(&page, total, |product: &Product| product.position(order.0))?,
     });
     request.page("products/list.html.tera", values).await
 }

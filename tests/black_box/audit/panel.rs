@@ -187,6 +187,16 @@ fn paging_reaches_every_entry_once_and_leads_back() {
     }
     assert_eq!(rows(&page), 15);
     assert!(page.contains("customer-114"), "{page}");
+    for order in ["actor", "source"] {
+        let page = panel
+            .get(&format!("/audit?room=customers&order=-{order}"))
+            .text;
+        assert!(page.contains("customer-114"), "{order}: {page}");
+        let head = format!(
+            "aria-sort=\"descending\"><a href=\"/lizenzserver/audit?room=customers&amp;order={order}\">"
+        );
+        assert!(page.contains(&head), "{order}: {page}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::browser::{Browser, field};
 use crate::database;
 use crate::handshake::messages::{domains_of, issue_license, start_server};
+use crate::licenses::panel_lists::link;
 use crate::sites::{Behavior, SiteClient, Sites, complete_handshake};
 use crate::support::{Server, eventually};
 use crate::web::page_sizes::LIST_MAX;
@@ -159,6 +160,11 @@ fn handshakes_are_shown_with_their_outcome_and_domains_with_their_proof() {
     let mut oldest_first = log("?order=time");
     oldest_first.reverse();
     assert_eq!(newest_first, oldest_first);
+    // Words of outcomes: delivered, undelivered.
+    assert_eq!(log("?order=result"), [true, false]);
+    assert_eq!(log("?order=-result"), [false, true]);
+    assert_eq!(log("?order=-operation"), [true, false]);
+    assert_eq!(log("?order=-source").len(), 2);
     let of_one = panel
         .get("/sites/handshakes?domain=Refusing.localhost")
         .text;
@@ -200,6 +206,24 @@ fn websites_are_searched_by_domain_and_customer_and_paged() {
     let page = panel.get(&next).text;
     assert!(page.contains("site-50.example") && page.contains("xn--fhre-loa.example"));
     assert!(!page.contains(">site-49.example</a>"), "{page}");
+    let mut first = |query: &str| {
+        let page = panel.get(&format!("/sites?{query}")).text;
+        assert_eq!(page.matches("aria-sort").count(), 1, "{query}");
+        let row = page.split("<tr><th scope=\"row\">").nth(1).unwrap();
+        let name = row.split('>').nth(1).unwrap();
+        name.split('<').next().unwrap().to_owned()
+    };
+    for (query, domain) in [
+        ("order=-domain", "xn--fhre-loa.example"),
+        ("order=customer", "site-00.example"),
+        ("order=-customer", "xn--fhre-loa.example"),
+        // None was verified: by their ids.
+        ("order=-verified", "xn--fhre-loa.example"),
+        ("order=verified&q=site-1", "site-10.example"),
+    ] {
+        assert_eq!(first(query), domain, "{query}");
+    }
+    expect_all_transfers(&server, &mut panel);
     for (search, hits) in [
         ("GRACE", 1),
         ("F\u{c4}HRE", 1),
@@ -209,6 +233,35 @@ fn websites_are_searched_by_domain_and_customer_and_paged() {
         let page = panel.get(&format!("/sites?q={}", percent(search))).text;
         assert_eq!(page.matches("/free\"").count(), hits, "{search}");
     }
+}
+
+/// The first 20 of 55 transfers are above the list, which leads to all of them.
+fn expect_all_transfers(server: &Server, panel: &mut Browser) {
+    let set = |until: &str| {
+        let change = format!(
+            "update licenses set transfer_domain = {until}, transfer_until_ms = {until} where license_id <= 55"
+        );
+        database::change(server, &change);
+    };
+    let moved = |page: &str| page.matches(" \u{2192} ").count();
+    set("4000000000000 + license_id / 10");
+    let page = panel.get("/sites").text;
+    assert_eq!(moved(&page), 20);
+    assert!(page.contains("All 55 transfers"), "{page}");
+    let top = panel.get("/sites/transfers");
+    assert_eq!(moved(&top.text), 50);
+    let below = panel.get(&link(&top, "next").unwrap());
+    assert_eq!(moved(&below.text), 5);
+    assert!(below.text.contains("51\u{2013}55 of 55"), "{below:?}");
+    let back = panel.get(&link(&below, "prev").unwrap()).text;
+    assert_eq!(moved(&back), 50);
+    set("null");
+    assert!(
+        panel
+            .get("/sites/transfers")
+            .text
+            .contains("No transfers in progress")
+    );
 }
 
 fn percent(text: &str) -> String {

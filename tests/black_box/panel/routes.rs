@@ -194,6 +194,7 @@ pub const ROWS: &[Row] = &[
     ("POST /licenses/<id>/devices/<device>/release", Support, &[]),
     ("GET /sites", Support, &[]),
     ("GET /sites/handshakes", Support, &[]),
+    ("GET /sites/transfers", Support, &[]),
     ("GET /licenses/<id>/transfer", Admin, &[]),
     (
         "POST /licenses/<id>/transfer",

@@ -218,7 +218,7 @@ fn check_panel(server: &Server, key: &str) {
         "span=2",
         "license=-",
         "before_id=x",
-        "order=code",
+        "order=address",
     ] {
         assert_eq!(
             panel.get(&format!("/refusals?{query}")).status,
@@ -278,6 +278,10 @@ fn check_pages(server: &Server, panel: &mut Browser) {
     for (order, expected) in [
         ("", (1..=120).rev().collect::<Vec<u32>>()),
         ("time", (1..=120).collect()),
+        // Equal values are in the order of the ids.
+        ("reason", (1..=120).collect()),
+        ("-call", (1..=120).rev().collect()),
+        ("-customer", (1..=120).rev().collect()),
     ] {
         let mut page = panel.get(&format!("/refusals?device=walker&span=all&order={order}"));
         let mut found = shown(&page);

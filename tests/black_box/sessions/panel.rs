@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::browser::Browser;
+use crate::database;
 use crate::support::{Response, Server, eventually, identity};
 use crate::web::page_sizes::LIST_MAX;
 
@@ -95,10 +96,15 @@ fn sessions_are_sorted_by_links_in_the_column_heads_and_paged_both_ways() {
         href.replace("&amp;", "&").replace("/lizenzserver", "")
     };
     for (order, first, sort) in [
-        ("newest", "55", "descending"),
-        ("oldest", "01", "ascending"),
-        ("latest-heartbeat", "55", "descending"),
-        ("earliest-heartbeat", "01", "ascending"),
+        ("", "55", "descending"),
+        ("started", "01", "ascending"),
+        ("-last_heartbeat", "55", "descending"),
+        ("last_heartbeat", "01", "ascending"),
+        ("device", "01", "ascending"),
+        ("-device", "55", "descending"),
+        // All of one customer and address: by their ids.
+        ("customer", "01", "ascending"),
+        ("-address", "55", "descending"),
     ] {
         let page = panel.get(&format!("/sessions?order={order}"));
         let top = devices(&page);
@@ -208,10 +214,10 @@ fn the_fragment_with_the_rows_is_answered_with_304_until_a_session_starts_or_end
     let busy = fragment(&mut panel, path, &tag);
     assert_eq!(busy.status, 200);
     assert!(busy.text.contains("Kasse 2"));
-    let page = panel.get("/sessions?q=kasse&order=oldest").text;
+    let page = panel.get("/sessions?q=kasse&order=started").text;
     assert!(
         page.contains(
-            "data-live=\"/lizenzserver/sessions?q=kasse&amp;order=oldest&amp;part=true\""
+            "data-live=\"/lizenzserver/sessions?q=kasse&amp;order=started&amp;part=true\""
         )
     );
 }
@@ -323,6 +329,11 @@ fn the_history_is_paged_both_ways_under_every_kind_of_filter() {
         "order=ended",
         "order=ended&customer=ada",
         "order=ended&reason=normal",
+        "order=started",
+        "order=customer&customer=ada",
+        "order=-device",
+        "order=address",
+        "order=-reason&span=all",
     ] {
         let top = panel.get(&format!("/sessions/history?{query}"));
         assert_eq!(
@@ -352,9 +363,31 @@ fn the_history_is_paged_both_ways_under_every_kind_of_filter() {
     let mut first = first;
     let (latest, earliest) = (first(""), first("order=ended"));
     assert_ne!(latest, earliest);
+    assert_eq!(first("order=started"), earliest);
+    assert_eq!(first("order=-started"), latest);
     let last_page = panel.get("/sessions/history?order=ended&rows=100").text;
     let at = |key: &str| last_page.find(&format!("<code>{key}</code>")).unwrap();
     assert!(at(&earliest) < at(&latest));
+    // So many are sorted by their ends only.
+    database::change(
+        &server,
+        "with recursive n (i) as (select 1 union all select i + 1 from n where i < 5000)
+         insert into session_history (session_id, session_token, license_id, hardware_id, machine_id, client_version, address,
+                                      started_at_ms, last_heartbeat_at_ms, ended_at_ms, end_reason)
+         select 1000 + i, randomblob(16), 1, '', '', '1.0.0', '', i, i, i, 'normal' from n",
+    );
+    let note = "only up to 5,000 rows";
+    for (query, is_sorted) in [
+        ("order=device&span=all", false),
+        ("order=device", true),
+        ("order=ended&span=all", true),
+    ] {
+        let page = panel.get(&format!("/sessions/history?{query}"));
+        assert_eq!(page.text.contains(note), !is_sorted, "{query}");
+        let sort = "aria-sort=\"descending\"><a href=\"/lizenzserver/sessions/history?span=all&amp;order=ended\"";
+        assert_eq!(page.text.contains(sort), !is_sorted, "{query}: {page:?}");
+        assert_eq!(occurrences(&page, "aria-sort"), 1, "{query}");
+    }
 }
 
 #[test]

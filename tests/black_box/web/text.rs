@@ -450,6 +450,7 @@ fn an_invalid_filter_is_refused_and_does_not_show_everything() {
         "/releases?after=x",
         "/sites?after=a&after_id=x",
         "/sites/handshakes?before=x",
+        "/sites/transfers?after_id=7&after=x",
     ] {
         let response = panel.get(address);
         assert_eq!(response.status, 422, "{address}: {}", response.text);
