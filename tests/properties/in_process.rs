@@ -181,7 +181,10 @@ impl InProcess {
             key: Some(key),
             hardware_id: hardware_id(device),
         };
-        let result = self.write(move |tx| activations::deactivate(tx, live.at(now), &request));
+        let result = self.write(move |tx| {
+            let act = Act::new(tx, &Actor::Program, now.wall);
+            activations::deactivate(&act, live.at(now), &request)
+        });
         result.map(drop).map_err(code_of)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use license_server::activations::{self, ActivationRequest, DeactivationRequest};
 use license_server::api_keys;
-use license_server::audit::{self, Act};
+use license_server::audit::{self, Act, Actor};
 use license_server::clock::UnixMs;
 use license_server::customers::{self, CustomerData};
 use license_server::db::Tx;
@@ -329,9 +329,10 @@ impl Shop {
             hardware_id: hardware_id(call.device),
         };
         let (live, now) = (self.process.live.clone(), self.process.now());
-        let done = self
-            .process
-            .write(move |tx| activations::deactivate(tx, live.at(now), &request));
+        let done = self.process.write(move |tx| {
+            let act = Act::new(tx, &Actor::Program, now.wall);
+            activations::deactivate(&act, live.at(now), &request)
+        });
         done.map(drop).map_err(code_of)
     }
 
