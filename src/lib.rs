@@ -74,6 +74,7 @@ pub mod security;
 pub mod server;
 pub mod server_state;
 pub mod session_history;
+pub mod session_lists;
 pub mod sessions;
 pub mod signing_keys;
 pub mod standby;

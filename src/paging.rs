@@ -160,7 +160,7 @@ impl SortPosition {
     /// [`Error::Invalid`] if the value is no number.
     pub fn as_number(&self) -> Result<i64> {
         let number = self.value.parse();
-        number.map_err(|_| Error::invalid("after", "must be a whole number"))
+        number.map_err(|_not_a_number| Error::invalid("after", "must be a whole number"))
     }
 }
 

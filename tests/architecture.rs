@@ -94,6 +94,7 @@ const CORE: &[&str] = &[
     "saved_filters", // filters of lists, each administrator's own
     "search",        // one search for customers, licenses, devices and sessions
     "session_history",
+    "session_lists", // the orders of the list of running sessions
     "sessions",
     "trials", // licenses without a key and a customer; `sell` gives them one
     "verification",
@@ -247,6 +248,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "sessions",
         ],
     ),
+    ("session_lists", &["session_history"]),
     (
         "sessions",
         &[
@@ -259,6 +261,7 @@ const CORE_IMPORTS: &[(&str, &[&str])] = &[
             "licenses",
             "live_sessions",
             "session_history",
+            "session_lists",
         ],
     ),
     ("session_history", &["customers", "idempotency", "licenses"]),

@@ -174,12 +174,15 @@ async fn list(
     request.page(TEMPLATE, Value::Object(values)).await
 }
 
-/// A page of the list, how many rows the list has, and its order, which is not the chosen one if it has too many.
+/// A page of the list, how many rows the list has, and its order.
+type ListPage = (Page<EndedSession>, Total, (HistoryColumn, Direction));
+
+/// Reads a page of the list. Its order is not the chosen one if the list has too many rows.
 fn read_list(
     reader: &Reader<'_>,
     mut filter: HistoryFilter,
     page_request: PageRequest<SortPosition>,
-) -> Result<(Page<EndedSession>, Total, (HistoryColumn, Direction)), Error> {
+) -> Result<ListPage, Error> {
     let scope = super::scope(reader, &filter)?;
     let total = super::count_matching(reader, &filter, &scope)?;
     let order = total.order(filter.order, HistoryColumn::DEFAULT);

@@ -1,6 +1,6 @@
 //! Lists and counts running sessions for administrators.
 
-use super::{rules, store};
+use super::{Order, SessionColumn, rules, store};
 use crate::clock::{Now, UnixMs};
 use crate::db::Reader;
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::live_sessions::{LastHeartbeat, LiveSessions};
 use crate::paging::{
     COUNTED_MAX, Cursor, Direction, Page, PageRequest, SORTED_MAX, SortPosition, Total,
 };
-use crate::session_history::{Position, SessionDetails};
+use crate::session_history::SessionDetails;
 use crate::terms::{FOUND_MAX, Pattern, Terms};
 use crate::{customers, devices};
 
@@ -80,94 +80,6 @@ fn many(reader: &Reader<'_>, product: Option<ProductId>) -> Result<Option<u32>> 
     Ok(Some(stored).filter(|stored| *stored > EXAMINED_MAX))
 }
 
-/// A column by which the running sessions can be sorted. They are read in the order of starts or heartbeats: by another
-/// column, a list of at most [`SORTED_MAX`] sessions is sorted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionColumn {
-    /// When it started.
-    Started,
-    /// Its last heartbeat.
-    LastHeartbeat,
-    /// The customer's name.
-    Customer,
-    /// The device's name.
-    Device,
-    /// The address.
-    Address,
-}
-
-impl SessionColumn {
-    /// Every column.
-    pub const ALL: [Self; 5] = [
-        Self::Started,
-        Self::LastHeartbeat,
-        Self::Customer,
-        Self::Device,
-        Self::Address,
-    ];
-    /// The order if none is chosen: the latest start first.
-    pub const DEFAULT: (Self, Direction) = (Self::Started, Direction::Descending);
-
-    /// The word in URLs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::LastHeartbeat => "last_heartbeat",
-            Self::Customer => "customer",
-            Self::Device => "device",
-            Self::Address => "address",
-        }
-    }
-
-    /// The column for a word; `None` if unknown.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|column| column.as_str() == word)
-    }
-}
-
-/// The order in which running sessions are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    /// The latest start first.
-    Newest,
-    /// The earliest start first.
-    Oldest,
-    /// The latest heartbeat first.
-    LatestHeartbeat,
-    /// The earliest heartbeat first.
-    EarliestHeartbeat,
-}
-
-impl Order {
-    /// The order for a column; `None` if sessions are not read by it.
-    fn of((column, direction): (SessionColumn, Direction)) -> Option<Self> {
-        match (column, direction) {
-            (SessionColumn::Started, Direction::Descending) => Some(Self::Newest),
-            (SessionColumn::Started, Direction::Ascending) => Some(Self::Oldest),
-            (SessionColumn::LastHeartbeat, Direction::Descending) => Some(Self::LatestHeartbeat),
-            (SessionColumn::LastHeartbeat, Direction::Ascending) => Some(Self::EarliestHeartbeat),
-            _ => None,
-        }
-    }
-
-    const fn reversed(self) -> Self {
-        match self {
-            Self::Newest => Self::Oldest,
-            Self::Oldest => Self::Newest,
-            Self::LatestHeartbeat => Self::EarliestHeartbeat,
-            Self::EarliestHeartbeat => Self::LatestHeartbeat,
-        }
-    }
-
-    /// The position before the first row of the list.
-    const fn before_first_row(self) -> Position {
-        match self {
-            Self::Newest | Self::LatestHeartbeat => Position::MAX,
-            Self::Oldest | Self::EarliestHeartbeat => Position::MIN,
-        }
-    }
-}
-
 /// Which running sessions to return.
 #[derive(Clone, Debug)]
 pub struct ListQuery {
@@ -224,16 +136,15 @@ pub fn page(
         None => total.order(query.order, SessionColumn::DEFAULT),
     };
     let request = query.page.clone().in_order(query.order, order);
-    let page = match Order::of(order) {
-        Some(read) => read_page(reader, live, (read, &narrowed, &request), now)?,
-        None => {
-            let all = PageRequest::first(SORTED_MAX);
-            let mut rows = read_rows(reader, live, (Order::Newest, &narrowed, &all), now)?;
-            for row in &mut rows {
-                row.position = position(&row.session, order.0);
-            }
-            request.cut(rows, order.1, |row| row.position.clone())
+    let page = if let Some(read) = Order::of(order) {
+        read_page(reader, live, (read, &narrowed, &request), now)?
+    } else {
+        let all = PageRequest::first(SORTED_MAX);
+        let mut rows = read_rows(reader, live, (Order::Newest, &narrowed, &all), now)?;
+        for row in &mut rows {
+            row.position = position(&row.session, order.0);
         }
+        request.cut(rows, order.1, |row| row.position.clone())
     };
     Ok(ListPage { page, total, order })
 }

@@ -12,10 +12,11 @@ mod store;
 mod upkeep;
 
 pub use crate::live_sessions::{Credentials, GivenKey, HeartbeatAccepted};
+pub use crate::session_lists::SessionColumn;
 pub use heartbeat::{heartbeat, heartbeat_in_tx};
 pub use listing::{
-    ListPage, ListQuery, ListRow, LivenessCutoff, SessionColumn, count, live_count, page, running,
-    running_by_id, running_on,
+    ListPage, ListQuery, ListRow, LivenessCutoff, count, live_count, page, running, running_by_id,
+    running_on,
 };
 pub use rules::Refusal;
 pub use start::{StartRequest, Started, start, start_once};
@@ -32,8 +33,8 @@ use crate::licenses::{self, License};
 use crate::live_sessions::{LastHeartbeat, LiveNow, LiveSession, StoredHeartbeat};
 use crate::security::rate_limit::LookupResult;
 use crate::session_history::{self, EndReason, HistoryEntry};
+use crate::session_lists::Order;
 use crate::version::Version;
-use listing::Order;
 
 /// A row of `active_sessions`: a session that has not ended, with its last heartbeat as stored.
 #[derive(Clone, Debug)]

@@ -40,8 +40,8 @@ impl<'r> Params<'r> {
     /// # Errors
     /// [`Error::Invalid`] if a parameter cannot be read.
     fn query(&self, list: &ListParams<'_>, product: Option<ProductId>) -> Result<LicenseQuery> {
-        let first = query::number("first", self.first)?;
-        let last = query::number("last", self.last)?;
+        let from = query::number("first", self.first)?;
+        let to = query::number("last", self.last)?;
         let filter = query::parsed("state", self.state, LicenseFilter::parse)?;
         let customer = query::number("customer", self.customer)?;
         Ok(LicenseQuery {
@@ -49,7 +49,7 @@ impl<'r> Params<'r> {
             filter: filter.unwrap_or_default(),
             product,
             customer_id: customer.map(CustomerId),
-            range: first.zip(last).map(range),
+            range: from.zip(to).map(range),
             order: list.sorting(|word| COLUMNS.into_iter().find(|column| *column == word))?,
         })
     }
