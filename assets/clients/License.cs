@@ -158,10 +158,10 @@ public sealed class License : IDisposable
         }
     }
 
-    /// <summary>The response. Calls again for `patience` seconds while the server cannot be reached.</summary>
+    /// <summary>The response. For `patience` seconds after a failure, calls again while the server cannot be reached.</summary>
     static XElement Call(string endpoint, Dictionary<string, string> body, double patience = 0, double timeout = 10)
     {
-        var clock = Stopwatch.StartNew();
+        Stopwatch clock = null;
         while (true)
         {
             try
@@ -170,6 +170,7 @@ public sealed class License : IDisposable
             }
             catch (LicenseException error) when (error.Code == "unreachable")
             {
+                clock = clock ?? Stopwatch.StartNew();
                 var wait = TimeSpan.FromSeconds(Math.Max(error.After, Between(0.5, 1)));
                 if (clock.Elapsed + wait > TimeSpan.FromSeconds(patience)) throw;
                 Thread.Sleep(wait);

@@ -177,15 +177,16 @@ public final class License implements AutoCloseable {
         return orElse(true, () -> stop.await((long) (1000 * seconds), TimeUnit.MILLISECONDS));
     }
 
-    /** The server's response. Calls again for `patience` seconds while the server cannot be reached. */
+    /** The server's response. For `patience` seconds after a failure, calls again while the server cannot be reached. */
     private static String call(String endpoint, String body, int patience, int timeout) throws LicenseException {
-        long begun = System.nanoTime();
+        long failed = 0;
         while (true) {
             try {
                 return attempt(endpoint, body.getBytes(UTF_8), 1000 * timeout);
             } catch (LicenseException error) {
                 double wait = Math.max(error.after, between(0.5, 1));
-                double passed = (System.nanoTime() - begun) / 1e9;
+                failed = failed == 0 ? System.nanoTime() : failed;
+                double passed = (System.nanoTime() - failed) / 1e9;
                 if (!error.code.equals("unreachable") || passed + wait > patience) throw error;
                 LockSupport.parkNanos((long) (1e9 * wait));
             }

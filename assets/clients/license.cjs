@@ -119,12 +119,13 @@ class License {
   }
 }
 
-/** The server's response. Calls again for `patience` milliseconds while the server cannot be reached. */
+/** The server's response. For `patience` ms after a failure, calls again while the server cannot be reached. */
 async function call(endpoint, body, patience = 0, timeout = 10_000) {
-  for (const until = performance.now() + patience; ;) {
+  for (let until; ;) {
     try {
       return await attempt(endpoint, body, timeout);
     } catch (error) {
+      until ??= performance.now() + patience;
       const pause = Math.max(1000 * error.after, 500 + 500 * Math.random());
       if (error.code !== 'unreachable' || performance.now() + pause > until) throw error;
       await sleep(pause);

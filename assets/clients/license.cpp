@@ -21,6 +21,7 @@
 #include <iostream>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <regex>
 #include <sstream>
@@ -347,17 +348,19 @@ Json attempt(const std::string& endpoint, const Json& sent, long timeout) {
     throw LicenseError(member(received, "detail") + (new_version.empty() ? "" : " ") + new_version, 0, received);
 }
 
-// The server's response. Calls again for `patience` seconds while the server cannot be reached.
+// The server's response. For `patience` seconds after a failure, calls again while the server cannot be reached.
 Json call(const std::string& endpoint, const std::map<std::string, std::string>& body, int patience = 0,
     long timeout = 10) {
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(patience);
+    std::optional<std::chrono::steady_clock::time_point> until;
     while (true) {
         std::chrono::duration<double> wait(between(0.5, 1));
         try {
             return attempt(endpoint, object(body), timeout);
         } catch (const LicenseError& error) {
+            const auto now = std::chrono::steady_clock::now();
+            until = until.value_or(now + std::chrono::seconds(patience));
             wait = std::max(wait, std::chrono::duration<double>(error.after));
-            if (error.code != "unreachable" || std::chrono::steady_clock::now() + wait > until) throw;
+            if (error.code != "unreachable" || now + wait > *until) throw;
         }
         std::this_thread::sleep_for(wait);
     }

@@ -110,12 +110,13 @@ class License:
 
 
 def call(endpoint, body, patience=0, timeout=10):
-    """The server's response. Calls again for `patience` seconds while the server cannot be reached."""
-    until = time.monotonic() + patience
+    """The server's response. For `patience` seconds after a failure, calls again while the server cannot be reached."""
+    until = None
     while True:
         try:
             return attempt(endpoint, body, timeout)
         except LicenseError as error:
+            until = until or time.monotonic() + patience
             pause = max(error.after, random.uniform(0.5, 1))
             if error.code != "unreachable" or time.monotonic() + pause > until:
                 raise

@@ -182,15 +182,16 @@ impl Session {
     }
 }
 
-/// The server's response. Calls again for `patience` seconds while the server cannot be reached.
+/// The server's response. For `patience` seconds after a failure, calls again while the server cannot be reached.
 fn call(endpoint: &str, body: &Value, patience: u64, timeout: u64) -> Result<Value, LicenseError> {
-    let until = Instant::now() + Duration::from_secs(patience);
+    let mut until = None;
     loop {
         let error = match attempt(endpoint, body, Duration::from_secs(timeout)) {
             Err(error) if error.code == "unreachable" => error,
             result => return result,
         };
         let wait = Duration::from_secs_f64(error.after.max(between(0.5, 1.0)));
+        let until = *until.get_or_insert(Instant::now() + Duration::from_secs(patience));
         if Instant::now() + wait > until {
             return Err(error);
         }

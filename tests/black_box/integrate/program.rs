@@ -246,8 +246,8 @@ fn ends_soon_in_a_network_that_answers_nothing(bench: &mut Bench) {
     });
     let quit = std::time::Instant::now();
     run.finish();
-    // Five seconds for the heartbeat, two for the end of the session, and what a busy machine needs.
-    assert!(quit.elapsed().as_secs() < 10, "{:?}", quit.elapsed());
+    // Five seconds for the heartbeat, twice two for the end of the session, and what a busy machine needs.
+    assert!(quit.elapsed().as_secs() < 15, "{:?}", quit.elapsed());
     bench.relay.restore();
     bench.server.json(&["session", "end", &id]);
 }
