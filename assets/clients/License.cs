@@ -158,7 +158,7 @@ public sealed class License : IDisposable
         }
     }
 
-    /// <summary>The response. For `patience` seconds after a failure, calls again while the server cannot be reached.</summary>
+    /// <summary>The response. For `patience` seconds after a lost connection, calls again.</summary>
     static XElement Call(string endpoint, Dictionary<string, string> body, double patience = 0, double timeout = 10)
     {
         Stopwatch clock = null;

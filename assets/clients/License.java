@@ -177,7 +177,7 @@ public final class License implements AutoCloseable {
         return orElse(true, () -> stop.await((long) (1000 * seconds), TimeUnit.MILLISECONDS));
     }
 
-    /** The server's response. For `patience` seconds after a failure, calls again while the server cannot be reached. */
+    /** The server's response. For `patience` seconds after a lost connection, calls again. */
     private static String call(String endpoint, String body, int patience, int timeout) throws LicenseException {
         long failed = 0;
         while (true) {

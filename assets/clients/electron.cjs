@@ -1,5 +1,5 @@
-// An Electron program's main process under a license. Save it as the `main` of your package.json, beside license.cjs and
-// ca.pem; a bundler has to copy ca.pem beside its output.
+// An Electron program's main process under a license. Save it as the `main` of your package.json, beside license.cjs
+// and ca.pem; a bundler has to copy ca.pem beside its output.
 'use strict';
 const { app, BrowserWindow, dialog } = require('electron');
 const { License } = require('./license.cjs');
@@ -10,7 +10,9 @@ let question;
 function ask(problem) {
   const shown = problem.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
   const page = `<title>License</title><p>${shown}</p>
-    <form action="https://key.invalid/"><label>License key <input name="key" autofocus></label> <button>OK</button></form>`;
+    <form action="https://key.invalid/">
+      <label>License key <input name="key" autofocus></label> <button>OK</button>
+    </form>`;
   question ??= new BrowserWindow({ width: 480, height: 240 });
   question.loadURL(`data:text/html;charset=utf-8,${encodeURIComponent(page)}`);
   return new Promise((resolve) => {

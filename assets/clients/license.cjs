@@ -119,7 +119,7 @@ class License {
   }
 }
 
-/** The server's response. For `patience` ms after a failure, calls again while the server cannot be reached. */
+/** The server's response. For `patience` milliseconds after a lost connection, calls again. */
 async function call(endpoint, body, patience = 0, timeout = 10_000) {
   for (let until; ;) {
     try {

@@ -348,7 +348,7 @@ Json attempt(const std::string& endpoint, const Json& sent, long timeout) {
     throw LicenseError(member(received, "detail") + (new_version.empty() ? "" : " ") + new_version, 0, received);
 }
 
-// The server's response. For `patience` seconds after a failure, calls again while the server cannot be reached.
+// The server's response. For `patience` seconds after a lost connection, calls again.
 Json call(const std::string& endpoint, const std::map<std::string, std::string>& body, int patience = 0,
     long timeout = 10) {
     std::optional<std::chrono::steady_clock::time_point> until;

@@ -110,7 +110,7 @@ class License:
 
 
 def call(endpoint, body, patience=0, timeout=10):
-    """The server's response. For `patience` seconds after a failure, calls again while the server cannot be reached."""
+    """The server's response. For `patience` seconds after a lost connection, calls again."""
     until = None
     while True:
         try:

@@ -182,7 +182,7 @@ impl Session {
     }
 }
 
-/// The server's response. For `patience` seconds after a failure, calls again while the server cannot be reached.
+/// The server's response. For `patience` seconds after a lost connection, calls again.
 fn call(endpoint: &str, body: &Value, patience: u64, timeout: u64) -> Result<Value, LicenseError> {
     let mut until = None;
     loop {
