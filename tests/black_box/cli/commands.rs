@@ -156,7 +156,7 @@ fn print_more(mut server: Server, printed: &mut Printed) {
     }
     assert_eq!(server.stop(), Some(0));
     let followed = server.path("data/standby.sqlite3");
-    std::fs::copy(server.path("copy-2.sqlite3"), followed).unwrap();
+    std::fs::copy(server.database(), followed).unwrap();
     for command in [
         "promote --check",
         "promote",
