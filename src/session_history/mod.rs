@@ -430,7 +430,7 @@ impl EndedSession {
 }
 
 /// Removes sessions that ended more than `retention` ago from the history, and stored responses that have expired.
-/// Returns how many rows were removed. Removes some 4,000 a second.
+/// Returns how many rows were removed. Removes fewer than 5,000 a second.
 ///
 /// # Errors
 /// If a write fails; rows already removed stay removed.
