@@ -19,7 +19,7 @@ where erased_at_ms is null;
 update devices set machine_id = :long, hardware_id = device_id || substr(:long, 5);
 update session_history set machine_id = :long, hardware_id = :long;
 update plans set name = substr(:long, 1, 100);
-update client_configs set client_name = substr(:long, 1, 92) || product_id;
+update client_configs set client_name = substr(:long, 1, 92) || product_id, heartbeat_interval = 1;
 update releases set channel = 'nightly-builds-for-the-testers-1', notes = :long;
 update feature_flags set description = :long;
 update admin_sessions set browser = :long, address = '2001:db8:1111:2222:3333:4444:5555:6666';

@@ -48,6 +48,7 @@ fn skipped_json(skipped: &SkippedLicense) -> Value {
     json!({
         "id": skipped.license.id,
         "key": skipped.license.key,
+        "customer_id": skipped.license.customer_id,
         "customer": skipped.license.customer,
         "taken": skipped.taken,
     })

@@ -125,6 +125,28 @@ fn sessions_are_sorted_by_links_in_the_column_heads_and_paged_both_ways() {
 }
 
 #[test]
+fn the_question_about_a_session_and_the_forms_of_its_license_link_to_license_and_customer() {
+    let server = Server::start();
+    let key = server.issue_license(1);
+    server.client().session(&key, "Kasse 1");
+    let mut panel = server.logged_in_browser("admin");
+    for path in [
+        "/sessions/1/terminate",
+        "/licenses/1/edit",
+        "/licenses/1/extend",
+        "/licenses/1/bind",
+    ] {
+        let page = panel.get(path);
+        for link in [
+            "<a href=\"/lizenzserver/licenses/1\"><code>",
+            "<a href=\"/lizenzserver/customers/1\">Ada</a>",
+        ] {
+            assert!(page.text.contains(link), "{path} {link}: {}", page.text);
+        }
+    }
+}
+
+#[test]
 fn a_session_is_ended_after_a_confirmation_and_its_program_learns_that_it_was_forced() {
     let server = Server::start();
     let key = server.issue_license(1);
