@@ -12,7 +12,7 @@ use crate::devices::{self, ClientIdentity};
 use crate::id::{DeviceId, ProductId};
 use crate::security::secret;
 
-/// Devices that are kept; beyond it, one that has not been asked for lately makes room. Each takes some 400 bytes.
+/// Devices that are kept; beyond it, one that has not been asked for lately makes room. Each takes some 500 bytes.
 const ENTRIES_MAX: usize = 1 << 17;
 
 /// What was found about devices and their licenses lately.
