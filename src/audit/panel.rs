@@ -153,20 +153,26 @@ fn read_list(
     mut filter: EntryFilter,
     page_request: PageRequest<SortPosition>,
 ) -> Result<Listed> {
-    filter.subject = subject::stored(reader, filter.subject)?;
-    let total = super::count_matching(reader, &filter)?;
-    let order = total.order(filter.order, EntryColumn::DEFAULT);
-    let page_request = page_request.in_order(filter.order, order);
-    filter.order = order;
+    let asked = filter.order;
+    let total = prepare(reader, &mut filter)?;
+    let page_request = page_request.in_order(asked, filter.order);
     let page = super::page(reader, &filter, &page_request)?;
     let rows = page.rows.iter().map(|entry| row(reader, entry));
     Ok(Listed {
         rows: rows.collect::<Result<_>>()?,
         page,
         total,
-        order,
+        order: filter.order,
         modules: modules_offered(reader)?,
     })
+}
+
+/// How many entries match the filter. Its subject becomes the stored form, its order one in which so many can be shown.
+fn prepare(reader: &Reader<'_>, filter: &mut EntryFilter) -> Result<Total> {
+    filter.subject = subject::stored(reader, filter.subject.take())?;
+    let total = super::count_matching(reader, filter)?;
+    filter.order = total.order(filter.order, EntryColumn::DEFAULT);
+    Ok(total)
 }
 
 /// A page of the audit log.
@@ -269,9 +275,7 @@ async fn table(
     let filter = app
         .db
         .read(move |reader| {
-            filter.subject = subject::stored(reader, filter.subject)?;
-            let total = super::count_matching(reader, &filter)?;
-            filter.order = total.order(filter.order, EntryColumn::DEFAULT);
+            prepare(reader, &mut filter)?;
             Ok(filter)
         })
         .await?;

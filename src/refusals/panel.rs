@@ -196,13 +196,19 @@ fn read_list(
     mut filter: Filter,
     page_request: PageRequest<SortPosition>,
 ) -> Result<ListPage, Error> {
-    let scope = super::scope(reader, &filter)?;
-    let total = super::count_matching(reader, &filter, &scope)?;
-    let order = total.order(filter.order, RefusalColumn::DEFAULT);
-    let page_request = page_request.in_order(filter.order, order);
-    filter.order = order;
+    let asked = filter.order;
+    let (scope, total) = prepare(reader, &mut filter)?;
+    let page_request = page_request.in_order(asked, filter.order);
     let page = super::page(reader, (&filter, &scope), &page_request)?;
-    Ok((page, total, order))
+    Ok((page, total, filter.order))
+}
+
+/// What the filter leads to and how many rows match it; its order becomes one in which so many can be shown.
+fn prepare(reader: &Reader<'_>, filter: &mut Filter) -> Result<(Scope, Total), Error> {
+    let scope = super::scope(reader, filter)?;
+    let total = super::count_matching(reader, filter, &scope)?;
+    filter.order = total.order(filter.order, RefusalColumn::DEFAULT);
+    Ok((scope, total))
 }
 
 /// The values for the template with the filter, but without rows.
@@ -240,14 +246,12 @@ const CSV_COLUMNS: [&str; 15] = [
     "product",
 ];
 
-/// What each batch of a CSV file needs; the order is one in which the list can be shown.
+/// What each batch of a CSV file needs.
 fn prepare_csv(
     reader: &Reader<'_>,
     mut filter: Filter,
 ) -> Result<(Slugs, Arc<Filter>, Arc<Scope>), Error> {
-    let scope = super::scope(reader, &filter)?;
-    let total = super::count_matching(reader, &filter, &scope)?;
-    filter.order = total.order(filter.order, RefusalColumn::DEFAULT);
+    let (scope, _) = prepare(reader, &mut filter)?;
     Ok((Slugs::read(reader)?, Arc::new(filter), Arc::new(scope)))
 }
 

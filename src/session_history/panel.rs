@@ -183,13 +183,19 @@ fn read_list(
     mut filter: HistoryFilter,
     page_request: PageRequest<SortPosition>,
 ) -> Result<ListPage, Error> {
-    let scope = super::scope(reader, &filter)?;
-    let total = super::count_matching(reader, &filter, &scope)?;
-    let order = total.order(filter.order, HistoryColumn::DEFAULT);
-    let page_request = page_request.in_order(filter.order, order);
-    filter.order = order;
+    let asked = filter.order;
+    let (scope, total) = prepare(reader, &mut filter)?;
+    let page_request = page_request.in_order(asked, filter.order);
     let page = super::page(reader, (&filter, &scope), &page_request)?;
-    Ok((page, total, order))
+    Ok((page, total, filter.order))
+}
+
+/// What the filter leads to and how many rows match it; its order becomes one in which so many can be shown.
+fn prepare(reader: &Reader<'_>, filter: &mut HistoryFilter) -> Result<(Scope, Total), Error> {
+    let scope = super::scope(reader, filter)?;
+    let total = super::count_matching(reader, filter, &scope)?;
+    filter.order = total.order(filter.order, HistoryColumn::DEFAULT);
+    Ok((scope, total))
 }
 
 /// The values for the template with the filter, but without sessions.
@@ -223,14 +229,12 @@ const CSV_COLUMNS: [&str; 13] = [
     "product",
 ];
 
-/// What each batch of a CSV file needs; the order is one in which the list can be shown.
+/// What each batch of a CSV file needs.
 fn prepare_csv(
     reader: &Reader<'_>,
     mut filter: HistoryFilter,
 ) -> Result<(Slugs, Arc<HistoryFilter>, Arc<Scope>), Error> {
-    let scope = super::scope(reader, &filter)?;
-    let total = super::count_matching(reader, &filter, &scope)?;
-    filter.order = total.order(filter.order, HistoryColumn::DEFAULT);
+    let (scope, _) = prepare(reader, &mut filter)?;
     Ok((Slugs::read(reader)?, Arc::new(filter), Arc::new(scope)))
 }
 
