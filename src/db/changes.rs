@@ -47,7 +47,7 @@ impl LicenseChanges {
     }
 }
 
-/// The place of a license: neighbours, which are often sold and used together, have different ones.
+/// The place of a license: neighbors, which are often sold and used together, have different ones.
 fn place(license: LicenseId) -> usize {
     usize::try_from(license.0).unwrap_or_default() % PLACES
 }

@@ -84,7 +84,10 @@ impl Verifier {
         client: ClientIdentity,
     ) -> Result<Verification> {
         let product = settings.config.product;
-        if let Some(known) = self.recent.get(&self.db, product, &client) {
+        let Some(place) = recent::place(product, &client) else {
+            return Ok(unknown(settings, &client));
+        };
+        if let Some(known) = self.recent.get(&self.db, &place) {
             return Ok(judge(known, live, settings, &client));
         }
         let point = self.db.read_point();
@@ -95,7 +98,7 @@ impl Verifier {
         let (found, client) = self.db.read_for_program(look_up).await?;
         Ok(match found {
             Some(found) => {
-                let known = self.recent.insert(product, &client, point, found);
+                let known = self.recent.insert(place, point, found);
                 judge(known, live, settings, &client)
             }
             None => unknown(settings, &client),

@@ -22,7 +22,7 @@ pub(super) struct Recent {
 }
 
 /// A digest of the product, the license key and the fingerprint of the device.
-type Place = [u8; 16];
+pub(super) type Place = [u8; 16];
 
 /// What was found about a device and its license.
 #[derive(Debug)]
@@ -43,36 +43,23 @@ impl Default for Recent {
 }
 
 impl Recent {
-    /// What was found about the device and the license of `client`, if it is still true.
-    pub(super) fn get(
-        &self,
-        db: &Db,
-        product: ProductId,
-        client: &ClientIdentity,
-    ) -> Option<Arc<Known>> {
-        let known = self.entries.get(&place(product, client)?)?;
+    /// What was found at a place, if it is still true.
+    pub(super) fn get(&self, db: &Db, place: &Place) -> Option<Arc<Known>> {
+        let known = self.entries.get(place)?;
         let is_current = db.is_current(known.found.license.id, known.point);
         is_current.then_some(known)
     }
 
     /// Keeps what was read after `point`.
-    pub(super) fn insert(
-        &self,
-        product: ProductId,
-        client: &ClientIdentity,
-        point: ReadPoint,
-        found: Found,
-    ) -> Arc<Known> {
+    pub(super) fn insert(&self, place: Place, point: ReadPoint, found: Found) -> Arc<Known> {
         let known = Arc::new(Known::new(found, point));
-        if let Some(place) = place(product, client) {
-            self.entries.insert(place, known.clone());
-        }
+        self.entries.insert(place, known.clone());
         known
     }
 }
 
-/// `None` if the text of the key cannot be one.
-fn place(product: ProductId, client: &ClientIdentity) -> Option<Place> {
+/// The place of a device, if the text of its license key can be a key.
+pub(super) fn place(product: ProductId, client: &ClientIdentity) -> Option<Place> {
     let key = client.license_key.as_ref()?;
     let product = product.0.to_be_bytes();
     let parts = [&product[..], key.as_bytes(), client.hardware_id.as_bytes()];
