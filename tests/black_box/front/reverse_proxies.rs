@@ -1,5 +1,5 @@
-//! The lines of the manual for nginx and Caddy, each in front of a real server: programs, the panel and websites reach it,
-//! and it sees the address of its caller.
+//! The lines of the manual for nginx, Caddy and Traefik, each in front of a real server: programs, the panel and websites
+//! reach it, and it sees the address of its caller.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -102,6 +102,36 @@ fn caddy(setup: &Setup<'_>) -> Command {
     command
 }
 
+fn traefik_program() -> String {
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/py/bin/traefik");
+    if bundled.exists() {
+        bundled.display().to_string()
+    } else {
+        "traefik".to_owned()
+    }
+}
+
+fn traefik(setup: &Setup<'_>) -> Command {
+    let certificate = format!(
+        "tls: {{certificates: [{{certFile: {}, keyFile: {}}}]}}\n",
+        setup.name("proxy.pem"),
+        setup.name("proxy.key")
+    );
+    // There is no authority that this test could ask for a certificate.
+    let lines = setup.lines.replace("{certResolver: letsencrypt}", "{}");
+    let routes = setup.file("routes.yml", &format!("{certificate}{lines}"));
+    let text = format!(
+        "global: {{checkNewVersion: false, sendAnonymousUsage: false}}\n\
+         entryPoints: {{websecure: {{address: \"127.0.0.1:{}\"}}}}\nproviders: {{file: {{filename: {}}}}}\n",
+        setup.port,
+        routes.display()
+    );
+    let file = setup.file("traefik.yml", &text);
+    let mut command = Command::new(traefik_program());
+    command.arg(format!("--configFile={}", file.display()));
+    command
+}
+
 /// Starts a proxy in front of `server`, with the block of the manual that follows `text`.
 fn start(server: &Server, text: &str, command: impl Fn(&Setup<'_>) -> Command) -> Proxy {
     let folder = server.path(text.split([' ', ',', ':']).next().unwrap());
@@ -119,8 +149,13 @@ fn start(server: &Server, text: &str, command: impl Fn(&Setup<'_>) -> Command) -
     let mut command = command(&setup);
     let command = command.stdout(Stdio::null()).stderr(log);
     let process = command.spawn().unwrap();
-    eventually("the proxy listens", || {
-        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    // Traefik listens before it has read its routes and its certificate.
+    eventually("the proxy forwards", || {
+        let stream = TcpStream::connect(("127.0.0.1", port)).ok();
+        let tls = stream.and_then(|stream| wire::try_tls_on(stream, server).ok());
+        let request = b"GET /lizenzserver/login HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let response = tls.and_then(|mut tls| wire::exchange(&mut tls, request));
+        response.is_some_and(|response| response.status == 200)
     });
     Proxy { process, port }
 }
@@ -203,8 +238,11 @@ fn expect_handshake(server: &Server, sites: &Sites, proxy: &Proxy) {
 #[test]
 fn the_lines_of_the_manual_for_proxies_work() {
     type Start = fn(&Setup<'_>) -> Command;
-    let proxies: [(&str, &str, Start); 2] =
-        [("nginx", "nginx:", nginx), ("caddy", "Caddy sets", caddy)];
+    let proxies: [(&str, &str, Start); 3] = [
+        ("nginx", "nginx:", nginx),
+        ("caddy", "Caddy sets", caddy),
+        (&traefik_program(), "Traefik, as", traefik),
+    ];
     let sites = Sites::start(&[SITE]);
     let settings = [
         AUTO_ACTIVATE,
