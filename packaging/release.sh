@@ -51,6 +51,7 @@ packaging/generate.sh "$generator" target/packaging
 for architecture in "$@"; do
   target=${targets[$architecture]}
   executable=$build/$target/release/license-server
+  packaging/check.sh "$executable" "$glibc" "$top" "$build" "$cargo_home"
   cargo deb --no-build --no-strip --locked --target "$target" \
     --output "$out/license-server_${version}_$architecture.deb"
   packaging/portable.sh "$executable" target/packaging "$out/license-server-$version-linux-$architecture.tar.gz"

@@ -94,6 +94,7 @@ fn the_scripts_can_be_run_and_are_valid() {
         "packaging/debian/postinst",
         "packaging/debian/prerm",
         "packaging/debian/postrm",
+        "packaging/check.sh",
         "packaging/generate.sh",
         "packaging/install.sh",
         "packaging/release.sh",
@@ -108,5 +109,30 @@ fn the_scripts_can_be_run_and_are_valid() {
         };
         let output = Command::new(shell).arg("-n").arg(&path).output().unwrap();
         assert!(output.status.success(), "{script}: {output:?}");
+    }
+}
+
+#[test]
+fn a_release_with_a_path_of_this_machine_or_a_newer_glibc_is_refused() {
+    if !is_installed("readelf") {
+        return;
+    }
+    let check = |glibc: &str, path: &Path| {
+        Command::new(top().join("packaging/check.sh"))
+            .args([env!("CARGO_BIN_EXE_license-server"), glibc])
+            .arg(path)
+            .output()
+            .unwrap()
+    };
+    let accepted = check("99.0", Path::new("/no-such-folder"));
+    assert!(accepted.status.success(), "{accepted:?}");
+    // The debug information of these tests' executable names the folder of the sources.
+    for (refused, reason) in [
+        (check("99.0", top()), "names the folder"),
+        (check("2.0", Path::new("/no-such-folder")), "needs glibc"),
+    ] {
+        let message = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success());
+        assert!(message.contains(reason), "{message}");
     }
 }
