@@ -11,15 +11,10 @@ import java.security.cert.CertificateFactory;
 import java.util.*;
 import java.util.concurrent.*;
 import java.util.concurrent.locks.LockSupport;
-import java.util.function.Consumer;
-import java.util.function.UnaryOperator;
-import java.util.regex.MatchResult;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
+import java.util.function.*;
+import java.util.regex.*;
 import java.util.stream.Collectors;
-import javax.net.ssl.HttpsURLConnection;
-import javax.net.ssl.SSLContext;
-import javax.net.ssl.TrustManagerFactory;
+import javax.net.ssl.*;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
@@ -40,6 +35,7 @@ public final class License implements AutoCloseable {
         "NEXT-KEY-ID", "NEXT-PUBLIC-KEY");
     private static final String DEVICE = fingerprint();
     private static final String START_KEY = ownStartKey();
+    private static final String UNREACHABLE = "{\"code\":\"unreachable\"}";
     private static FileChannel startFile;
 
     /** The message is for the user. The code never changes; "unreachable": no signed response. */
@@ -47,17 +43,13 @@ public final class License implements AutoCloseable {
     public static final class LicenseException extends Exception {
         public final String code;
         private final String answer; // with what belongs to the code
-        private final double after; // seconds to wait, if the server named them
+        private final double after; // seconds to wait before the next call
 
-        LicenseException(String message, String code, double after, String answer) {
+        LicenseException(String message, double after, String answer) {
             super(message);
-            this.code = code;
-            this.after = after;
+            this.code = text(answer, "code");
             this.answer = answer;
-        }
-
-        LicenseException(String message, double after) {
-            this(message, "unreachable", after, "");
+            this.after = Math.max(after, between(0.5, 1));
         }
     }
 
@@ -67,7 +59,7 @@ public final class License implements AutoCloseable {
     private final Thread thread = new Thread(this::keepAlive, "license");
     private String key = "";
     private double interval = 30; // seconds between heartbeats
-    private volatile String session; // the token
+    private volatile String session;
     private volatile String lease;
     private volatile List<String> features = List.of();
 
@@ -86,6 +78,16 @@ public final class License implements AutoCloseable {
         return features;
     }
 
+    /** The response of session/start, as JSON; null without it. */
+    public String session() {
+        return session;
+    }
+
+    /** The next start asks for a key again: for a user who has bought another license. */
+    public static void forgetKey() {
+        save("key", "");
+    }
+
     /** Starts a session; without the server, uses the lease of the last one. */
     public void start() throws LicenseException {
         String problem = "";
@@ -97,7 +99,7 @@ public final class License implements AutoCloseable {
             } catch (LicenseException error) {
                 if (error.code.equals("license_not_found") || text(error.answer, "field").equals("license_key")) {
                     problem = error.getMessage(); // mistyped: asks again
-                    save("key", "");
+                    forgetKey();
                     continue;
                 }
                 lease = error.code.equals("unreachable") ? validLease() : null;
@@ -116,7 +118,7 @@ public final class License implements AutoCloseable {
         stop.countDown();
         try {
             if (running) thread.join(5000); // it may be starting a session, which must be ended too
-            if (session != null) call("session/end", json("session_token", session), 1, 2);
+            if (session != null) call("session/end", json("session_token", text(session, "session_token")), 1, 2);
         } catch (LicenseException | InterruptedException error) {
             // The session times out by itself.
         }
@@ -131,13 +133,12 @@ public final class License implements AutoCloseable {
         }
         String device = json("license_key", key, "machine_id", name, "hardware_hash", DEVICE, "version", VERSION);
         call("activate", device, patience, 10); // changes nothing if this device has a slot already
-        String answer = call("session/start", device, patience, 10);
-        session = text(answer, "session_token");
+        session = call("session/start", device, patience, 10);
         lease = null;
-        interval = Double.parseDouble(text(answer, "heartbeat_interval"));
-        features = words(answer, "features");
+        interval = Double.parseDouble(text(session, "heartbeat_interval"));
+        features = words(session, "features");
         save("key", key);
-        save("lease", text(answer, "lease")); // empty if the shop does not allow work without the server
+        save("lease", text(session, "lease")); // empty if the shop does not allow work without the server
     }
 
     private void keepAlive() {
@@ -148,7 +149,7 @@ public final class License implements AutoCloseable {
                 if (session == null) {
                     startSession(0);
                 } else {
-                    String heartbeat = json("license_key", key, "session_token", session);
+                    String heartbeat = json("license_key", key, "session_token", text(session, "session_token"));
                     String answer = call("session/heartbeat", heartbeat, 0, 10);
                     interval = Double.parseDouble(text(answer, "heartbeat_interval"));
                 }
@@ -156,7 +157,7 @@ public final class License implements AutoCloseable {
                 pause = 0.5;
             } catch (LicenseException | RuntimeException error) {
                 LicenseException told = error instanceof LicenseException ? (LicenseException) error
-                    : new LicenseException(error.toString(), 0);
+                    : new LicenseException(error.toString(), 0, UNREACHABLE);
                 boolean refused = !told.code.equals("unreachable");
                 if (told.code.equals("session_not_found") || text(told.answer, "end_reason").equals("timeout")) {
                     session = null; // the machine slept: starts another session
@@ -166,7 +167,7 @@ public final class License implements AutoCloseable {
                     stop.countDown();
                     stopped.accept(refused ? told.getMessage() : "The offline lease has expired. " + told.getMessage());
                 } else { // a session goes on without the network, and while the server is busy
-                    wait = Math.max(told.after, pause);
+                    wait = Math.min(Math.max(told.after, pause), interval);
                     pause = Math.min(1.5 * pause, interval / 2);
                 }
             }
@@ -179,16 +180,14 @@ public final class License implements AutoCloseable {
 
     /** The server's response. For `patience` seconds after a lost connection, calls again. */
     private static String call(String endpoint, String body, int patience, int timeout) throws LicenseException {
-        long failed = 0;
-        while (true) {
+        for (long failed = 0;;) {
             try {
                 return attempt(endpoint, body.getBytes(UTF_8), 1000 * timeout);
             } catch (LicenseException error) {
-                double wait = Math.max(error.after, between(0.5, 1));
                 failed = failed == 0 ? System.nanoTime() : failed;
                 double passed = (System.nanoTime() - failed) / 1e9;
-                if (!error.code.equals("unreachable") || passed + wait > patience) throw error;
-                LockSupport.parkNanos((long) (1e9 * wait));
+                if (!error.code.equals("unreachable") || passed + error.after > patience) throw error;
+                LockSupport.parkNanos((long) (1e9 * error.after));
             }
         }
     }
@@ -218,25 +217,26 @@ public final class License implements AutoCloseable {
                 received = stream == null ? new byte[0] : stream.readAllBytes();
             }
         } catch (IOException | GeneralSecurityException | RuntimeException error) {
-            throw new LicenseException("The license server cannot be reached: " + error, 0);
+            throw new LicenseException("The license server cannot be reached: " + error, 0, UNREACHABLE);
         }
         if (status == 429 || status == 503) {
-            double after = connection.getHeaderFieldInt("Retry-After", 0);
-            throw new LicenseException("The license server is busy (" + status + ").", after);
+            int after = connection.getHeaderFieldInt("Retry-After", 0);
+            throw new LicenseException("The license server is busy (" + status + ").", after, UNREACHABLE);
         }
         String signed = "\"@status\": " + status + "\n\"content-digest\": " + digest(received)
             + "\n\"@method\";req: POST\n\"@path\";req: " + path + "\n\"content-digest\";req: " + digest(sent)
             + "\n\"@signature-params\": ";
         String input = String.valueOf(connection.getHeaderField("Signature-Input"));
         if (!isSigned(signed, nonce, input, String.valueOf(connection.getHeaderField("Signature")))) {
-            throw new LicenseException("The license server cannot be reached: this response is not signed by it.", 0);
+            String text = "The license server cannot be reached: this response is not signed by it.";
+            throw new LicenseException(text, 0, UNREACHABLE);
         }
         String answer = new String(received, UTF_8);
         if (status < 400) return answer;
         String code = text(answer, "code");
         if (code.matches("(license|version|device)_.*")) save("lease", ""); // nor may it work without the server
         String message = text(answer, "detail") + " " + text(answer, "download_url"); // of a version that may run
-        throw new LicenseException(message.trim(), code, 0, answer);
+        throw new LicenseException(message.trim(), 0, answer);
     }
 
     private static SSLContext trust() throws IOException, GeneralSecurityException {

@@ -38,7 +38,7 @@ class LicenseError extends Error {
  */
 class License {
   key = '';
-  session = null;
+  session = null; // the response of session/start; null without the server
   lease = null;
   features = []; // what was sold with the license
   #stop = new AbortController();
@@ -57,7 +57,7 @@ class License {
       } catch (error) {
         if (error.code === 'license_not_found' || error.field === 'license_key') {
           problem = error.message; // mistyped: asks again
-          save('key', '');
+          License.forgetKey();
         } else {
           this.lease = error.code === 'unreachable' ? validLease(this.key) : null;
           if (!this.lease) throw error;
@@ -71,11 +71,11 @@ class License {
   /** Ends the session, which frees the license at once. Call it before the program exits. */
   async end() {
     this.#stop.abort();
-    await Promise.race([this.#keptAlive, sleep(5000, null, { ref: false })]); // it may be starting a session
-    const token = this.session?.session_token; // without its end, the session times out
-    this.session = null;
-    if (token) await call('session/end', { session_token: token }, 1000, 2000).catch(() => {});
+    await Promise.race([this.#keptAlive, sleep(8000, null, { ref: false })]);
   }
+
+  /** The next start asks for a key again: for a user who has bought another license. */
+  static forgetKey = () => save('key', '');
 
   async #startSession(patience) {
     const device = { machine_id: os.hostname() || 'unknown', hardware_hash: DEVICE, version: VERSION };
@@ -87,6 +87,11 @@ class License {
     this.features = this.session.license.features;
     save('key', this.key);
     save('lease', this.session.lease ?? ''); // null if the shop does not allow work without the server
+    return this.session;
+  }
+
+  #heartbeat() {
+    return call('session/heartbeat', { license_key: this.key, session_token: this.session.session_token });
   }
 
   async #keepAlive() {
@@ -95,13 +100,7 @@ class License {
     const next = () => sleep(wait * (800 + 200 * Math.random()), true, { signal: this.#stop.signal, ref: false });
     while (await next().catch(() => false)) { // with jitter, so that programs do not all call at the same moment
       try {
-        if (this.session) {
-          const heartbeat = { license_key: this.key, session_token: this.session.session_token };
-          interval = (await call('session/heartbeat', heartbeat)).heartbeat_interval;
-        } else {
-          await this.#startSession();
-          interval = this.session.heartbeat_interval;
-        }
+        ({ heartbeat_interval: interval } = await (this.session ? this.#heartbeat() : this.#startSession()));
         [wait, pause] = [interval, 0.5];
       } catch (error) {
         const refused = error instanceof LicenseError && error.code !== 'unreachable';
@@ -112,10 +111,13 @@ class License {
           this.stopped(refused ? error.message : `The offline lease has expired. ${error.message}`);
           return;
         } else { // a session goes on without the network, and while the server is busy
-          [wait, pause] = [Math.max(error.after ?? 0, pause), Math.min(1.5 * pause, interval / 2)];
+          [wait, pause] = [Math.min(Math.max(error.after ?? 0, pause), interval), Math.min(1.5 * pause, interval / 2)];
         }
       }
     }
+    const token = this.session?.session_token; // without its end, the session times out
+    this.session = null;
+    if (token) await call('session/end', { session_token: token }, 1000, 2000).catch(() => {});
   }
 }
 

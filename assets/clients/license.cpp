@@ -11,23 +11,21 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <iostream>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <random>
 #include <regex>
 #include <sstream>
 #include <string>
 #include <thread>
-#include <utility>
 #ifdef _WIN32
 #include <windows.h>
 #else
@@ -35,6 +33,7 @@
 #include <unistd.h>
 #ifdef __APPLE__
 #include <mach-o/dyld.h>
+#include <uuid/uuid.h>
 #endif
 #endif
 
@@ -179,20 +178,8 @@ std::string random_id() {
     return encoded({reinterpret_cast<char*>(bytes), sizeof bytes});
 }
 
-#ifdef __APPLE__
-std::string output(const char* command) {
-    std::string text;
-    if (FILE* pipe = popen(command, "r")) {
-        for (int c; (c = std::fgetc(pipe)) != EOF;) text += static_cast<char>(c);
-        pclose(pipe);
-    }
-    return text;
-}
-#endif
-
 // The system's id of this device, else a random one that is saved; hashed, so that no other product can use it.
 std::string fingerprint() {
-    std::smatch found;
     std::string machine;
 #ifdef _WIN32
     char guid[64];
@@ -201,11 +188,13 @@ std::string fingerprint() {
     const char* path = "SOFTWARE\\Microsoft\\Cryptography";
     if (RegGetValueA(HKEY_LOCAL_MACHINE, path, "MachineGuid", kind, nullptr, guid, &size) == 0) machine = guid;
 #elif defined(__APPLE__)
-    const std::string text = output("/usr/sbin/ioreg -rd1 -c IOPlatformExpertDevice");
-    if (std::regex_search(text, found, std::regex("\"IOPlatformUUID\" = \"(.+)\""))) machine = found[1];
+    uuid_t uuid;  // IOPlatformUUID
+    uuid_string_t text;
+    const timespec limit = {5, 0};
+    if (gethostuuid(uuid, &limit) == 0) machine = (uuid_unparse_upper(uuid, text), text);
 #else
     const std::string text = load("/etc/machine-id");
-    if (std::regex_match(text, found, std::regex("([0-9a-f]{32})\n?"))) machine = found[1];
+    if (std::regex_match(text, std::regex("[0-9a-f]{32}\n?"))) machine = text.substr(0, 32);
 #endif
     if (machine.empty()) machine = load(data_file("device"));
     if (machine.empty()) machine = save("device", random_id());
@@ -218,14 +207,13 @@ std::string fingerprint() {
 }
 
 std::string machine_name() {
-    char name[256] = "";
 #ifdef _WIN32
-    DWORD size = sizeof name;
-    GetComputerNameA(name, &size);
+    const std::string name = variable("COMPUTERNAME");
 #else
+    char name[256] = "";
     gethostname(name, sizeof name - 1);
 #endif
-    return *name ? name : "unknown";
+    return name[0] ? name : "unknown";
 }
 
 std::string language() {
@@ -252,11 +240,11 @@ double between(double low, double high) {
 // The text is for the user. The code never changes; "unreachable": no signed response.
 struct LicenseError : std::runtime_error {
     std::string code, end_reason, field;
-    double after;  // seconds to wait, if the server named them
+    double after;  // seconds to wait before the next call
 
     explicit LicenseError(const std::string& text, double wait = 0, const Json& answer = R"({"code":"unreachable"})")
         : std::runtime_error(text), code(member(answer, "code")), end_reason(member(answer, "end_reason")),
-          field(member(answer, "field")), after(wait) {}
+          field(member(answer, "field")), after(std::max(wait, between(0.5, 1))) {}
 };
 
 // The Idempotency-Key of starts. It is stored, so that after a crash the next run gets its session back. The file stays
@@ -301,6 +289,7 @@ Json attempt(const std::string& endpoint, const Json& sent, long timeout) {
     const std::string path = "/api/license/" + endpoint, url = server + path, nonce = random_id();
     const std::string authority = (program_folder() / ca_file).string();
     std::string received, fields;
+    char problem[CURL_ERROR_SIZE] = "";
     long status = 0;
     curl_slist* headers = nullptr;
     for (const std::string& header : {"X-API-Key: " + api_key, std::string("Content-Type: application/json"),
@@ -320,12 +309,13 @@ Json attempt(const std::string& endpoint, const Json& sent, long timeout) {
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, &fields);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT, timeout);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, problem);
     const CURLcode result = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_slist_free_all(headers);
     curl_easy_cleanup(curl);
     const std::string unreachable = "The license server cannot be reached: ";
-    if (result != CURLE_OK) throw LicenseError(unreachable + curl_easy_strerror(result));
+    if (result != CURLE_OK) throw LicenseError(unreachable + (*problem ? problem : curl_easy_strerror(result)));
     const auto field = [&fields](const std::string& name) {
         std::smatch found;
         const std::regex form("\r\n" + name + ": *([^\r]*)", std::regex::icase);
@@ -333,7 +323,7 @@ Json attempt(const std::string& endpoint, const Json& sent, long timeout) {
     };
     if (status == 429 || status == 503) {
         const std::string text = "The license server is busy (" + std::to_string(status) + ").";
-        throw LicenseError(text, std::atof(field("Retry-After").c_str()));
+        throw LicenseError(text, static_cast<double>(std::strtoul(field("Retry-After").c_str(), nullptr, 10)));
     }
     const std::string base = "\"@status\": " + std::to_string(status) + "\n\"content-digest\": " + digest(received)
         + "\n\"@method\";req: POST\n\"@path\";req: " + path + "\n\"content-digest\";req: " + digest(sent)
@@ -351,15 +341,14 @@ Json attempt(const std::string& endpoint, const Json& sent, long timeout) {
 // The server's response. For `patience` seconds after a lost connection, calls again.
 Json call(const std::string& endpoint, const std::map<std::string, std::string>& body, int patience = 0,
     long timeout = 10) {
-    std::optional<std::chrono::steady_clock::time_point> until;
-    while (true) {
-        std::chrono::duration<double> wait(between(0.5, 1));
+    for (std::optional<std::chrono::steady_clock::time_point> until;;) {
+        std::chrono::duration<double> wait;
         try {
             return attempt(endpoint, object(body), timeout);
         } catch (const LicenseError& error) {
             const auto now = std::chrono::steady_clock::now();
             until = until.value_or(now + std::chrono::seconds(patience));
-            wait = std::max(wait, std::chrono::duration<double>(error.after));
+            wait = std::chrono::duration<double>(error.after);
             if (error.code != "unreachable" || now + wait > *until) throw;
         }
         std::this_thread::sleep_for(wait);
@@ -383,11 +372,12 @@ public:
             key_ = load(data_file("key"));
             if (key_.empty()) key_ = ask_(problem);
             try {
-                features = member(start_session(4), "features");
+                response = start_session(4);
+                features = member(response, "features");
             } catch (const LicenseError& error) {
                 if (error.code == "license_not_found" || error.field == "license_key") {
                     problem = error.what();  // mistyped: asks again
-                    save("key", "");
+                    forget_key();
                     continue;
                 }
                 lease_ = error.code == "unreachable" ? valid_lease() : "";
@@ -401,21 +391,21 @@ public:
 
     // Ends the session, which frees the license at once. The destructor does it too.
     void end() {
-        {
-            const std::lock_guard<std::mutex> lock(mutex_);
-            stop_ = true;
-        }
-        changed_.notify_all();
+        if (!thread_.joinable()) return;
+        stop_.set_value();
         if (thread_.get_id() == std::this_thread::get_id()) return thread_.detach();  // called by `stopped`
-        if (thread_.joinable()) thread_.join();
+        thread_.join();
         try {
-            const std::string token = std::exchange(session_, "");
-            if (!token.empty()) call("session/end", {{"session_token", token}}, 1, 2);
+            if (!session_.empty()) call("session/end", {{"session_token", session_}}, 1, 2);
         } catch (const std::exception&) {
             // The session times out by itself.
         }
     }
 
+    // The next start asks for a key again: for a user who has bought another license.
+    static void forget_key() { save("key", ""); }
+
+    Json response;         // of session/start, when it started; "" without the server
     std::string features;  // what was sold with the license when it started: words in quotation marks, with commas
     std::atomic<bool> offline = false;  // whether it runs on a lease, since the server could not be reached
 
@@ -438,7 +428,9 @@ private:
 
     void keep_alive() {
         double wait = session_.empty() ? 1 : interval_, pause = 0.5;
-        while (!stops_within(wait * between(0.8, 1))) {  // with jitter: programs should not call all at once
+        const std::future<void> stopping = stop_.get_future();
+        const auto jittered = [&wait] { return std::chrono::duration<double>(wait * between(0.8, 1)); };
+        while (stopping.wait_for(jittered()) == std::future_status::timeout) {
             LicenseError told("");
             try {
                 if (session_.empty()) {
@@ -465,15 +457,10 @@ private:
             } else if (!lease_.empty() && valid_lease().empty()) {
                 return stopped_(std::string("The offline lease has expired. ") + told.what());
             } else {  // a session goes on without the network, and while the server is busy
-                wait = std::max(told.after, pause);
+                wait = std::min(std::max(told.after, pause), interval_);
                 pause = std::min(1.5 * pause, interval_ / 2);
             }
         }
-    }
-
-    bool stops_within(double seconds) {
-        std::unique_lock<std::mutex> lock(mutex_);
-        return changed_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return stop_; });
     }
 
     // The lease of the last start, if it is for this license and device and the clock is within its term.
@@ -502,9 +489,7 @@ private:
     std::string key_, session_;  // the token
     Json lease_;
     double interval_ = 30;  // seconds between heartbeats
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    bool stop_ = false;
+    std::promise<void> stop_;
     std::thread thread_;
 };
 

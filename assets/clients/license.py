@@ -27,7 +27,8 @@ class LicenseError(Exception):
 
 class License:
     """`ask(problem)` returns the license key that the user enters, or "" for a trial; `problem` says why the last key
-    was refused. `stopped(message)` is called on a background thread if the program has to stop."""
+    was refused. `stopped(message)` is called on a background thread if the program has to stop. `features` are what was
+    sold with the license; `session` is the response of session/start, empty without the server."""
     def __init__(self, ask, stopped):
         self.ask, self.stopped, self.stopping = ask, stopped, threading.Event()
         self.key, self.session, self.lease, self.features = "", {}, None, []
@@ -43,12 +44,12 @@ class License:
             except LicenseError as error:
                 if error.code == "license_not_found" or error.field == "license_key":
                     problem = str(error)  # mistyped: asks again
-                    save("key", "")
+                    self.forget_key()
                     continue
                 self.lease = self.valid_lease() if error.code == "unreachable" else None
                 if not self.lease:
                     raise
-                self.features = self.lease["features"]  # what was sold with the license
+                self.features = self.lease["features"]
         atexit.register(self.end)
         self.thread.start()
 
@@ -61,6 +62,11 @@ class License:
         with contextlib.suppress(LicenseError):  # without the server, the session times out
             if token:
                 call("session/end", {"session_token": token}, 1, 2)
+
+    @staticmethod
+    def forget_key():
+        """The next start asks for a key again: for a user who has bought another license."""
+        save("key", "")
 
     def start_session(self, patience=0):
         device = {"machine_id": platform.node() or "unknown", "hardware_hash": fingerprint(), "version": VERSION}
@@ -95,7 +101,7 @@ class License:
                 elif self.lease and not self.valid_lease():
                     return self.stopped(f"The offline lease has expired. {error}")
                 else:  # a session goes on without the network, and while the server is busy
-                    wait, pause = max(error.after, pause), min(1.5 * pause, interval / 2)
+                    wait, pause = min(max(error.after, pause), interval), min(1.5 * pause, interval / 2)
 
     def valid_lease(self):
         """The lease of the last start, if it is for this license and device, and the clock is within its term."""
@@ -129,19 +135,22 @@ def attempt(endpoint, body, timeout):
                "Signature-Nonce": nonce, "Accept-Language": language()}
     if endpoint == "session/start":
         headers["Idempotency-Key"] = start_key()[0]
-    program = sys.executable if getattr(sys, "frozen", False) else __file__
+    program = pathlib.Path(sys.executable if getattr(sys, "frozen", False) else __file__).resolve()
     try:  # each call has a connection of its own
-        trust = ssl.create_default_context(cafile=CA_FILE and pathlib.Path(program).resolve().parent / CA_FILE)
+        authority = CA_FILE and program.with_name(CA_FILE).read_text()
         request = urllib.request.Request(SERVER + path, sent, headers)
-        with urllib.request.urlopen(request, context=trust, timeout=timeout) as response:
+        try:
+            trust = ssl.create_default_context(cadata=authority or None)
+            response = urllib.request.urlopen(request, context=trust, timeout=timeout)
+        except urllib.error.HTTPError as error:
+            response = error
+        with response:
             status, fields, received = response.status, response.headers, response.read()
-    except urllib.error.HTTPError as error:
-        status, fields, received = error.code, error.headers, error.read()
     except (OSError, http.client.HTTPException) as error:
         raise LicenseError(f"The license server cannot be reached: {error or type(error).__name__}") from None
     if status in (429, 503):
-        after = fields["Retry-After"] or ""
-        raise LicenseError(f"The license server is busy ({status}).", after=int(after) if after.isdigit() else 0)
+        after = re.fullmatch("[0-9]{1,9}", fields["Retry-After"] or "")
+        raise LicenseError(f"The license server is busy ({status}).", after=int(after[0]) if after else 0)
     if not is_signed(path, sent, nonce, status, fields, received):
         raise LicenseError("The license server cannot be reached: this response is not signed by it.")
     answer = json.loads(received)

@@ -105,6 +105,7 @@ mod integrate {
     mod languages;
     pub mod panel;
     mod program;
+    mod proxy;
     mod site_files;
 }
 mod licenses {

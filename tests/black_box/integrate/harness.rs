@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::inspect::{end_reasons, running};
+use crate::integrate::proxy::Proxy;
 use crate::setup::{NO_LIMIT, started};
 use crate::support::{Server, eventually};
 use crate::trials;
@@ -38,6 +39,8 @@ pub struct Relay {
     unreliable: Arc<AtomicBool>,
     /// Whether connections stay open without an answer.
     silent: Arc<AtomicBool>,
+    /// Responds instead of the server.
+    proxy: Arc<Mutex<Option<Proxy>>>,
     /// Every call has a connection of its own.
     accepted: Arc<AtomicUsize>,
 }
@@ -50,10 +53,12 @@ impl Relay {
             cut: Arc::default(),
             unreliable: Arc::default(),
             silent: Arc::default(),
+            proxy: Arc::default(),
             accepted: Arc::default(),
         };
         let (cut, unreliable) = (relay.cut.clone(), relay.unreliable.clone());
         let (accepted, silent) = (relay.accepted.clone(), relay.silent.clone());
+        let proxy = relay.proxy.clone();
         std::thread::spawn(move || {
             let mut unanswered = Vec::new();
             for stream in listener.incoming() {
@@ -61,6 +66,11 @@ impl Relay {
                 if silent.load(Ordering::Relaxed) {
                     accepted.fetch_add(1, Ordering::Relaxed);
                     unanswered.push(stream);
+                    continue;
+                }
+                if let Some(proxy) = &*proxy.lock().unwrap() {
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                    proxy.respond(stream);
                     continue;
                 }
                 let odd = accepted.fetch_add(1, Ordering::Relaxed) % 2 == 1;
@@ -90,6 +100,7 @@ impl Relay {
     pub fn restore(&self) {
         self.cut.store(false, Ordering::Relaxed);
         self.silent.store(false, Ordering::Relaxed);
+        *self.proxy.lock().unwrap() = None;
     }
 
     pub fn close_every_second_connection(&self, on: &str) {
@@ -209,6 +220,12 @@ impl Bench {
             let output = build.args(arguments).current_dir(&folder).output().unwrap();
             assert!(output.status.success(), "{build:?}: {output:?}");
         }
+    }
+
+    /// From now on, a proxy responds to each request in this way.
+    pub fn respond_instead(&self, response: &'static str) {
+        let proxy = Proxy::new(&self.server.path("data/tls"), response);
+        *self.relay.proxy.lock().unwrap() = Some(proxy);
     }
 
     pub fn run(&self, circumstances: &Circumstances<'_>) -> Run {

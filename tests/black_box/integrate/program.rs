@@ -28,6 +28,7 @@ const SCENARIOS: &[Scenario] = &[
     ("keys and backup", survives_other_keys_and_an_older_backup),
     ("network cut", survives_a_cut_of_the_network),
     ("closed connections", survives_closed_connections),
+    ("a proxy", survives_what_a_proxy_responds),
     ("busy server", waits_while_the_server_is_busy),
     (
         "silent network",
@@ -209,6 +210,34 @@ fn survives_closed_connections(bench: &mut Bench) {
     std::thread::sleep(std::time::Duration::from_secs(3));
     bench.relay.close_every_second_connection("off");
     bench.session();
+    run.finish();
+    bench.assert_ended("normal");
+}
+
+/// The program waits for as long as it likes, and its language may have no such number of seconds.
+const BUSY_PROXY: &str = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 99999999999\r\n\
+    Content-Type: text/html\r\nContent-Length: 11\r\n\r\n<p>busy</p>";
+/// It announces more than it sends.
+const BROKEN_PROXY: &str = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 1000\r\n\r\n<p>broken</p>";
+const FOREIGN_PROXY: &str = "HTTP/1.1 200 OK\r\nSignature: sig1=:AAAA:\r\n\
+    Signature-Input: sig1=();nonce=\"\"\r\nContent-Length: 2\r\n\r\n{}";
+
+fn survives_what_a_proxy_responds(bench: &mut Bench) {
+    bench.respond_instead(BROKEN_PROXY);
+    let run = bench.run(&Circumstances::default());
+    run.says("Running without the server. Press Enter to end.");
+    bench.relay.restore();
+    eventually("a session", || running(&bench.server).len() == 1);
+    let id = bench.session();
+    for response in [BUSY_PROXY, FOREIGN_PROXY] {
+        let before = bench.relay.connections();
+        bench.respond_instead(response);
+        eventually("a call", || bench.relay.connections() > before);
+        bench.relay.restore();
+    }
+    let before = bench.relay.connections();
+    eventually("two heartbeats", || bench.relay.connections() >= before + 2);
+    assert_eq!((bench.session(), run.error()), (id, String::new()));
     run.finish();
     bench.assert_ended("normal");
 }
