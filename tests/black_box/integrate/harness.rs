@@ -222,6 +222,12 @@ impl Bench {
         }
     }
 
+    /// Seconds after which a session without heartbeats is over; programs start slowly on a busy machine.
+    pub fn set_timeout(&self, seconds: u32) {
+        let setting = format!("session_timeout={seconds}");
+        self.server.json(&["config", "set", &setting]);
+    }
+
     /// From now on, a proxy responds to each request in this way.
     pub fn respond_instead(&self, response: &'static str) {
         let proxy = Proxy::new(&self.server.path("data/tls"), response);

@@ -283,6 +283,7 @@ fn ends_soon_in_a_network_that_answers_nothing(bench: &mut Bench) {
 }
 
 fn resumes_its_session_after_a_crash(bench: &mut Bench) {
+    bench.set_timeout(60);
     let before = end_reasons(&bench.server).len();
     let first = bench.running_program();
     let second = bench.run(&Circumstances::default());
@@ -298,9 +299,11 @@ fn resumes_its_session_after_a_crash(bench: &mut Bench) {
     run.finish();
     bench.assert_ended("normal");
     assert_eq!(end_reasons(&bench.server).len(), before + 1);
+    bench.set_timeout(8);
 }
 
 fn speaks_the_language_of_its_user(bench: &mut Bench) {
+    bench.set_timeout(60);
     let client = bench.server.client();
     for (language, words) in [
         ("de_AT.UTF-8", "Es ist nur eine Sitzung erlaubt"),
@@ -315,6 +318,7 @@ fn speaks_the_language_of_its_user(bench: &mut Bench) {
         assert!(message.contains(words), "{language}: {message}");
         client.call("session/end", &json!({ "session_token": token }));
     }
+    bench.set_timeout(8);
     let device = identity(&bench.key, "laptop");
     assert_eq!(client.call("deactivate", &device).status, 200);
 }
