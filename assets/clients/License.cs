@@ -95,6 +95,7 @@ public sealed class License : IDisposable
                 Features = Words(lease);
             }
         }
+        Save("key", key); // not by the restarts after a sleep: ForgetKey may have been called
         AppDomain.CurrentDomain.ProcessExit += (sender, arguments) => Dispose();
         Console.CancelKeyPress += (sender, arguments) => Dispose(); // Ctrl-C
         thread.Start();
@@ -127,12 +128,11 @@ public sealed class License : IDisposable
         lease = null;
         interval = (double)Session.Element("heartbeat_interval");
         Features = Words(Session.Element("license"));
-        Save("key", key);
         Save("lease", Session.Element("lease").Value); // empty if the shop does not allow work without the server
     }
 
     double Heartbeat(string token) => (double)Call(
-        "session/heartbeat", Members("license_key", key, "session_token", token)).Element("heartbeat_interval");
+        "session/heartbeat", Members("license_key", key, "session_token", token), 0, 5).Element("heartbeat_interval");
 
     void KeepAlive()
     {

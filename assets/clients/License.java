@@ -107,6 +107,7 @@ public final class License implements AutoCloseable {
                 features = words(lease, "features");
             }
         }
+        save("key", key); // not by the restarts after a sleep: `forgetKey` may have been called
         Runtime.getRuntime().addShutdownHook(new Thread(this::close));
         thread.start();
     }
@@ -137,7 +138,6 @@ public final class License implements AutoCloseable {
         lease = null;
         interval = Double.parseDouble(text(session, "heartbeat_interval"));
         features = words(session, "features");
-        save("key", key);
         save("lease", text(session, "lease")); // empty if the shop does not allow work without the server
     }
 
@@ -150,7 +150,7 @@ public final class License implements AutoCloseable {
                     startSession(0);
                 } else {
                     String heartbeat = json("license_key", key, "session_token", text(session, "session_token"));
-                    String answer = call("session/heartbeat", heartbeat, 0, 10);
+                    String answer = call("session/heartbeat", heartbeat, 0, 5);
                     interval = Double.parseDouble(text(answer, "heartbeat_interval"));
                 }
                 wait = interval;

@@ -65,6 +65,7 @@ class License {
         }
       }
     }
+    save('key', this.key); // not by the starts after a sleep: `forgetKey` may have been called
     this.#keptAlive = this.#keepAlive();
   }
 
@@ -85,14 +86,12 @@ class License {
     this.session = await call('session/start', device, patience);
     this.lease = null;
     this.features = this.session.license.features;
-    save('key', this.key);
     save('lease', this.session.lease ?? ''); // null if the shop does not allow work without the server
     return this.session;
   }
 
-  #heartbeat() {
-    return call('session/heartbeat', { license_key: this.key, session_token: this.session.session_token });
-  }
+  #heartbeat = () => // `end` waits for it
+    call('session/heartbeat', { license_key: this.key, session_token: this.session.session_token }, 0, 5000);
 
   async #keepAlive() {
     let interval = this.session?.heartbeat_interval ?? 30;

@@ -385,6 +385,7 @@ public:
                 features = member(lease_, "features");
             }
         }
+        save("key", key_);  // not by the restarts after a sleep: `forget_key` may have been called
         offline = session_.empty();
         thread_ = std::thread([this] { keep_alive(); });
     }
@@ -421,7 +422,6 @@ private:
         lease_.clear();
         interval_ = std::stod(member(answer, "heartbeat_interval"));
         offline = false;
-        save("key", key_);
         save("lease", member(answer, "lease"));  // empty if the shop does not allow work without the server
         return answer;
     }

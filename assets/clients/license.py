@@ -50,6 +50,7 @@ class License:
                 if not self.lease:
                     raise
                 self.features = self.lease["features"]
+        save("key", self.key)  # not by the restarts after a sleep: `forget_key` may have been called
         atexit.register(self.end)
         self.thread.start()
 
@@ -76,7 +77,6 @@ class License:
         call("activate", device, patience)  # changes nothing if this device has a slot already
         self.session, self.lease = call("session/start", device, patience), None
         self.features = self.session["license"]["features"]
-        save("key", self.key)
         save("lease", self.session["lease"] or "")  # null if the shop does not allow work without the server
 
     def keep_alive(self):
@@ -89,7 +89,7 @@ class License:
                     interval = self.session["heartbeat_interval"]
                 else:
                     heartbeat = {"license_key": self.key, "session_token": self.session["session_token"]}
-                    interval = call("session/heartbeat", heartbeat)["heartbeat_interval"]
+                    interval = call("session/heartbeat", heartbeat, timeout=5)["heartbeat_interval"]
                 wait, pause = interval, 0.5
             except Exception as problem:  # nothing may end this thread
                 error = problem if isinstance(problem, LicenseError) else LicenseError(str(problem))

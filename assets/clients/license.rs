@@ -10,7 +10,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{LazyLock, mpsc};
+use std::sync::{LazyLock, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, error::Error, fs, io, io::Write, mem, path::PathBuf, process, thread};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -45,12 +45,12 @@ impl<E: Error> From<E> for LicenseError {
     }
 }
 
-/// Ends when it is dropped, which frees the license at once.
+/// Ends when it is dropped, which frees the license at once; without the network, that takes seconds.
 pub struct License {
     pub features: Vec<String>, // what was sold with the license
     pub session: Value,        // the response of session/start; null if it starts on a lease, without the server
     stop: Option<mpsc::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
+    ended: Mutex<mpsc::Receiver<()>>, // disconnected by the background thread before it calls `stopped`
 }
 
 impl License {
@@ -71,12 +71,17 @@ impl License {
                 result => drop(result?),
             }
         }
+        save("key", &work.key); // not by the restarts after a sleep: `forget_key` may have been called
         let session = work.session.clone();
         let sold = if session.is_null() { &work.lease } else { &session["license"] };
         let features = serde_json::from_value(sold["features"].clone()).unwrap_or_default();
-        let (stop, stopping) = mpsc::channel();
-        let thread = thread::spawn(move || work.keep_alive(&stopping).map_or((), stopped));
-        Ok(Self { features, session, stop: Some(stop), thread: Some(thread) })
+        let ((stop, stopping), (ending, ended)) = (mpsc::channel(), mpsc::channel());
+        thread::spawn(move || {
+            let message = work.keep_alive(&stopping);
+            drop(ending); // `stopped` may drop the `License`, or wait for a thread that does
+            message.map(stopped)
+        });
+        Ok(Self { features, session, stop: Some(stop), ended: ended.into() })
     }
 
     /// The next start asks for a key again: for a user who has bought another license.
@@ -88,7 +93,7 @@ impl License {
 impl Drop for License {
     fn drop(&mut self) {
         self.stop = None;
-        self.thread.take().map(thread::JoinHandle::join);
+        self.ended.get_mut().map(|ended| ended.recv_timeout(Duration::from_secs(8))).ok();
     }
 }
 
@@ -112,7 +117,6 @@ impl Work {
         device["license_key"] = self.key.as_str().into();
         call("activate", &device, patience, 10)?; // changes nothing if this device has a slot already
         (self.session, self.lease) = (call("session/start", &device, patience, 10)?, Value::Null);
-        save("key", &self.key);
         save("lease", &text(&self.session["lease"])); // null if the shop does not allow work without the server
         Ok(self.session["heartbeat_interval"].as_f64().unwrap_or(30.0))
     }

@@ -127,11 +127,16 @@ fn starts_again_after_a_sleep(bench: &mut Bench) {
     let run = bench.running_program();
     run.signal("STOP");
     eventually("the timeout", || running(&bench.server).is_empty());
+    // As by `forget_key`, which the next session of the same key must not undo.
+    let stored = bench.stored("home", "key");
+    std::fs::write(&stored, "").unwrap();
     run.signal("CONT");
     eventually("another session", || running(&bench.server).len() == 1);
     assert_eq!(end_reasons(&bench.server)[0], "timeout");
     run.finish();
     bench.assert_ended("normal");
+    assert_eq!(std::fs::read_to_string(&stored).unwrap(), "");
+    std::fs::write(&stored, &bench.key).unwrap();
 }
 
 fn stops_if_used_elsewhere_after_a_sleep(bench: &mut Bench) {
