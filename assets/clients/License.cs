@@ -97,7 +97,7 @@ public sealed class License : IDisposable
         }
         Save("key", key); // not by the restarts after a sleep: ForgetKey may have been called
         AppDomain.CurrentDomain.ProcessExit += (sender, arguments) => Dispose();
-        Console.CancelKeyPress += (sender, arguments) => Dispose(); // Ctrl-C
+        Console.CancelKeyPress += (sender, key) => { if (!key.Cancel) Dispose(); }; // Ctrl-C
         thread.Start();
     }
 

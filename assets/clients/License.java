@@ -241,7 +241,7 @@ public final class License implements AutoCloseable {
 
     private static SSLContext trust() throws IOException, GeneralSecurityException {
         Path program = orElse(Path.of("."), () -> // the jar, or the folder of the classes
-            Path.of(License.class.getProtectionDomain().getCodeSource().getLocation().toURI()));
+            Path.of(License.class.getProtectionDomain().getCodeSource().getLocation().toURI()).toRealPath());
         Path file = (Files.isDirectory(program) ? program : program.getParent()).resolve(CA_FILE);
         KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
         store.load(null, null);

@@ -299,7 +299,10 @@ Json attempt(const std::string& endpoint, const Json& sent, long timeout) {
     }
     CURL* curl = curl_easy_init();  // each call has a connection of its own
     curl_easy_setopt(curl, CURLOPT_URL, url.c_str());
-    if (!ca_file.empty()) curl_easy_setopt(curl, CURLOPT_CAINFO, authority.c_str());
+    if (!ca_file.empty()) {
+        curl_easy_setopt(curl, CURLOPT_CAINFO, authority.c_str());
+        curl_easy_setopt(curl, CURLOPT_CAPATH, nullptr);  // else some builds trust those of the system as well
+    }
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, static_cast<long>(sent.size()));
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, sent.data());
@@ -367,6 +370,7 @@ public:
 
     // Starts a session; without the server, uses the lease of the last one. Throws LicenseError.
     void start() {
+        end();  // if it was started before
         std::string problem;
         while (session_.empty() && lease_.empty()) {
             key_ = load(data_file("key"));
@@ -387,20 +391,29 @@ public:
         }
         save("key", key_);  // not by the restarts after a sleep: `forget_key` may have been called
         offline = session_.empty();
-        thread_ = std::thread([this] { keep_alive(); });
+        std::promise<void> ending;
+        stop_ = std::promise<void>();
+        ended_ = ending.get_future();
+        running_ = true;
+        std::thread([this, stopped = stopped_, stopping = stop_.get_future(), ending = std::move(ending)]() mutable {
+            const std::string message = keep_alive(stopping), told = running_ ? message : "";
+            ending.set_value();  // from here on, this License may be gone: `stopped` may end it, or exit
+            if (!told.empty()) stopped(told);
+        }).detach();
     }
 
     // Ends the session, which frees the license at once. The destructor does it too.
     void end() {
-        if (!thread_.joinable()) return;
+        if (!running_.exchange(false)) return;
         stop_.set_value();
-        if (thread_.get_id() == std::this_thread::get_id()) return thread_.detach();  // called by `stopped`
-        thread_.join();
+        ended_.wait();
         try {
             if (!session_.empty()) call("session/end", {{"session_token", session_}}, 1, 2);
         } catch (const std::exception&) {
             // The session times out by itself.
         }
+        session_.clear();
+        lease_.clear();
     }
 
     // The next start asks for a key again: for a user who has bought another license.
@@ -426,9 +439,9 @@ private:
         return answer;
     }
 
-    void keep_alive() {
+    // Returns why the program has to stop, or "" once it ends.
+    std::string keep_alive(const std::future<void>& stopping) {
         double wait = session_.empty() ? 1 : interval_, pause = 0.5;
-        const std::future<void> stopping = stop_.get_future();
         const auto jittered = [&wait] { return std::chrono::duration<double>(wait * between(0.8, 1)); };
         while (stopping.wait_for(jittered()) == std::future_status::timeout) {
             LicenseError told("");
@@ -453,14 +466,15 @@ private:
                 wait = 0;
             } else if (told.code != "unreachable") {  // ended, taken over, suspended, in use on another device, ...
                 session_.clear();
-                return stopped_(told.what());
+                return told.what();
             } else if (!lease_.empty() && valid_lease().empty()) {
-                return stopped_(std::string("The offline lease has expired. ") + told.what());
+                return std::string("The offline lease has expired. ") + told.what();
             } else {  // a session goes on without the network, and while the server is busy
                 wait = std::min(std::max(told.after, pause), interval_);
                 pause = std::min(1.5 * pause, interval_ / 2);
             }
         }
+        return "";
     }
 
     // The lease of the last start, if it is for this license and device and the clock is within its term.
@@ -489,8 +503,9 @@ private:
     std::string key_, session_;  // the token
     Json lease_;
     double interval_ = 30;  // seconds between heartbeats
+    std::atomic<bool> running_ = false;
     std::promise<void> stop_;
-    std::thread thread_;
+    std::future<void> ended_;
 };
 
 int main() {

@@ -136,11 +136,12 @@ def attempt(endpoint, body, timeout):
     if endpoint == "session/start":
         headers["Idempotency-Key"] = start_key()[0]
     program = pathlib.Path(sys.executable if getattr(sys, "frozen", False) else __file__).resolve()
+    authority = CA_FILE and program.with_name(CA_FILE)
     try:  # each call has a connection of its own
-        authority = CA_FILE and program.with_name(CA_FILE).read_text()
+        open(authority or os.devnull).close()  # its error, unlike that of the context, names the file
         request = urllib.request.Request(SERVER + path, sent, headers)
         try:
-            trust = ssl.create_default_context(cadata=authority or None)
+            trust = ssl.create_default_context(cafile=authority)
             response = urllib.request.urlopen(request, context=trust, timeout=timeout)
         except urllib.error.HTTPError as error:
             response = error
@@ -165,7 +166,7 @@ def attempt(endpoint, body, timeout):
 def data_file(name):
     """A file in the user's folder for application data; the program's own folder may be read-only."""
     local = {"win32": "AppData/Local", "darwin": "Library/Application Support"}.get(sys.platform, ".local/share")
-    base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_DATA_HOME")
+    base = os.environ.get({"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_DATA_HOME"))
     product = re.sub(r"[^\w-]+", "-", PRODUCT).strip("-") or "program"
     folder = pathlib.Path(base or pathlib.Path.home() / local, product)
     folder.mkdir(0o700, parents=True, exist_ok=True)  # the key is none of other users' business

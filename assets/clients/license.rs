@@ -227,7 +227,7 @@ fn attempt(endpoint: &str, body: &Value, timeout: u64) -> Result<Value> {
 fn agent(timeout: u64) -> Result<ureq::Agent> {
     let mut tls = TlsConfig::builder();
     if !CA_FILE.is_empty() {
-        let file = fs::read(env::current_exe()?.with_file_name(CA_FILE));
+        let file = fs::read(env::current_exe()?.canonicalize()?.with_file_name(CA_FILE));
         let authority = file.map_err(|error| io::Error::other(format!("{CA_FILE}: {error}")))?;
         tls = tls.root_certs(RootCerts::from(vec![Certificate::from_pem(&authority)?]));
     }
@@ -270,9 +270,9 @@ fn random(from: f64) -> f64 {
 
 /// A file in the user's folder for application data; the program's own folder may be read-only.
 fn data_file(name: &str) -> io::Result<PathBuf> {
-    let local = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
-    let set = |name| env::var_os(name).filter(|base| !base.is_empty()).map(PathBuf::from);
-    let base = ["LOCALAPPDATA", "XDG_DATA_HOME"].into_iter().find_map(set);
+    let (mac, variable) = (cfg!(target_os = "macos"), if cfg!(windows) { "LOCALAPPDATA" } else { "XDG_DATA_HOME" });
+    let local = if mac { "Library/Application Support" } else { ".local/share" };
+    let base = env::var_os(variable).filter(|base| !mac && !base.is_empty()).map(PathBuf::from);
     let base = base.unwrap_or_else(|| env::home_dir().unwrap_or_default().join(local));
     let folder = base.join(PRODUCT.replace(|c: char| !c.is_alphanumeric() && c != '_', "-"));
     fs::create_dir_all(&folder)?;
@@ -305,7 +305,7 @@ fn stored_start_key() -> io::Result<String> {
 
 /// The system's id of this device, else a random one that is saved; hashed, so that no other product can use it.
 fn fingerprint() -> String {
-    let uuid = r#"ioreg -rd1 -c IOPlatformExpertDevice | awk -F\" '/IOPlatformUUID/ { print $4 }'"#;
+    let uuid = r#"/usr/sbin/ioreg -rd1 -c IOPlatformExpertDevice | awk -F\" '/IOPlatformUUID/ { print $4 }'"#;
     let mut id = match env::consts::OS {
         "windows" => registry(r"HKLM\SOFTWARE\Microsoft\Cryptography", "MachineGuid"),
         "macos" => output("sh", &["-c", uuid]),
