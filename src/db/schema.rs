@@ -42,9 +42,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../sql/migrations/0028_default_language.sql"),
     include_str!("../../sql/migrations/0029_released_by_programs.sql"),
     include_str!("../../sql/migrations/0030_session_orders.sql"),
+    include_str!("../../sql/migrations/0031_counts_one_by_one.sql"),
 ];
 /// The schema version of this program.
-pub const SCHEMA: u32 = 30;
+pub const SCHEMA: u32 = 31;
 const _: () = assert!(
     MIGRATIONS.len() == SCHEMA as usize,
     "SCHEMA counts MIGRATIONS"
