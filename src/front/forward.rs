@@ -37,18 +37,24 @@ const LOGGED_PATH_MAX: usize = 60;
 const PANEL: &str = "/lizenzserver";
 /// A path of the panel that has no page, for those that are not canonical.
 const NO_PAGE: &str = "/lizenzserver/-";
-/// Headers that concern one connection only and are not forwarded (RFC 9110 §7.6.1).
-const HOP_BY_HOP: &[&str] = &[
-    "connection",
-    "expect",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
+/// The headers that handlers and guards read. Rocket gets no other: it copies and hashes each one, and most of those that
+/// clients send are for proxies and caches. So it gets none that concerns one connection only (RFC 9110 §7.6.1).
+const READ: &[&str] = &[
+    "accept-encoding",
+    "accept-language",
+    "content-digest",
+    "content-type",
+    "cookie",
+    "host",
+    "idempotency-key",
+    "if-none-match",
+    "origin",
+    "sec-fetch-site",
+    "signature-nonce",
+    "user-agent",
+    "x-api-key",
+    "x-fragment",
+    "x-save",
 ];
 
 /// Rocket with all its routes, called without a socket.
@@ -148,15 +154,10 @@ impl RocketBridge {
             return drained(&context, not_served()).await.into();
         }
         let is_program = path.starts_with(PROGRAMS);
-        let inner = self.rocket.req(method, full.to_owned());
-        inner.inner().local_cache(|| from);
-        let inner = with_headers(inner, &head.headers);
-        // The body stays on the connection until a guard asks for it. Rocket never sees it, because it would let a
-        // form override the method of the request.
-        context.attach(inner.inner());
+        let rockets = self.rockets_request((method, full), &head.headers, (from, &context));
         // Rocket has its own copy; this one and the buffer that holds it are kept for a signature only.
         let head = is_program.then_some(head);
-        let (mut response, body) = into_response(inner.dispatch().await).await;
+        let (mut response, body) = into_response(rockets.dispatch().await).await;
         if let Some(head) = &head {
             if reveals_nothing(&response) && !context.body_is_incomplete() {
                 self.log_wrong_path(head, from);
@@ -166,6 +167,23 @@ impl RocketBridge {
             response.headers_mut().extend(headers);
         }
         after_body(&context, response, from).await
+    }
+
+    /// The request for Rocket. A function of its own, since what it moves would take space in the future of
+    /// [`RocketBridge::dispatch`].
+    fn rockets_request(
+        &self,
+        (method, target): (Method, &str),
+        headers: &HeaderMap,
+        (from, context): (ClientAddress, &RequestContext),
+    ) -> LocalRequest<'static> {
+        let request = self.rocket.req(method, target.to_owned());
+        request.inner().local_cache(|| from);
+        let request = with_headers(request, headers);
+        // The body stays on the connection until a guard asks for it. Rocket never sees it, because it would let a
+        // form override the method of the request.
+        context.attach(request.inner());
+        request
     }
 
     /// Logs a request below the path of programs that is no call, since a program is written wrong then. The caller gets
@@ -261,12 +279,12 @@ fn head_len(head: &Parts) -> u64 {
     (target + lines.sum::<usize>()) as u64
 }
 
-/// Adds `headers` to a request for Rocket.
+/// Adds those of `headers` that are [`READ`] to a request for Rocket.
 fn with_headers<'c>(mut inner: LocalRequest<'c>, headers: &HeaderMap) -> LocalRequest<'c> {
     for (name, value) in headers {
-        if HOP_BY_HOP.contains(&name.as_str()) {
+        let Some(name) = READ.iter().find(|read| *name == **read) else {
             continue;
-        }
+        };
         // Non-UTF-8 bytes are replaced, so that the handler refuses the value. Without the header, the response
         // would be to a different request.
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -279,7 +297,7 @@ fn with_headers<'c>(mut inner: LocalRequest<'c>, headers: &HeaderMap) -> LocalRe
             }
             continue;
         }
-        inner.add_header(Header::new(name.as_str().to_owned(), value));
+        inner.add_header(Header::new(*name, value));
     }
     inner
 }

@@ -290,8 +290,8 @@ fn timed_out(what: &'static str) -> io::Error {
 }
 
 /// Most bytes of one read: hyper enlarges the buffer of a connection whenever one read fills it, and keeps it at that size
-/// as long as the connection lasts.
-const READ_LEN: usize = 4 * 1024;
+/// as long as the connection lasts. The head and the body of a program's call fit, and no more is cleared before each read.
+const READ_LEN: usize = 1024;
 
 impl<S: AsyncRead + Received + Unpin> AsyncRead for GuardedStream<S> {
     fn poll_read(

@@ -36,7 +36,7 @@ pub struct Program {
     pub settings: Arc<ProgramSettings>,
     idempotency_key: Option<String>,
     /// The address of the client.
-    pub address: String,
+    pub address: ClientAddress,
     rate_limit: Arc<RateLimitContext>,
 }
 
@@ -97,7 +97,7 @@ async fn program(request: &Request<'_>) -> Result<Program> {
         .headers()
         .get_one("idempotency-key")
         .map(str::to_owned);
-    let address = ClientAddress::of(request).to_string();
+    let address = ClientAddress::of(request);
     Ok(Program {
         now,
         settings,

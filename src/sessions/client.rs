@@ -103,7 +103,7 @@ async fn start(program: Program, body: Body<ClientIdentity>, app: &App) -> Reply
     let request = StartRequest {
         product: settings.config.product,
         client,
-        address,
+        address: address.to_string(),
         idempotency_key,
         auto_activate: app.settings.sessions.auto_activate,
         quota: app.start_quota.clone(),

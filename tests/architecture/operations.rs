@@ -2,9 +2,10 @@
 //! paths of the panel.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use crate::source::{bare_code, brackets, functions};
-use crate::{CORE, address, files, is_handler};
+use crate::{CORE, address, code, files, is_handler};
 
 /// Rules that know paths of the panel, which their handlers are to add.
 const RULES_WITH_PATHS: &[&str] = &[];
@@ -165,4 +166,49 @@ fn only_memory_is_unsafe() {
     let with_unsafe = sources.iter().filter(|(_, text)| is_unsafe(text));
     let with_unsafe: Vec<String> = with_unsafe.map(|(path, _)| address(path).0).collect();
     assert_eq!(with_unsafe, ["memory"]);
+}
+
+/// The strings in `text` between quotation marks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('"').skip(1).step_by(2)
+}
+
+/// The names of headers that `code` reads, as literals or as these constants of `security/signing`.
+fn headers_read(code: &str) -> BTreeSet<String> {
+    let code: String = code.split_whitespace().collect();
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("headers") {
+        let call = &code[at + "headers".len()..];
+        let call = call.strip_prefix("()").unwrap_or(call);
+        let reads = [".get_one(", ".get(", ".contains("];
+        let argument = reads.iter().find_map(|read| call.strip_prefix(read));
+        let argument = argument.and_then(|rest| rest.split(')').next());
+        match argument.and_then(|argument| argument.rsplit("::").next()) {
+            Some("NONCE") => drop(found.insert("signature-nonce".to_owned())),
+            Some("CONTENT_DIGEST") => drop(found.insert("content-digest".to_owned())),
+            Some(argument) => found.extend(quoted(argument).map(str::to_lowercase)),
+            None => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn the_front_passes_on_every_header_that_is_read() {
+    let all = files("src", "rs");
+    let of_rocket = all.iter().filter(|(path, text)| {
+        !path.starts_with("src/front") && text.contains("&Request<'_>")
+            || text.contains("&'r Request<'_>")
+    });
+    let mut read: BTreeSet<String> = of_rocket
+        .flat_map(|(_, text)| headers_read(&code(text)))
+        .collect();
+    // Rocket reads it, as the cookies of the request.
+    read.insert("cookie".to_owned());
+    let (_, rest) = all[Path::new("src/front/forward.rs")]
+        .split_once("const READ: ")
+        .unwrap();
+    let passed_on = quoted(rest.split(';').next().unwrap());
+    let passed_on: BTreeSet<String> = passed_on.map(str::to_owned).collect();
+    assert_eq!(read, passed_on);
 }
