@@ -30,15 +30,26 @@ pub enum Work {
 }
 
 impl Work {
-    /// The bodies of connection `first` of `of`: every `of`-th one from `first` on.
+    /// The bodies of connection `first` of `of`: every `of`-th one from `first` on, and for starts from another one in each
+    /// round, since the server limits how often a license is started.
     pub fn share(&self, first: usize, of: usize) -> Vec<Bytes> {
         match self {
             Self::Get(_) => vec![Bytes::new()],
-            Self::Post(_, bodies) | Self::PostAnew(_, bodies) | Self::StartAndEnd(bodies) => {
-                bodies.iter().skip(first).step_by(of).cloned().collect()
+            Self::Post(_, bodies) | Self::PostAnew(_, bodies) => share(bodies, first, of),
+            Self::StartAndEnd(bodies) => {
+                let mut own = share(bodies, first, of);
+                if !own.is_empty() {
+                    let begin = rand::random_range(0..own.len());
+                    own.rotate_left(begin);
+                }
+                own
             }
         }
     }
+}
+
+fn share(bodies: &[Bytes], first: usize, of: usize) -> Vec<Bytes> {
+    bodies.iter().skip(first).step_by(of).cloned().collect()
 }
 
 /// When a round ends.
@@ -56,6 +67,8 @@ pub struct Round {
     latencies: Histogram<u64>,
     /// Responses other than 2xx, including the warm-up.
     refused: u64,
+    /// One of them.
+    refusal: Option<String>,
     /// The counted time.
     elapsed: Duration,
     /// CPU time of the server during the counted time.
@@ -111,6 +124,11 @@ impl Rounds {
             p99_ms: Some(quantile_ms(&latencies, 0.99)),
             processor_us: Some(processor.as_secs_f64() * 1e6 / latencies.len() as f64),
             refused: self.0.iter().map(|round| round.refused).sum(),
+            note: self
+                .0
+                .iter()
+                .find_map(|round| round.refusal.clone())
+                .unwrap_or_default(),
             ..Line::new(what)
         }
     }
@@ -154,10 +172,11 @@ pub async fn drive(target: &Target, work: &Work, connections: usize, until: Unti
         tokio::time::sleep_until((begun + WARM_UP + span).into()).await;
     }
     let (mut elapsed, mut after) = (counted_from.elapsed(), processor_time(target.pid));
-    let (mut latencies, mut refused) = (Histogram::new(3).unwrap(), 0);
+    let (mut latencies, mut refused, mut refusal) = (Histogram::new(3).unwrap(), 0, None);
     while let Some(client) = all.join_next().await {
         let client = client.unwrap();
         refused += client.refused;
+        refusal = refusal.or(client.refusal);
         for latency in client.latencies {
             latencies.record(latency.into()).unwrap();
         }
@@ -168,6 +187,7 @@ pub async fn drive(target: &Target, work: &Work, connections: usize, until: Unti
     Round {
         latencies,
         refused,
+        refusal,
         elapsed,
         processor: after.saturating_sub(before),
     }
@@ -180,6 +200,7 @@ struct Client {
     counted: (Instant, Option<Instant>),
     latencies: Vec<u32>,
     refused: u64,
+    refusal: Option<String>,
 }
 
 impl Client {
@@ -195,13 +216,15 @@ impl Client {
             counted,
             latencies: Vec::with_capacity(1024),
             refused: 0,
+            refusal: None,
         }
     }
 
     /// Works through every `of`-th body from `first` on.
     async fn run(mut self, work: &Work, (first, of): (usize, usize)) -> Self {
         let own = work.share(first, of);
-        loop {
+        // With little data (`LICENSE_BENCH_DIVIDE`) there are more connections than bodies.
+        while !own.is_empty() {
             for (place, body) in own.iter().enumerate() {
                 self.connection.choose_api_key(first + place * of);
                 let begun = Instant::now();
@@ -210,9 +233,9 @@ impl Client {
                     Work::Post(path, _) => drop(self.post(path, body.clone()).await),
                     Work::PostAnew(path, _) => {
                         self.connection = Connection::open(&self.target).await;
-                        let (status, _) =
+                        let (status, answer) =
                             self.connection.send(Method::POST, path, body.clone()).await;
-                        self.count(begun, status);
+                        self.count(begun, status, &answer);
                     }
                     Work::StartAndEnd(_) => self.start_and_end(body).await,
                 }
@@ -224,6 +247,7 @@ impl Client {
                 return self;
             }
         }
+        self
     }
 
     async fn start_and_end(&mut self, identity: &Bytes) {
@@ -241,18 +265,22 @@ impl Client {
     async fn send(&mut self, method: Method, path: &'static str, body: Bytes) -> Option<Bytes> {
         let sent = Instant::now();
         let (status, answer) = self.connection.send(method, path, body).await;
-        self.count(sent, status).then_some(answer)
+        self.count(sent, status, &answer).then_some(answer)
     }
 
     /// Counts a request that was begun then; whether its status is 2xx.
-    fn count(&mut self, begun: Instant, status: u16) -> bool {
+    fn count(&mut self, begun: Instant, status: u16, answer: &Bytes) -> bool {
         let answered = Instant::now();
         if answered >= self.counted.0 && self.counted.1.is_none_or(|end| answered < end) {
             let micros = answered.duration_since(begun).as_micros();
             self.latencies.push(u32::try_from(micros).unwrap());
         }
         let is_good = (200..300).contains(&status);
-        self.refused += u64::from(!is_good);
+        if !is_good {
+            self.refused += 1;
+            let refusal = || format!("{status} {}", String::from_utf8_lossy(answer));
+            self.refusal.get_or_insert_with(refusal);
+        }
         is_good
     }
 }
