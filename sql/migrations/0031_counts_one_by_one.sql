@@ -6,7 +6,7 @@ begin
     insert into running_counts (product_id, running) values (0, 1)
     on conflict do update set running = running + 1;
     insert into running_counts (product_id, running)
-    values ((select product_id from licenses where license_id = new.license_id), 1)
+    select product_id, 1 from licenses where license_id = new.license_id
     on conflict do update set running = running + 1;
     insert into session_counts (product_id, at_ms, started, ended, peak)
     values (
@@ -51,8 +51,8 @@ begin
     values (0, new.ended_at_ms / 900000 * 900000, 0, coalesce(new.sessions, 1), 0)
     on conflict do update set ended = ended + excluded.ended;
     insert into session_counts (product_id, at_ms, started, ended, peak)
-    values (
-        (select product_id from licenses where license_id = new.license_id),
-        new.ended_at_ms / 900000 * 900000, 0, coalesce(new.sessions, 1), 0)
+    select product_id, new.ended_at_ms / 900000 * 900000, 0, coalesce(new.sessions, 1), 0
+    from licenses
+    where license_id = new.license_id
     on conflict do update set ended = ended + excluded.ended;
 end;
