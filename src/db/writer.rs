@@ -410,6 +410,8 @@ impl WriterLoop {
         let invalidates = match self.begin() {
             Ok(invalidates) => invalidates,
             Err(reason) => {
+                // A command that keeps the database locked may have changed what is kept in memory.
+                self.check_data_version();
                 self.report(Some(&reason));
                 for job in batch {
                     job(Err(&reason));
@@ -427,15 +429,15 @@ impl WriterLoop {
         } else {
             self.report(None);
             drop(self.first.take());
-            if invalidates || done.iter().any(|job| job.invalidates) {
-                self.generation.next();
-            }
         }
+        // Even if the commit failed, since it may have reached the disk; and before any hook or answer, so that no response
+        // from memory is older than another response.
+        if invalidates || done.iter().any(|job| job.invalidates) {
+            self.generation.next();
+        }
+        let changed = done.iter().flat_map(|job| &job.changed);
+        changed.for_each(|license| self.changes.note(*license));
         for job in done {
-            // Even if the commit failed: it may have reached the disk.
-            for license in job.changed {
-                self.changes.note(license);
-            }
             if commit.is_ok() {
                 job.after.into_iter().for_each(|hook| hook());
             }
