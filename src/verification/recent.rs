@@ -50,10 +50,13 @@ impl Recent {
         is_current.then_some(known)
     }
 
-    /// Keeps what was read after `point`.
+    /// Keeps what was read after `point`, if the device has a slot: anyone with a license key can name any number of
+    /// others.
     pub(super) fn insert(&self, place: Place, point: ReadPoint, found: Found) -> Arc<Known> {
         let known = Arc::new(Known::new(found, point));
-        self.entries.insert(place, known.clone());
+        if known.found.slot.is_some() {
+            self.entries.insert(place, known.clone());
+        }
         known
     }
 }
