@@ -5,7 +5,8 @@
 # folder and on any machine with the same tools. CONTRIBUTING.md says which tools it needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-top=$PWD
+# Without symbolic links: so the compiler names it.
+top=$(pwd -P)
 
 # What each architecture of Debian is called by Rust; the executable runs with glibc 2.28 and newer.
 declare -A targets=([amd64]=x86_64-unknown-linux-gnu [arm64]=aarch64-unknown-linux-gnu)
