@@ -196,10 +196,11 @@ fn headers_read(code: &str) -> BTreeSet<String> {
 #[test]
 fn the_front_passes_on_every_header_that_is_read() {
     let all = files("src", "rs");
-    let of_rocket = all.iter().filter(|(path, text)| {
-        !path.starts_with("src/front") && text.contains("&Request<'_>")
-            || text.contains("&'r Request<'_>")
-    });
+    // These read the headers of responses, certificates, and the head itself.
+    let others = ["src/front", "src/net", "src/tls", "src/security/pem.rs"];
+    let of_rocket = all
+        .iter()
+        .filter(|(path, _)| !others.iter().any(|other| path.starts_with(other)));
     let mut read: BTreeSet<String> = of_rocket
         .flat_map(|(_, text)| headers_read(&code(text)))
         .collect();
