@@ -430,9 +430,9 @@ impl WriterLoop {
             self.report(None);
             drop(self.first.take());
         }
-        // Even if the commit failed, since it may have reached the disk; and before any hook or answer, so that no response
-        // from memory is older than another response.
-        if invalidates || done.iter().any(|job| job.invalidates) {
+        // Even if the commit failed, since it may have reached the disk (`First` is repeated then); and before any hook or
+        // answer, so that no response from memory is older than another response.
+        if invalidates && commit.is_ok() || done.iter().any(|job| job.invalidates) {
             self.generation.next();
         }
         let changed = done.iter().flat_map(|job| &job.changed);
