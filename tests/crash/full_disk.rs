@@ -165,7 +165,8 @@ impl Observers {
         assert!(self.refusals() >= REFUSALS, "the disk is still full");
         set_space(true);
         eventually("starts succeed again", || self.refusals() == 0);
-        wait_for(Duration::from_millis(300));
+        // Heartbeats reach the file within a second.
+        wait_for(Duration::from_millis(1200));
     }
 
     /// Starts and ends a session repeatedly, and counts refusals in a row.
