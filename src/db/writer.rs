@@ -190,6 +190,13 @@ impl Waiting {
     }
 }
 
+/// Answers every job of `batch` that it was not done.
+fn refuse(batch: Vec<Job>, reason: &str) {
+    for job in batch {
+        job(Err(reason));
+    }
+}
+
 struct WriterLoop {
     conn: Connection,
     checkpoints: Option<Checkpoints>,
@@ -413,10 +420,7 @@ impl WriterLoop {
                 // A command that keeps the database locked may have changed what is kept in memory.
                 self.check_data_version();
                 self.report(Some(&reason));
-                for job in batch {
-                    job(Err(&reason));
-                }
-                return;
+                return refuse(batch, &reason);
             }
         };
         let (done, ran) = self.run_jobs(batch);
