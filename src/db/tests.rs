@@ -258,3 +258,33 @@ fn a_write_behind_a_foreign_lock_is_refused_and_works_later() {
         assert_eq!(count(&db).await, 1, "the refused write had no effect");
     });
 }
+
+#[test]
+fn a_write_of_any_number_of_pages_is_kept_or_undone_whole() {
+    const FILL: &str = "insert into pages with recursive n (i) as (select 1 union all select i + 1 from n where i < 200) \
+         select i, hex(randomblob(1900)) from n";
+    const CHANGE: &str = "update pages set text = hex(randomblob(1900)) where id <= ?1";
+    with_new_database(async |db| {
+        let table = "create table pages (id integer primary key, text text)";
+        db.write("t.create", |tx| tx.run(table, [])).await.unwrap();
+        db.write("t.fill", |tx| tx.run(FILL, [])).await.unwrap();
+        // The old pages are kept in memory up to some number, and in a temporary file from there on.
+        for pages in [1_u32, 15, 16, 17, 30, 31, 32, 33, 63, 64, 65, 200] {
+            let kept = db.write("t.keep", move |tx| tx.run(CHANGE, [pages])).await;
+            assert_eq!(u32::try_from(kept.unwrap()), Ok(pages));
+            let sum = "select sum(unicode(substr(text, 7, 1)) * id) from pages";
+            let sum = |r: &Reader<'_>| r.one(sum, [], |row| row.get::<_, i64>(0));
+            let before = db.read(sum).await.unwrap();
+            let undone = db.write("t.undo", move |tx| {
+                tx.run(CHANGE, [pages])?;
+                Err::<(), _>(Error::not_found(Resource::Text, ""))
+            });
+            let undone = undone.await;
+            assert!(
+                matches!(undone, Err(Error::NotFound { .. })),
+                "{pages}: {undone:?}"
+            );
+            assert_eq!(db.read(sum).await.unwrap(), before);
+        }
+    });
+}
