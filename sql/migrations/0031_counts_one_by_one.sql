@@ -1,22 +1,17 @@
--- The counts of sessions, by the same rules as before, but row by row: a list of two products, or a select for two rows,
--- made SQLite open a temporary table at each start and each end, which took a sixth of the writer's time.
+-- The counts of running sessions, by the same rules as before: a list of two products made SQLite open a temporary table at
+-- each start, each replacement and each end.
 drop trigger count_start;
 create trigger count_start after insert on active_sessions
 begin
-    insert into running_counts (product_id, running) values (0, 1)
-    on conflict do update set running = running + 1;
     insert into running_counts (product_id, running)
-    select product_id, 1 from licenses where license_id = new.license_id
+    select product_id, 1 from licenses where license_id = new.license_id union all select 0, 1
     on conflict do update set running = running + 1;
-    insert into session_counts (product_id, at_ms, started, ended, peak)
-    values (
-        0, new.started_at_ms / 900000 * 900000, 1, 0,
-        (select running from running_counts where product_id = 0))
-    on conflict do update set started = started + 1, peak = max(peak, excluded.peak);
     insert into session_counts (product_id, at_ms, started, ended, peak)
     select product_id, new.started_at_ms / 900000 * 900000, 1, 0, running
-    from licenses join running_counts using (product_id)
-    where license_id = new.license_id
+    from running_counts where product_id = 0
+    union all
+    select product_id, new.started_at_ms / 900000 * 900000, 1, 0, running
+    from licenses join running_counts using (product_id) where license_id = new.license_id
     on conflict do update set started = started + 1, peak = max(peak, excluded.peak);
 end;
 
@@ -25,14 +20,11 @@ drop trigger count_replacement;
 create trigger count_replacement after update of session_id on active_sessions
 begin
     insert into session_counts (product_id, at_ms, started, ended, peak)
-    values (
-        0, new.started_at_ms / 900000 * 900000, 1, 0,
-        (select running from running_counts where product_id = 0))
-    on conflict do update set started = started + 1, peak = max(peak, excluded.peak);
-    insert into session_counts (product_id, at_ms, started, ended, peak)
     select product_id, new.started_at_ms / 900000 * 900000, 1, 0, running
-    from licenses join running_counts using (product_id)
-    where license_id = new.license_id
+    from running_counts where product_id = 0
+    union all
+    select product_id, new.started_at_ms / 900000 * 900000, 1, 0, running
+    from licenses join running_counts using (product_id) where license_id = new.license_id
     on conflict do update set started = started + 1, peak = max(peak, excluded.peak);
 end;
 
@@ -42,17 +34,4 @@ begin
     update running_counts set running = running - 1 where product_id = 0;
     update running_counts set running = running - 1
     where product_id = (select product_id from licenses where license_id = old.license_id);
-end;
-
-drop trigger count_end;
-create trigger count_end after insert on session_history
-begin
-    insert into session_counts (product_id, at_ms, started, ended, peak)
-    values (0, new.ended_at_ms / 900000 * 900000, 0, coalesce(new.sessions, 1), 0)
-    on conflict do update set ended = ended + excluded.ended;
-    insert into session_counts (product_id, at_ms, started, ended, peak)
-    select product_id, new.ended_at_ms / 900000 * 900000, 0, coalesce(new.sessions, 1), 0
-    from licenses
-    where license_id = new.license_id
-    on conflict do update set ended = ended + excluded.ended;
 end;
