@@ -3,6 +3,7 @@
 //! Independent of licenses.
 
 pub mod age;
+pub mod data_files;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -1,24 +1,20 @@
 //! Writes a backup: the database, and the files in the data folder that cannot be generated again.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, ErrorKind, Read, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::archive::age::Encryptor;
-use crate::archive::{self, ArchiveContents, SmallFile};
+use crate::archive::{self, ArchiveContents, SmallFile, data_files};
 use crate::clock::UnixMs;
 use crate::db::{DatabaseCopy, Db};
 use crate::error::{Doing, Error, Result};
 use crate::security::private_file::Draft;
 use crate::security::secret::Secret;
-use crate::signing_keys;
+use crate::signing_keys::{self, Published};
 
-/// How often the copy is repeated if a signing key was rotated meanwhile.
+/// How often the database is copied if signing keys are rotated meanwhile.
 const TRIES: u32 = 3;
-/// Maximum size of a file other than the database, in bytes.
-const SMALL_MAX: u64 = 1024 * 1024;
-/// Maximum depth of folders in `data/tls`.
-const DEPTH: u32 = 3;
 /// Minimum length of a passphrase in characters. A shorter one could be guessed by an attacker who has the backup.
 const PASSPHRASE_MIN: usize = 12;
 
@@ -172,29 +168,45 @@ impl WrittenBackup {
     }
 }
 
-/// A consistent copy of the database and the files that belong to it. If a signing key is rotated in between, the copy
-/// refers to a deleted key file, and is repeated.
+/// A consistent copy of the database, the files that belong to it, and the names of those that are missing.
 fn gather(
     LiveData { db, data }: LiveData<'_>,
     beside: Option<&Path>,
     now: UnixMs,
 ) -> Result<(DatabaseCopy, Vec<SmallFile>, Vec<String>)> {
+    gather_around(data, || {
+        db.copy(beside, |reader| signing_keys::published(reader, now))
+    })
+}
+
+/// As [`gather`], with the copy that `copy` makes. A rotation may delete a key that the copy names, so files are read
+/// before and after it. Only three rotations during one copy can generate a key and delete it again: then it is repeated.
+fn gather_around<T>(
+    data: &Path,
+    mut copy: impl FnMut() -> Result<(T, Option<Published>)>,
+) -> Result<(T, Vec<SmallFile>, Vec<String>)> {
+    let mut before = data_files::all(data)?;
     let mut left = TRIES;
     loop {
-        let others = key_files(data)?;
-        let (copy, known) = db.copy(beside, |reader| signing_keys::published(reader, now))?;
-        let named = known
-            .as_ref()
-            .map(signing_keys::private_key_files)
-            .unwrap_or_default();
-        let is_present = |name: &String| others.iter().any(|other| other.name == *name);
-        let missing: Vec<String> = named.into_iter().filter(|name| !is_present(name)).collect();
+        let (copy, known) = copy()?;
+        let mut after = data_files::all(data)?;
+        let named = known.as_ref().map(signing_keys::private_key_files);
+        let mut missing = named.unwrap_or_default();
+        missing.retain(|name| !contains(&after, name));
+        let deleted = before.iter().filter(|file| missing.contains(&file.name));
+        let deleted: Vec<SmallFile> = deleted.cloned().collect();
+        missing.retain(|name| !contains(&deleted, name));
         left -= 1;
-        let rotated = missing.iter().any(|name| data.join(name).exists());
-        if left == 0 || !rotated {
-            return Ok((copy, others, missing));
+        if missing.is_empty() || before == after || left == 0 {
+            after.extend(deleted);
+            return Ok((copy, after, missing));
         }
+        before = after;
     }
+}
+
+fn contains(files: &[SmallFile], name: &str) -> bool {
+    files.iter().any(|file| file.name == name)
 }
 
 /// Rejects files in the data folder that prevent every backup, such as one that the operator has put there.
@@ -202,75 +214,54 @@ fn gather(
 /// # Errors
 /// [`Error::State`]; it says what to do.
 pub fn check_files(data: &Path) -> Result<()> {
-    archive::check_files(&key_files(data)?)
+    archive::check_files(&data_files::all(data)?)
 }
 
-/// The files of a backup other than the database.
-fn key_files(data: &Path) -> Result<Vec<SmallFile>> {
-    let folders = archive::FOLDERS.iter().map(|folder| files(data, folder));
-    let files: Vec<Vec<SmallFile>> = folders.collect::<Result<_>>()?;
-    Ok(files.into_iter().flatten().collect())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Actor;
+    use crate::db::Options;
+    use crate::signing_keys::{KeyStorage, LostKeys};
 
-/// All files below `folder` in the data folder, sorted by name.
-///
-/// # Errors
-/// [`Error::State`] for a link or anything else that is not a regular file.
-pub(super) fn files(data: &Path, folder: &str) -> Result<Vec<SmallFile>> {
-    let mut found = Vec::new();
-    walk(data, Path::new(folder), DEPTH, &mut found)?;
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(found)
-}
+    const NOW: UnixMs = UnixMs(1_800_000_000_000);
 
-fn walk(data: &Path, below: &Path, depth: u32, found: &mut Vec<SmallFile>) -> Result<()> {
-    let entries = match fs::read_dir(data.join(below)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        entries => entries.doing("read the data folder")?,
-    };
-    for entry in entries {
-        let entry = entry.doing("read the data folder")?;
-        let (below, kind) = (below.join(entry.file_name()), entry.file_type());
-        let kind = kind.doing("read the data folder")?;
-        let name = below.to_string_lossy();
-        // Unfinished files of a process that was killed, and hidden files of editors.
-        let is_temporary = below.extension().is_some_and(|end| end == "new")
-            || entry.file_name().as_encoded_bytes().starts_with(b".");
-        if is_temporary {
-            continue;
+    #[test]
+    fn a_backup_has_the_keys_that_its_database_names_however_often_they_are_rotated() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        let db = Db::open_as_server(&Options::in_folder(data)).unwrap();
+        signing_keys::open(&db, data, NOW).unwrap();
+        let read = || db.read_blocking(|reader| signing_keys::published(reader, NOW));
+        let rotate = |times| {
+            for _ in 0..times {
+                let storage = KeyStorage { db: &db, data };
+                signing_keys::rotate(storage, LostKeys::Refuse, Actor::server(), NOW).unwrap();
+            }
+        };
+        let orders = (0..4).flat_map(|before| (0..4).map(move |after| (before, after)));
+        for (before, after) in orders {
+            let (mut left, mut names) = (Some((before, after)), Vec::new());
+            let gathered = gather_around(data, || {
+                let (before, after) = left.take().unwrap_or_default();
+                rotate(before);
+                let known = read()?;
+                rotate(after);
+                names = known.as_ref().map(signing_keys::private_key_files).unwrap();
+                Ok(((), known))
+            });
+            let ((), files, missing) = gathered.unwrap();
+            assert_eq!(missing, [""; 0], "{before} before, {after} after");
+            assert!(names.iter().all(|name| contains(&files, name)));
         }
-        let path = data.join(&below);
-        let path = path.display();
-        if kind.is_dir() && depth == 0 {
-            return Err(Error::State(format!(
-                "{path} is a folder in too many others for a backup: move it elsewhere"
-            )));
-        }
-        if kind.is_dir() {
-            walk(data, &below, depth - 1, found)?;
-            continue;
-        }
-        if !kind.is_file() {
-            return Err(Error::State(format!(
-                "{path} is not a regular file: put the real file there"
-            )));
-        }
-        let bytes = read_small(&data.join(&below))?;
-        let name = name.into_owned();
-        found.extend(bytes.map(|bytes| SmallFile { name, bytes }));
+        let (mut copies, lost) = (0, read().unwrap().unwrap());
+        let lost = signing_keys::private_key_files(&lost).remove(1);
+        fs::remove_file(data.join(&lost)).unwrap();
+        let gathered = gather_around(data, || {
+            copies += 1;
+            Ok(((), read()?))
+        });
+        let ((), _, missing) = gathered.unwrap();
+        assert_eq!((copies, missing), (1, vec![lost]), "nothing was rotated");
     }
-    Ok(())
-}
-
-/// The content of a file, of one that is too large only its beginning. `None` if the file was just replaced, for example
-/// by a renewed certificate.
-fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        file => file.doing("read a key")?,
-    };
-    let mut bytes = Vec::new();
-    let read = file.take(SMALL_MAX + 1).read_to_end(&mut bytes);
-    read.doing("read a key")?;
-    Ok(Some(bytes))
 }

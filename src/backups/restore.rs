@@ -10,9 +10,9 @@ use rustix::fs::{CWD, OFlags, RenameFlags};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{LostChanges, MissingKey, RestoreReport, create, lost, newest_change, rules};
+use super::{LostChanges, MissingKey, RestoreReport, lost, newest_change, rules};
 use crate::archive::age::Decryptor;
-use crate::archive::{self, BackupKind, Manifest};
+use crate::archive::{self, BackupKind, Manifest, data_files};
 use crate::audit::{Act, Actor, Change};
 use crate::clock::UnixMs;
 use crate::db::{self, OldDatabase, Reader, Tx};
@@ -481,8 +481,8 @@ pub fn remove_staging_folders(data: &Path) -> Result<()> {
 /// Adds the signing keys of a backup to the existing ones.
 fn add_keys(staged: &Path, data: &Path) -> Result<()> {
     fs::create_dir_all(data.join("signing")).doing("make the folder of the signing keys")?;
-    let present = create::files(data, "signing")?;
-    for key in create::files(staged, "signing")? {
+    let present = data_files::of_folder(data, "signing")?;
+    for key in data_files::of_folder(staged, "signing")? {
         if !present.contains(&key) {
             private_file::write(&data.join(&key.name), &key.bytes)
                 .doing("restore a signing key")?;
@@ -493,8 +493,8 @@ fn add_keys(staged: &Path, data: &Path) -> Result<()> {
 
 /// Moves signing keys that are not in the backup to a folder beside `signing`. Returns it, or `None` if there are none.
 fn move_old_keys_aside(staged: &Path, data: &Path, timestamp: &str) -> Result<Option<PathBuf>> {
-    let wanted = create::files(staged, "signing")?;
-    let old = create::files(data, "signing")?.into_iter();
+    let wanted = data_files::of_folder(staged, "signing")?;
+    let old = data_files::of_folder(data, "signing")?.into_iter();
     let old: Vec<_> = old
         .filter(|key| !wanted.iter().any(|other| other.name == key.name))
         .collect();
@@ -525,7 +525,7 @@ fn put_certificates(staged: &Path, data: &Path, timestamp: &str) -> Result<Optio
         return Ok(None);
     }
     // Keep the existing ACME certificate: it is newer than that of the backup.
-    let present = create::files(data, "tls/acme")?;
+    let present = data_files::of_folder(data, "tls/acme")?;
     if !present.is_empty() {
         let old = restored.join("acme");
         if old.exists() {
@@ -537,7 +537,7 @@ fn put_certificates(staged: &Path, data: &Path, timestamp: &str) -> Result<Optio
             private_file::write(&file_name, &file.bytes).doing("restore the certificates")?;
         }
     }
-    if create::files(staged, "tls")? == create::files(data, "tls")? {
+    if data_files::of_folder(staged, "tls")? == data_files::of_folder(data, "tls")? {
         return Ok(None);
     }
     let old_copy = private_file::unused_name(&current, &format!(".before-restore-{timestamp}"));
