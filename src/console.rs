@@ -220,6 +220,8 @@ pub fn is_interactive() -> bool {
 /// # Errors
 /// [`Error::Usage`] if it is empty, or if the two differ.
 pub fn new_password(whose: &str) -> Result<String> {
+    // Before the first question, and for both: what is typed early is neither shown nor lost.
+    let _hidden = HiddenInput::begin()?;
     let first = hidden_line(&format!("New password of {whose}: "))?;
     if first != hidden_line("The same again: ")? {
         return Err(Error::Usage(
@@ -229,12 +231,10 @@ pub fn new_password(whose: &str) -> Result<String> {
     Ok(first)
 }
 
-/// A line that is typed at the terminal without being shown.
+/// A line that is typed at the terminal while its input is hidden.
 fn hidden_line(prompt: &str) -> Result<String> {
     drop(write!(io::stderr().lock(), "{prompt}"));
-    let hidden = HiddenInput::begin()?;
     let line = first_line_of_input();
-    drop(hidden);
     // The line end that was typed was not shown either.
     message("");
     line
@@ -244,6 +244,7 @@ fn hidden_line(prompt: &str) -> Result<String> {
 struct HiddenInput(Termios);
 
 impl HiddenInput {
+    /// Discards what was typed before, since it was shown.
     fn begin() -> Result<Self> {
         let usual = tcgetattr(io::stdin()).doing("read the state of the terminal")?;
         let mut hidden = usual.clone();

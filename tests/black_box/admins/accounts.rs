@@ -1,6 +1,6 @@
 //! Administrators: roles, re-authentication, preferences, and secrets that must not leak.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Stdio;
 
 use crate::admins::setup::Fresh;
@@ -68,7 +68,7 @@ fn at_a_terminal_a_new_password_is_asked_for_twice_and_not_shown() {
     server.add_admin("ada", "owner");
     let executable = env!("CARGO_BIN_EXE_license-server");
     let type_twice = |first: &str, second: &str| {
-        // A terminal for the command; what is typed waits until it is asked for.
+        // A terminal for the command.
         let mut typed = server.command(&["list"]);
         let envs: Vec<_> = typed
             .get_envs()
@@ -95,15 +95,24 @@ fn at_a_terminal_a_new_password_is_asked_for_twice_and_not_shown() {
             .stderr(Stdio::piped());
         let mut child = typed.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(1500));
-        stdin.write_all(format!("{first}\n").as_bytes()).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        stdin.write_all(format!("{second}\n").as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        (
-            output.status.code(),
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-        )
+        let mut stdout = child.stdout.take().unwrap();
+        let mut said = Vec::new();
+        // Each password is typed as soon as its question stands there.
+        for (question, password) in [
+            ("New password of ada: ", first),
+            ("The same again: ", second),
+        ] {
+            while !String::from_utf8_lossy(&said).contains(question) {
+                let mut bytes = [0; 256];
+                let count = stdout.read(&mut bytes).unwrap();
+                assert_ne!(count, 0, "no {question:?} in {said:?}");
+                said.extend(&bytes[..count]);
+            }
+            stdin.write_all(format!("{password}\n").as_bytes()).unwrap();
+        }
+        stdout.read_to_end(&mut said).unwrap();
+        let status = child.wait().unwrap();
+        (status.code(), String::from_utf8_lossy(&said).into_owned())
     };
     let new = "seven green bicycles sing";
     let (status, said) = type_twice(new, "another one altogether");
