@@ -8,6 +8,7 @@ use license_server::id::SessionToken;
 use rusqlite::{Connection, OpenFlags, Row};
 
 use crate::load::{Operation, Request, Worker, hash_of};
+use crate::support::stalls;
 
 /// The guarantee: an acknowledged heartbeat is stored within this time.
 const HEARTBEAT_STORED_WITHIN: Duration = Duration::from_secs(1);
@@ -90,7 +91,7 @@ impl AckLog {
                 session.ended |= request.granted();
             } else if let Some(response) = &request.response
                 && request.granted()
-                && response.at + HEARTBEAT_STORED_WITHIN < end
+                && stalls::awake_between(response.at, end) > HEARTBEAT_STORED_WITHIN
             {
                 session.heartbeat_ms = session.heartbeat_ms.max(request.sent_ms);
             }

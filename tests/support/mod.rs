@@ -15,6 +15,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 mod folder;
 mod nightly;
+pub mod stalls;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_license-server");
 /// The password of every administrator that a test creates.
@@ -108,6 +109,7 @@ impl Server {
 
     /// Creates a folder without a database, and picks a free port.
     pub fn prepare(settings: &[(&str, &str)]) -> Self {
+        stalls::watch();
         let folder = folder::folder();
         let port = free_port();
         let settings = settings

@@ -35,8 +35,8 @@ pub enum Behavior {
     Refuses(u16),
     /// Forwards to the program on this port, without TLS.
     Forward(u16),
-    /// Like `Honest`, after this delay.
-    Late(Duration),
+    /// Like `Honest`, as soon as the site has another behavior.
+    Held,
 }
 
 /// A request that a site received.
@@ -272,8 +272,14 @@ fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, recorded: &Mutex<Reco
         Behavior::Refuses(status) if message.step() == "delivery" => plain(status),
         Behavior::Honest | Behavior::Mute | Behavior::Refuses(_) => plain(honest_status()),
         Behavior::Forward(port) => forward(port, &message).unwrap_or_else(|_| plain(502)),
-        Behavior::Late(span) => {
-            std::thread::park_timeout(span);
+        Behavior::Held => {
+            let held = || {
+                let recorded = recorded.lock().unwrap();
+                matches!(recorded.behaviors.get(&message.host), Some(Behavior::Held))
+            };
+            while held() {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
             plain(honest_status())
         }
         Behavior::Endless(begin, more) => {

@@ -322,16 +322,12 @@ fn the_challenge_comes_within_a_second_and_the_information_soon_after() {
     let server = start_server(&sites);
     let site_client = SiteClient::new(&server);
     issue_license(&server, Some(domain));
-    let mut quickest = Duration::MAX;
+    let (mut quickest, mut quickest_challenge) = (Duration::MAX, Duration::MAX);
     for _ in 0..5 {
         let asked = Instant::now();
         let transaction_id = start_handshake(&sites, &site_client, domain, None);
         let challenged = sites.received_messages().last().unwrap().at;
-        assert!(
-            challenged - asked < Duration::from_secs(1),
-            "{:?}",
-            challenged - asked
-        );
+        quickest_challenge = quickest_challenge.min(challenged - asked);
         let wanted = Instant::now();
         assert_eq!(
             site_client.send_transaction(
@@ -343,6 +339,11 @@ fn the_challenge_comes_within_a_second_and_the_information_soon_after() {
         // The time that the site itself takes in between is not counted.
         quickest = quickest.min((challenged - asked) + (delivered - wanted));
     }
+    // The best of five, because this machine may be busy with other tests.
+    assert!(
+        quickest_challenge < Duration::from_secs(1),
+        "{quickest_challenge:?}"
+    );
     // Far above the 100 ms of an idle machine.
     assert!(quickest < Duration::from_secs(1), "{quickest:?}");
     println!("request to information: {quickest:?}");
@@ -456,7 +457,7 @@ fn a_site_that_does_not_know_the_request_id_ends_the_handshake() {
     let body = json!({ "transaction_id": transaction_id, "operation": "versions" });
     assert_eq!(site_client.send_transaction(&body), 503);
     // The attacker sends the third message before the victim rejects the challenge.
-    sites.behave(domain, Behavior::Late(Duration::from_millis(700)));
+    sites.behave(domain, Behavior::Held);
     let request_id = id();
     assert_eq!(
         site_client.send_request(&json!({ "domain": domain, "request_id": request_id })),
@@ -469,6 +470,7 @@ fn a_site_that_does_not_know_the_request_id_ends_the_handshake() {
         202,
         "the transaction id is valid until the challenge fails"
     );
+    sites.behave(domain, Behavior::Honest);
     eventually("the end of the handshake", || {
         database::handshakes_with_outcome(&server, "unanswered") == 2
     });
@@ -496,20 +498,24 @@ fn a_transaction_id_expires_after_30_seconds() {
     let versions =
         |transaction_id: &str| json!({ "transaction_id": transaction_id, "operation": "versions" });
     wait_until(begun, Duration::from_secs(28));
-    assert_eq!(
-        site_client.send_transaction(&versions(&early)),
-        202,
-        "in time"
-    );
+    let status = site_client.send_transaction(&versions(&early));
+    // A machine that stalls at the wrong moment proves nothing about the first one.
+    let in_time = begun.elapsed() < Duration::from_secs(30);
+    assert!(status == 202 || !in_time, "{status} in time");
     wait_until(answered, Duration::from_secs(31));
     assert_eq!(
         site_client.send_transaction(&versions(&late)),
         503,
         "too late"
     );
-    sites.wait_for_delivery(&early);
+    let abandoned = if status == 202 {
+        sites.wait_for_delivery(&early);
+        1
+    } else {
+        2
+    };
     eventually("the other one to expire", || {
-        database::handshakes_with_outcome(&server, "abandoned") == 1
+        database::handshakes_with_outcome(&server, "abandoned") == abandoned
     });
     assert!(sites.delivered(&late).is_none());
 }

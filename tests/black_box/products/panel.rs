@@ -1,7 +1,5 @@
 //! The settings page: changes take effect for programs within a second, and every role sees what it may.
 
-use std::time::{Duration, Instant};
-
 use serde_json::json;
 
 use crate::browser::{Browser, field};
@@ -69,7 +67,7 @@ fn days_without_the_server_are_saved_and_programs_get_a_lease() {
 }
 
 #[test]
-fn a_new_minimum_version_refuses_older_programs_within_a_second() {
+fn a_new_minimum_version_refuses_the_next_start_of_an_older_program() {
     let server = Server::start();
     let key = server.issue_license(1);
     let program = server.client();
@@ -97,24 +95,14 @@ fn a_new_minimum_version_refuses_older_programs_within_a_second() {
     let mut fields = client(&token, &changed);
     fields.push(("confirmed_minimum", "1.5.0"));
     let saved = panel.post("/config/update", &fields);
-    let begun = Instant::now();
     assert_eq!(saved.status, 303, "{saved:?}");
     assert_eq!(
         saved.header("location"),
         Some("/lizenzserver/config?at=client#client"),
         "back to its part of the page"
     );
-    eventually("the old program is refused", || {
-        program
-            .call("session/start", &identity(&key, "laptop"))
-            .status_and_code()
-            == (403, "version_too_old")
-    });
-    assert!(
-        begun.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        begun.elapsed()
-    );
+    let refused = program.call("session/start", &identity(&key, "laptop"));
+    assert_eq!(refused.status_and_code(), (403, "version_too_old"));
     let page = panel.follow(&saved).text;
     assert!(
         page.contains("value=\"1.5.0\"") && page.contains("Saved."),
