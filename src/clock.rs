@@ -30,6 +30,8 @@ const SLEW: Duration = Duration::from_mins(2);
 const JUMP_CONFIRMED: Duration = Duration::from_mins(15);
 /// Interval at which the thread that detects pauses reads the clock.
 const STAMP: Duration = Duration::from_millis(250);
+/// A part of a wait; see [`turns`].
+const TURN: Duration = Duration::from_millis(100);
 /// How long a start waits to be told whether the clock is synchronized.
 const SYNCHRONIZATION_PATIENCE: Duration = Duration::from_secs(3);
 /// The id of the current boot; also available in containers.
@@ -135,6 +137,13 @@ pub struct Now {
     /// The part of its age in which the process ran: without the time in which it was stopped, or the machine
     /// suspended.
     pub awake: Duration,
+}
+
+/// A wait of at most `limit`, in turns. While the process is stopped, or its machine suspended, one turn passes at most: what
+/// is waited for could not happen in that time either.
+pub fn turns(limit: Duration) -> impl Iterator<Item = Duration> {
+    let count = limit.as_millis().div_ceil(TURN.as_millis()).max(1);
+    (0..count).map(move |_| limit.min(TURN))
 }
 
 /// The clocks of the machine.

@@ -6,6 +6,7 @@ mod signals;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +20,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::admins;
 use crate::app::{self, App};
+use crate::clock::turns;
 use crate::config::{self, Config, LogFormat, TlsMode};
 use crate::console::{self, OutputFormat};
 use crate::error::{Doing, Error, Result};
@@ -49,8 +51,8 @@ use crate::{
 pub use reachability::reachability_problems;
 pub use signals::NonFatalSignals;
 
-/// Limits for the last write of a stop, and for closing the database: with the longest `shutdown_grace` of
-/// 4 s the process ends within 5 s.
+/// Limits for the last write of a stop, and for closing the database, if the requests have used up `shutdown_grace`; what they
+/// leave of it is added. With the longest one, 4 s, the process ends within 5 s.
 const FINISH: Duration = Duration::from_millis(400);
 const CLOSE: Duration = Duration::from_millis(400);
 /// Threads for what blocks: reads of the panel, passwords, files. Tokio's own limit is 512, and each takes memory.
@@ -261,8 +263,9 @@ impl Server {
         let served = runtime.block_on(self.serve(ready, beside));
         // A read that still runs is not awaited: its connection is closed already.
         runtime.shutdown_background();
-        db.close(CLOSE);
-        served
+        let left = served.as_ref().map_or(Duration::ZERO, Stop::left);
+        db.close(CLOSE + left);
+        served.and_then(|stop| stop.reason)
     }
 
     /// The front with Rocket behind it, listening.
@@ -326,7 +329,7 @@ impl Server {
         Ok(())
     }
 
-    async fn serve<F>(self, ready: impl FnOnce(&Listening) -> Result<()>, beside: F) -> Result<()>
+    async fn serve<F>(self, ready: impl FnOnce(&Listening) -> Result<()>, beside: F) -> Result<Stop>
     where
         F: Future<Output = Result<()>>,
     {
@@ -343,11 +346,8 @@ impl Server {
         let serving = tokio::spawn(front.serve(stopped, grace));
         let announced = ready(&listening);
         let beside = async {
-            if announced.is_ok() {
-                beside.await
-            } else {
-                announced
-            }
+            announced?;
+            beside.await
         };
         let ended = tokio::select! {
             name = signals.next() => {
@@ -360,10 +360,35 @@ impl Server {
             // acknowledge any more of them.
             ended = jobs.join_next() => Err(job_ended(ended.and_then(Result::ok))),
         };
+        let stopped = Stop::begin(grace, ended);
         stop.send_replace(true);
         tokio::spawn(exit_at_next(signals));
-        finish([serving].into_iter().chain(plain), jobs, &app).await;
-        ended
+        finish([serving].into_iter().chain(plain), jobs, &app, &stopped).await;
+        Ok(stopped)
+    }
+}
+
+/// A stop of the server.
+struct Stop {
+    began: Instant,
+    grace: Duration,
+    /// Why the server stops; `Ok` if it was told to.
+    reason: Result<()>,
+}
+
+impl Stop {
+    fn begin(grace: Duration, reason: Result<()>) -> Self {
+        let began = Instant::now();
+        Self {
+            began,
+            grace,
+            reason,
+        }
+    }
+
+    /// What is left of the time for requests and the last write.
+    fn left(&self) -> Duration {
+        self.grace.saturating_sub(self.began.elapsed())
     }
 }
 
@@ -397,6 +422,7 @@ async fn finish(
     serving: impl Iterator<Item = JoinHandle<Result<()>>>,
     mut jobs: JoinSet<&'static str>,
     app: &App,
+    stop: &Stop,
 ) {
     for serving in serving {
         match serving.await {
@@ -406,9 +432,13 @@ async fn finish(
         }
     }
     while jobs.join_next().await.is_some() {}
-    if timeout(FINISH, jobs::finish(app)).await.is_err() {
-        log::warn!("the database accepts no writes: the last heartbeats are not in it");
+    let mut finished = pin!(jobs::finish(app));
+    for turn in turns(FINISH + stop.left()) {
+        if timeout(turn, finished.as_mut()).await.is_ok() {
+            return;
+        }
     }
+    log::warn!("the database accepts no writes: the last heartbeats are not in it");
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {

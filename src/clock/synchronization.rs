@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{SLEW, UnixMs, since_boot};
+use super::{SLEW, UnixMs, since_boot, turns};
 
 /// The file that systemd-timesyncd touches when it has set the clock, and how old that may be: it synchronizes at
 /// least every 34 minutes.
@@ -59,7 +59,14 @@ impl Synchronization {
         let Some(answer) = question.answer.take() else {
             return false;
         };
-        match answer.recv_timeout(patience) {
+        let mut received = Err(RecvTimeoutError::Timeout);
+        for turn in turns(patience) {
+            received = answer.recv_timeout(turn);
+            if received != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+        }
+        match received {
             Ok(confirmed) => confirmed && question.is_fresh(),
             Err(RecvTimeoutError::Timeout) => {
                 question.answer = Some(answer);

@@ -11,6 +11,15 @@ fn trusted() -> (Arc<ManualClock>, TrustedClock) {
 }
 
 #[test]
+fn a_wait_in_turns_has_at_least_one_and_is_no_shorter_than_its_limit() {
+    let ms = Duration::from_millis;
+    for (limit, count, turn) in [(0, 1, 0), (30, 1, 30), (400, 4, 100), (450, 5, 100)] {
+        let found: Vec<Duration> = turns(ms(limit)).collect();
+        assert_eq!(found, vec![ms(turn); count], "{limit} ms");
+    }
+}
+
+#[test]
 fn at_most_once_a_minute_means_at_once_and_then_after_a_minute() {
     let at_most = AtMost::once_in(Duration::from_mins(1));
     let due = [0, 1, 59, 60, 61, 119, 120, 500]

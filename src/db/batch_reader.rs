@@ -9,9 +9,10 @@ use tokio::sync::oneshot;
 
 use super::SharedPools;
 use super::generation::Generation;
+use super::pool;
 use super::queue::{self, ReadJob};
 use super::reader::Reader;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Result};
 
 /// Queued reads; when the queue is full, callers get [`Error::Unavailable`].
 const QUEUE_LEN: usize = 4096;
@@ -71,7 +72,5 @@ fn connection(pools: &SharedPools) -> Result<r2d2::PooledConnection<super::pool:
     let pools = pools.read().unwrap_or_else(PoisonError::into_inner);
     let pool = pools.as_ref().map(|pools| pools.for_programs.clone());
     let pool = pool.ok_or_else(|| queue::unavailable("the server is stopping"))?;
-    pool.get().map_err(|error| Error::Unavailable {
-        reason: format!("no read connection is free: {error}"),
-    })
+    pool::connection(&pool)
 }

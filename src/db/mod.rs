@@ -319,9 +319,7 @@ impl Db {
         let readers = pools.as_ref().map(|pools| pools.shared.clone());
         drop(pools);
         let readers = readers.ok_or_else(|| queue::unavailable("the server is stopping"))?;
-        let conn = readers.get().map_err(|error| Error::Unavailable {
-            reason: format!("no read connection is free: {error}"),
-        })?;
+        let conn = pool::connection(&readers)?;
         self.read_on(&conn, work)
             .inspect_err(|error| self.note("read", error))
     }
@@ -413,10 +411,10 @@ impl Db {
         }
         // The file was moved or replaced: only connections that are already open read the right one.
         let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
-        let open = readers.as_ref().and_then(|pools| pools.shared.get().ok());
-        let conn = open.ok_or_else(|| Error::Unavailable {
-            reason: "no read connection is free".to_owned(),
-        })?;
+        let pools = readers
+            .as_ref()
+            .ok_or_else(|| queue::unavailable("the server is stopping"))?;
+        let conn = pool::connection(&pools.shared)?;
         let made = copy::make_copy(&conn, &folders, read);
         conn.execute_batch("pragma query_only = on")?;
         made
@@ -441,7 +439,7 @@ impl Db {
     }
 
     /// Finishes the queued writes, checkpoints, and ends the writer thread. Waits at most `patience`, since
-    /// another process may hold a lock. Later reads and writes are refused.
+    /// another process may hold a lock, and a moment for reads. Later reads and writes are refused.
     pub fn close(&self, patience: Duration) {
         // Readers first: SQLite deletes the WAL when the last connection is closed, which must be the writer's.
         let readers = self
@@ -450,7 +448,7 @@ impl Db {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(readers) = readers {
-            readers.close(patience);
+            readers.close(patience.min(pool::LAST_READS));
         }
         self.writer.stop();
         let thread = self

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use super::location::DatabaseFiles;
 use super::options::Options;
 use super::{SharedPools, checkpoint, disk, lock, pool, writer};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 
 /// Opens the database for the writer thread: at once, or as soon as the disk can be written.
 pub(super) struct Opening {
@@ -77,8 +77,9 @@ impl Opening {
     /// Opens one read connection: if the file is moved away later, a backup needs a connection that is already open.
     fn open_reader(&self) -> Result<()> {
         let pools = self.readers.read().unwrap_or_else(PoisonError::into_inner);
-        let first = pools.as_ref().map(|pools| pools.shared.get()).transpose();
-        drop(first.doing("open a read connection")?);
+        if let Some(pools) = pools.as_ref() {
+            pool::connection(&pools.shared)?;
+        }
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use super::files::beside;
 use super::location::DatabaseFiles;
 use super::options::Synchronous;
 use super::types::unknown_value;
+use crate::clock::turns;
 use crate::digest;
 use crate::domain::Domain;
 use crate::error::{Doing, Error, Result};
@@ -32,6 +33,8 @@ pub(super) const BUSY: Duration = Duration::from_secs(3);
 const SHARED_CACHE_KIB: i32 = 4 * 1024;
 /// The page cache of the connection for programs, whose reads hit rows all over the database.
 const PROGRAMS_CACHE_KIB: i32 = 16 * 1024;
+/// How long a close waits for reads.
+pub(super) const LAST_READS: Duration = Duration::from_millis(400);
 /// Time between two looks at whether the connections are still used.
 const CLOSE_EACH: Duration = Duration::from_millis(5);
 
@@ -315,6 +318,28 @@ impl ReadPools {
         }
     }
 }
+
+/// A connection of a pool, which is waited for as long as for a lock.
+///
+/// # Errors
+/// [`Error::Unavailable`] with the reason why none could be opened, if there is one.
+pub(super) fn connection(pool: &r2d2::Pool<Readers>) -> Result<PooledReader> {
+    let mut reason = String::new();
+    for turn in turns(BUSY) {
+        match pool.get_timeout(turn) {
+            Ok(conn) => return Ok(conn),
+            // The pool tells a reason once.
+            Err(error) if reason.len() <= error.to_string().len() => reason = error.to_string(),
+            Err(_) => {}
+        }
+    }
+    Err(Error::Unavailable {
+        reason: format!("no read connection is free: {reason}"),
+    })
+}
+
+/// A connection that returns to its pool.
+type PooledReader = r2d2::PooledConnection<Readers>;
 
 /// Opens the read-only connections of a pool.
 pub(super) struct Readers {

@@ -17,7 +17,7 @@ use super::location::DatabaseFiles;
 use super::queue::{Done, First, Job, Message, ReadJob, Writer, run, run_reads};
 use super::reader::{Reader, Tx};
 use super::{lock, pool};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, turns};
 use crate::error::{Doing, Error, Result};
 
 /// Writes that may share one commit.
@@ -82,14 +82,14 @@ pub(super) struct Thread {
 impl Thread {
     /// Whether the thread ends within `patience`.
     pub(super) fn ended_within(&self, patience: Duration) -> bool {
-        match self.end.recv_timeout(patience) {
+        turns(patience).any(|turn| match self.end.recv_timeout(turn) {
             Ok(()) => true,
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => {
                 log::error!("the writer thread panicked");
                 true
             }
-        }
+        })
     }
 }
 

@@ -28,8 +28,8 @@ const VERBOSE: bool = matches!(
 /// Whether tests start sessions in loops on a few licenses and check each one, so limits on starts and on the history
 /// are switched off.
 const UNLIMITED: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"crash");
-/// Longest wait for a start or a stop; machines are shared.
-const TIMEOUT: Duration = Duration::from_mins(1);
+/// Longest wait for a start, a stop or a response; machines are shared.
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A folder with a database, and optionally a running server; both are removed on drop.
 pub struct Server {
@@ -546,7 +546,7 @@ pub fn heartbeat_body(key: &str, token: &str) -> Value {
     json!({ "license_key": key, "session_token": token })
 }
 
-/// Polls until `condition` is true; fails after a minute.
+/// Polls until `condition` is true; fails after [`TIMEOUT`].
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     while !condition() {

@@ -3,7 +3,9 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::database;
@@ -11,6 +13,7 @@ use crate::inspect::running;
 use crate::manual::documents::Printed;
 use crate::setup::{UNKNOWN, started};
 use crate::support::{Server, files_below, identity};
+use crate::timing::wait_until;
 use crate::trials;
 
 /// Runs a command with a umask that would let every user read its files; the program must restrict them itself.
@@ -492,6 +495,33 @@ fn commands_work_on_the_database_of_a_running_server() {
             .map(Vec::len),
         Some(8)
     );
+}
+
+#[test]
+fn a_command_that_was_suspended_for_a_while_goes_on() {
+    let server = Server::prepare(&[]);
+    server.json(&["customer", "add", "Ada"]);
+    // Each is suspended at another moment of its work, longer than it waits for anything.
+    let suspended: Vec<_> = (0..24)
+        .map(|number| {
+            let mut command = server.command(&["customer", "list"]);
+            let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let child = command.spawn().unwrap();
+            std::thread::park_timeout(Duration::from_millis(3 * number));
+            let pid = Pid::from_child(&child);
+            kill_process(pid, Signal::STOP).unwrap();
+            (pid, child)
+        })
+        .collect();
+    wait_until(Instant::now(), Duration::from_millis(3500));
+    for (pid, _) in &suspended {
+        kill_process(*pid, Signal::CONT).unwrap();
+    }
+    for (_, child) in suspended {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8(output.stdout).unwrap().contains("Ada"));
+    }
 }
 
 #[test]
