@@ -97,7 +97,9 @@ fn a_litestream_replica_restores_what_was_acknowledged_until_its_last_sync() {
             // A large write, so that the server makes checkpoints.
             server.issue_licenses(1, 3000);
         });
-        assert!(requests.iter().all(|request| !request.unresolved()));
+        // On a slow machine a start may wait too long for that write; then it has no session, which is compared below.
+        let answered = |request: &Request| !request.unresolved() || request.refused_for_now();
+        assert!(requests.iter().all(answered));
         ack_log.note(&requests, Instant::now());
         // Another process with the database open keeps a stop from deleting the WAL, and has no other effect.
         let began = Instant::now();
