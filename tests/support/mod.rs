@@ -16,6 +16,9 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 mod folder;
 mod nightly;
 pub mod stalls;
+mod wait;
+
+pub use wait::eventually;
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_license-server");
 /// The password of every administrator that a test creates.
@@ -544,15 +547,6 @@ pub fn identity(key: &str, device: &str) -> Value {
 /// The body of a heartbeat.
 pub fn heartbeat_body(key: &str, token: &str) -> Value {
     json!({ "license_key": key, "session_token": token })
-}
-
-/// Polls until `condition` is true; fails after [`TIMEOUT`].
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {TIMEOUT:?}: {what}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
 }
 
 /// Rounds of a long test: `LICENSE_TEST_ROUNDS` if set, otherwise `default`.

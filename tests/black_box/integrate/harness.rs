@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use crate::inspect::{end_reasons, running};
 use crate::integrate::proxy::Proxy;
 use crate::setup::{NO_LIMIT, started};
-use crate::support::{Server, eventually};
+use crate::support::{Server, eventually, files_below};
 use crate::trials;
 
 /// A programming language, and how its file is compiled and run in the folder where it is.
@@ -174,7 +174,8 @@ impl Bench {
             "offline_days=7",
             "client_name=Prüf \"Stand\" \\ 1",
         ];
-        let server = started(&[], &[settings, NO_LIMIT, trials::PLAN, trials::OFFER]);
+        let sweep = ("SESSIONS__CLEANUP_INTERVAL", "1");
+        let server = started(&[sweep], &[settings, NO_LIMIT, trials::PLAN, trials::OFFER]);
         let relay = Relay::start(server.port());
         let key = server.issue_license(2);
         let bench = Self {
@@ -219,6 +220,24 @@ impl Bench {
             build.envs(dotnet().map(|runtime| ("DOTNET", runtime)));
             let output = build.args(arguments).current_dir(&folder).output().unwrap();
             assert!(output.status.success(), "{build:?}: {output:?}");
+        }
+    }
+
+    /// Copies the program into another folder, with texts replaced by others of the same length: in the file, and in what was
+    /// compiled from it, which is faster than to compile it again.
+    pub fn install_changed(&self, folder: &str, changes: &[(&str, &str)]) {
+        let folder = self.server.path(folder);
+        let copied = Command::new("cp")
+            .arg("-r")
+            .args([&self.server.path("program"), &folder])
+            .status();
+        assert!(copied.unwrap().success());
+        for (from, to) in changes {
+            assert_eq!(from.len(), to.len(), "{from}");
+            let files = files_below(&folder).into_iter();
+            let edited = files.filter(|file| file.is_file() && replaced_in(file, from, to));
+            let expected = if self.language.build.is_empty() { 1 } else { 2 };
+            assert!(edited.count() >= expected, "{from} in {}", folder.display());
         }
     }
 
@@ -316,6 +335,31 @@ impl Bench {
             .status();
         assert!(copied.unwrap().success());
     }
+}
+
+/// Replaces a text in a file, also in UTF-16, as .NET stores it; whether it is there.
+fn replaced_in(file: &Path, from: &str, to: &str) -> bool {
+    let utf_16 =
+        |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let (mut bytes, mut found) = (std::fs::read(file).unwrap(), false);
+    for (from, to) in [
+        (from.as_bytes().to_vec(), to.as_bytes().to_vec()),
+        (utf_16(from), utf_16(to)),
+    ] {
+        let mut at = 0;
+        while let Some(next) = bytes[at..]
+            .windows(from.len())
+            .position(|part| part == from)
+        {
+            at += next;
+            bytes[at..at + to.len()].copy_from_slice(&to);
+            found = true;
+        }
+    }
+    if found {
+        std::fs::write(file, bytes).unwrap();
+    }
+    found
 }
 
 /// A program that runs.

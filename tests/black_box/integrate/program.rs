@@ -8,8 +8,9 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::clock;
+use crate::database;
 use crate::inspect::{end_reasons, running};
-use crate::integrate::harness::{Bench, Circumstances, Language, report};
+use crate::integrate::harness::{Bench, Circumstances, Language, Run, report};
 use crate::integrate::languages::{CPP, JAVA, JAVASCRIPT, PYTHON, RUST, csharp};
 use crate::setup::{NO_LIMIT, UNKNOWN};
 use crate::support::{eventually, identity, is_installed, stalls};
@@ -124,10 +125,19 @@ fn stops_within_an_interval_of_a_forced_end(bench: &mut Bench) {
     bench.assert_ended("forced");
 }
 
+/// Stops the program until its session has timed out.
+fn stop_until_timeout(bench: &Bench, run: &Run) {
+    let before = database::count(&bench.server, "session_history");
+    run.signal("STOP");
+    // Not before it is stored: if this machine stalls, the server may give the session its time once more.
+    eventually("the timeout", || {
+        database::count(&bench.server, "session_history") > before
+    });
+}
+
 fn starts_again_after_a_sleep(bench: &mut Bench) {
     let run = bench.running_program();
-    run.signal("STOP");
-    eventually("the timeout", || running(&bench.server).is_empty());
+    stop_until_timeout(bench, &run);
     // As by `forget_key`, which the next session of the same key must not undo.
     let stored = bench.stored("home", "key");
     std::fs::write(&stored, "").unwrap();
@@ -142,8 +152,7 @@ fn starts_again_after_a_sleep(bench: &mut Bench) {
 
 fn stops_if_used_elsewhere_after_a_sleep(bench: &mut Bench) {
     let run = bench.running_program();
-    run.signal("STOP");
-    eventually("the timeout", || running(&bench.server).is_empty());
+    stop_until_timeout(bench, &run);
     let client = bench.server.client();
     let token = client.session(&bench.key, "laptop");
     run.signal("CONT");
@@ -261,12 +270,13 @@ fn waits_while_the_server_is_busy(bench: &mut Bench) {
         "1",
     ];
     bench.server.json(&limit);
-    let before = bench.relay.connections();
+    let (before, begun) = (bench.relay.connections(), std::time::Instant::now());
     std::thread::sleep(std::time::Duration::from_secs(5));
     let calls = bench.relay.connections() - before;
+    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
     bench.server.json(NO_LIMIT);
-    // One every three seconds is let through. One a second and a second try of each would be ten.
-    assert!((1..=6).contains(&calls), "{calls}");
+    // One every three seconds is let through. One a second and a second try of each would be ten in five seconds.
+    assert!((1..=seconds + 1).contains(&calls), "{calls} in {seconds} s");
     assert_eq!(bench.session(), id);
     run.finish();
     bench.assert_ended("normal");
@@ -286,7 +296,10 @@ fn ends_soon_in_a_network_that_answers_nothing(bench: &mut Bench) {
     assert!(took.as_secs() < 15, "{took:?}");
     bench.relay.restore();
     // The end of the session did not get through.
-    eventually("the timeout", || end_reasons(&bench.server)[0] == "timeout");
+    eventually("the timeout", || {
+        database::count(&bench.server, "active_sessions") == 0
+    });
+    bench.assert_ended("timeout");
 }
 
 fn resumes_its_session_after_a_crash(bench: &mut Bench) {
@@ -359,15 +372,13 @@ fn works_without_the_server_for_a_while(bench: &mut Bench) {
     std::fs::write(bench.stored("damaged", "lease"), "W10.W10.W10").unwrap();
     // With keys of another server, even the genuine one is a stranger.
     let shown = bench.server.json(&["config", "show"]);
-    let text = bench.downloaded();
-    let mut other_keys = text.clone();
-    for name in ["signing_public_key", "next_signing_public_key"] {
+    let keys = ["signing_public_key", "next_signing_public_key"].map(|name| {
         let key = shown[name].as_str().unwrap();
-        assert!(text.contains(key), "{text}");
         let turned: String = key[..43].chars().rev().collect();
-        other_keys = other_keys.replace(key, &format!("{turned}="));
-    }
-    bench.install("other-keys", &other_keys);
+        (key, format!("{turned}="))
+    });
+    let changes = keys.each_ref().map(|(key, turned)| (*key, &**turned));
+    bench.install_changed("other-keys", &changes);
     let other_keys = Circumstances {
         folder: "other-keys",
         home: "gone-a",
@@ -458,10 +469,7 @@ fn is_the_same_device_after_all_this(bench: &mut Bench) {
 }
 
 fn keeps_a_random_id_without_a_machine_id(bench: &mut Bench) {
-    let text = bench.downloaded();
-    let bare = text.replace("/etc/machine-id", "/nowhere/machine-id");
-    assert_ne!(text, bare);
-    bench.install("bare", &bare);
+    bench.install_changed("bare", &[("/etc/machine-id", "/nil/machine-id")]);
     for _ in 0..2 {
         let run = bench.run(&Circumstances {
             folder: "bare",
