@@ -1,7 +1,5 @@
 //! License keys: their format, and how they are read as people type them.
 
-use std::borrow::Cow;
-
 use crate::error::Result;
 use crate::security::secret;
 use crate::text;
@@ -38,16 +36,13 @@ impl LicenseKey {
 
     /// Parses a typed or pasted key, normalised by [`key_part`]. `None` if the text cannot be a key; a single wrong
     /// character is always detected.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut characters = [0; KEY_LEN];
-        let mut places = characters.iter_mut();
-        for character in normalised(&in_ascii_if_possible(text)) {
-            *places.next()? = u8::try_from(character).ok()?;
-        }
-        if places.next().is_some() {
-            return None;
-        }
-        let key = characters;
+    pub fn parse(typed: &str) -> Option<Self> {
+        Self::of_part(&key_part(typed))
+    }
+
+    /// [`LicenseKey::parse`] of what [`key_part`] returned.
+    pub fn of_part(part: &str) -> Option<Self> {
+        let key: [u8; KEY_LEN] = part.as_bytes().try_into().ok()?;
         let mut values = [0; KEY_LEN];
         for (place, character) in values.iter_mut().zip(key) {
             *place = value(character)?;
@@ -101,11 +96,17 @@ fn character(value: u8) -> u8 {
     ALPHABET.get(usize::from(value)).copied().unwrap_or(b'0')
 }
 
-fn value(character: u8) -> Option<u8> {
-    ALPHABET
-        .iter()
-        .position(|known| *known == character)
-        .and_then(|at| u8::try_from(at).ok())
+/// The place of a character in [`ALPHABET`].
+const fn value(character: u8) -> Option<u8> {
+    Some(match character {
+        b'0'..=b'9' => character - b'0',
+        b'A'..=b'H' => character - b'A' + 10,
+        b'J'..=b'K' => character - b'J' + 18,
+        b'M'..=b'N' => character - b'M' + 20,
+        b'P'..=b'T' => character - b'P' + 22,
+        b'V'..=b'Z' => character - b'V' + 27,
+        _ => return None,
+    })
 }
 
 /// The check character: a weighted sum over the field of 32 elements (polynomial x⁵ + x² + 1). The weights are powers
@@ -131,26 +132,29 @@ fn check_value(values: &[u8]) -> u8 {
 /// Every key is read through this function: mail programs turn hyphens into dashes and put no-break spaces around a
 /// key.
 pub fn key_part(typed: &str) -> String {
-    normalised(&in_ascii_if_possible(typed)).collect()
-}
-
-/// The text with full-width forms and the like folded, which are mostly those of ASCII characters.
-fn in_ascii_if_possible(typed: &str) -> Cow<'_, str> {
+    let mut part = String::with_capacity(typed.len());
     if typed.is_ascii() {
-        Cow::Borrowed(typed)
+        // Nearly every key of a program: without the tables of Unicode.
+        let upper = kept(typed).map(|c| c.to_ascii_uppercase());
+        part.extend(upper.map(unambiguous));
     } else {
-        Cow::Owned(text::to_nfkc(typed))
+        // Full-width forms and the like are mostly those of ASCII characters.
+        let plain = text::to_nfkc(typed);
+        part.extend(kept(&plain).flat_map(char::to_uppercase).map(unambiguous));
     }
+    part
 }
 
-/// The characters of a typed key in the form in which they are stored.
-fn normalised(plain: &str) -> impl Iterator<Item = char> {
-    let characters = plain.chars().filter(|c| !text::is_separator(*c));
-    characters.flat_map(char::to_uppercase).map(|c| match c {
+fn kept(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|c| !text::is_separator(*c))
+}
+
+fn unambiguous(character: char) -> char {
+    match character {
         'O' => '0',
         'I' | 'L' => '1',
         other => other,
-    })
+    }
 }
 
 /// What was typed into a search as a part of a key, normalised by [`key_part`]; `None` if it is shorter than the
@@ -184,6 +188,14 @@ mod tests {
             counts.iter().all(|count| (7290..8335).contains(count)),
             "{counts:?}"
         );
+    }
+
+    #[test]
+    fn the_value_of_a_character_is_its_place_in_the_alphabet() {
+        for byte in 0..=u8::MAX {
+            let place = ALPHABET.iter().position(|known| *known == byte);
+            assert_eq!(value(byte).map(usize::from), place, "{byte}");
+        }
     }
 
     #[test]

@@ -102,9 +102,13 @@ pub fn is_slug(text: &str) -> bool {
 /// mark, or an invisible character.
 pub fn is_separator(c: char) -> bool {
     // Nearly all characters of what is looked through here; the tables take longer.
-    if c.is_ascii_alphanumeric() {
-        return false;
+    if c.is_ascii() {
+        return matches!(c, '\t'..='\r' | ' ' | '"' | '\'' | '-');
     }
+    separates_by_properties(c)
+}
+
+fn separates_by_properties(c: char) -> bool {
     CodePointSetData::new::<WhiteSpace>().contains(c)
         || CodePointSetData::new::<Dash>().contains(c)
         || CodePointSetData::new::<QuotationMark>().contains(c)
@@ -129,6 +133,13 @@ pub fn is_trimmed(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ascii_separators_are_those_of_unicode() {
+        for c in '\0'..='\x7f' {
+            assert_eq!(is_separator(c), separates_by_properties(c), "{c:?}");
+        }
+    }
 
     #[test]
     fn text_that_looks_the_same_is_stored_the_same() {

@@ -232,7 +232,8 @@ impl Client {
                     Work::Get(path) => drop(self.send(Method::GET, path, Bytes::new()).await),
                     Work::Post(path, _) => drop(self.post(path, body.clone()).await),
                     Work::PostAnew(path, _) => {
-                        self.connection = Connection::open(&self.target).await;
+                        // Not from one address for all: the server limits the connections of each.
+                        self.connection = Connection::open_number(&self.target, first).await;
                         let (status, answer) =
                             self.connection.send(Method::POST, path, body.clone()).await;
                         self.count(begun, status, &answer);

@@ -53,10 +53,11 @@ pub use search_index::Reindexed;
 pub use types::{id_list, unknown_value};
 pub use vacuum::Vacuumed;
 
+use rusqlite::Connection;
 use tokio::sync::oneshot::error::RecvError;
 
 use crate::clock::{Boot, UnixMs};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::id::LicenseId;
 use batch_reader::BatchReader;
 use changes::LicenseChanges;
@@ -65,6 +66,7 @@ use copy_folder::CopyFolder;
 use generation::Generation;
 use location::DatabaseFiles;
 use opening::Opening;
+use queue::ReadJob;
 
 /// The pools of a process; `None` after [`Db::close`].
 type SharedPools = Arc<RwLock<Option<pool::ReadPools>>>;
@@ -291,10 +293,10 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&Reader<'_>) -> Result<T> + Send + 'static,
     {
+        let (read, answer) = queue::read_job(work);
         let db = self.clone();
-        tokio::task::spawn_blocking(move || db.read_blocking(work))
-            .await
-            .doing("join a read")?
+        tokio::task::spawn_blocking(move || db.run_read(read));
+        self.noted("read", answer.await)
     }
 
     /// [`Db::read`] for a request of a program: quick, and one of many. It shares a transaction with those that wait at
@@ -315,30 +317,37 @@ impl Db {
     /// # Errors
     /// As [`Db::read`].
     pub fn read_blocking<T>(&self, work: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<T> {
-        let pools = self.readers.read().unwrap_or_else(PoisonError::into_inner);
-        let readers = pools.as_ref().map(|pools| pools.shared.clone());
-        drop(pools);
-        let readers = readers.ok_or_else(|| queue::unavailable("the server is stopping"))?;
-        let conn = pool::connection(&readers)?;
-        self.read_on(&conn, work)
+        let read = |conn: &Connection| {
+            // One transaction, so that all queries see the same state.
+            let read_tx = conn.unchecked_transaction()?;
+            let result = work(&Reader {
+                conn,
+                generation: &self.generation,
+            });
+            let ended = read_tx.finish();
+            let found = result?;
+            ended?;
+            Ok(found)
+        };
+        self.reading_connection()
+            .and_then(|conn| read(&conn))
             .inspect_err(|error| self.note("read", error))
     }
 
-    /// Runs `work` in one transaction, so that all its queries see the same state.
-    fn read_on<T>(
-        &self,
-        conn: &rusqlite::Connection,
-        work: impl FnOnce(&Reader<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let read_tx = conn.unchecked_transaction()?;
-        let result = work(&Reader {
-            conn,
-            generation: &self.generation,
-        });
-        let ended = read_tx.finish();
-        let found = result?;
-        ended?;
-        Ok(found)
+    /// Runs a read on a pooled connection. It takes the place of [`Db::read_blocking`] where that would be compiled once
+    /// for each read of the panel.
+    fn run_read(&self, read: ReadJob) {
+        match self.reading_connection() {
+            Ok(conn) => queue::run_reads(&conn, &self.generation, vec![read], || {}),
+            Err(error) => read(Err(&error.to_string())),
+        }
+    }
+
+    fn reading_connection(&self) -> Result<pool::PooledReader> {
+        let pools = self.readers.read().unwrap_or_else(PoisonError::into_inner);
+        let readers = pools.as_ref().map(|pools| pools.shared.clone());
+        drop(pools);
+        pool::connection(&readers.ok_or_else(|| queue::unavailable("the server is stopping"))?)
     }
 
     /// Waits until a disk error makes further writes of this process unsafe; the process must end then. For one

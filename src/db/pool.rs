@@ -339,7 +339,7 @@ pub(super) fn connection(pool: &r2d2::Pool<Readers>) -> Result<PooledReader> {
 }
 
 /// A connection that returns to its pool.
-type PooledReader = r2d2::PooledConnection<Readers>;
+pub(super) type PooledReader = r2d2::PooledConnection<Readers>;
 
 /// Opens the read-only connections of a pool.
 pub(super) struct Readers {

@@ -1,8 +1,9 @@
 //! Reading and writing inside a transaction.
 
 use std::cell::{Cell, RefCell};
+use std::ops::ControlFlow;
 
-use rusqlite::{Connection, OptionalExtension, Params, Row};
+use rusqlite::{Connection, Params, Row};
 
 use super::generation::Generation;
 use super::{disk, schema, search_index};
@@ -34,7 +35,8 @@ impl Reader<'_> {
         params: impl Params,
         row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        Ok(self.conn.prepare_cached(sql)?.query_row(params, row)?)
+        let found = self.maybe(sql, params, row)?;
+        Ok(found.ok_or(rusqlite::Error::QueryReturnedNoRows)?)
     }
 
     /// The row of `sql`; `None` if there is none.
@@ -44,11 +46,15 @@ impl Reader<'_> {
         params: impl Params,
         row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>> {
-        Ok(self
-            .conn
-            .prepare_cached(sql)?
-            .query_row(params, row)
-            .optional()?)
+        let (mut row, mut found) = (Some(row), None);
+        self.each(sql, params, &mut |columns| {
+            // Others are not looked at.
+            if let Some(row) = row.take() {
+                found = Some(row(columns)?);
+            }
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
     }
 
     /// All rows of `sql`, in its order.
@@ -56,11 +62,32 @@ impl Reader<'_> {
         &self,
         sql: &'static str,
         params: impl Params,
-        row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+        mut row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        self.each(sql, params, &mut |columns| {
+            found.push(row(columns)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
+    /// Calls `row` with the rows of `sql`. Not generic over what it does: there are hundreds of queries, and each would
+    /// have a copy of this.
+    fn each(
+        &self,
+        sql: &'static str,
+        params: impl Params,
+        row: &mut dyn FnMut(&Row<'_>) -> rusqlite::Result<ControlFlow<()>>,
+    ) -> Result<()> {
         let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map(params, row)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let mut rows = statement.query(params)?;
+        while let Some(columns) = rows.next()? {
+            if row(columns)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The generation in which this read began: data cached from it is valid until the number changes.

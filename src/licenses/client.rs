@@ -14,10 +14,10 @@ const NAME: &str = "license_key";
 /// control character other than a line end or tab.
 pub fn key(fields: &mut JsonFields) -> Result<Option<LicenseKey>> {
     let text = fields.text_with(NAME, KEY_TEXT_MAX, key_part)?;
-    Ok(LicenseKey::parse(&text))
+    Ok(LicenseKey::of_part(&text))
 }
 
-/// The text of the license key; `None` if the body has none.
+/// The text of the license key, normalised by [`key_part`]; `None` if the body has none.
 ///
 /// # Errors
 /// As [`key`], except that it may be missing.

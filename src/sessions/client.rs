@@ -217,7 +217,7 @@ impl FromFields for EndFields {
         Ok(Self {
             token,
             key: key.map_or(GivenKey::NotSent, |text| {
-                GivenKey::Sent(LicenseKey::parse(&text))
+                GivenKey::Sent(LicenseKey::of_part(&text))
             }),
         })
     }
