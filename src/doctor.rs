@@ -273,7 +273,7 @@ fn audit_log(db: &Db) -> CheckResult {
 
 fn signing_keys(db: &Db, data: &Path) -> CheckResult {
     let now = app::system_now();
-    let known = db.read_blocking(|reader| signing_keys::check(reader, data, now));
+    let known = signing_keys::check(db, data, now);
     Ok(match known.map_err(|error| error.to_string())? {
         None => "none yet: the first start of the server creates them".to_owned(),
         Some(known) => {

@@ -96,11 +96,13 @@ pub fn published(reader: &Reader<'_>, now: UnixMs) -> Result<Option<Published>> 
 }
 
 fn expected(reader: &Reader<'_>, now: UnixMs) -> Result<Published> {
-    published(reader, now)?.ok_or_else(|| {
-        Error::State(
-            "there is no signing key yet: the first start of the server generates it".to_owned(),
-        )
-    })
+    published(reader, now)?.ok_or_else(no_key_yet)
+}
+
+fn no_key_yet() -> Error {
+    Error::State(
+        "there is no signing key yet: the first start of the server generates it".to_owned(),
+    )
 }
 
 /// The current key pair, for a server that starts. The first start generates it and the next one.
@@ -157,12 +159,36 @@ fn missing(data: &Path, known: &Published, present: KeysPresent) -> Error {
 ///
 /// # Errors
 /// [`Error::State`] when one is missing or unusable; it says what to do.
-pub fn check(reader: &Reader<'_>, data: &Path, now: UnixMs) -> Result<Option<Published>> {
-    let Some(known) = published(reader, now)? else {
-        return Ok(None);
-    };
-    load_current(data, &known)?;
-    Ok(Some(known))
+pub fn check(db: &Db, data: &Path, now: UnixMs) -> Result<Option<Published>> {
+    unless_rotated(db, now, |known| {
+        if let Some(known) = known {
+            load_current(data, known)?;
+        }
+        Ok(known.cloned())
+    })
+}
+
+/// What `find` finds with the published keys; with the newer ones if it fails and the keys were rotated meanwhile, which
+/// deletes the file of the one that was current.
+fn unless_rotated<T>(
+    db: &Db,
+    now: UnixMs,
+    find: impl Fn(Option<&Published>) -> Result<T>,
+) -> Result<T> {
+    let read = || db.read_blocking(|reader| published(reader, now));
+    let mut known = read()?;
+    loop {
+        let found = find(known.as_ref());
+        if found.is_ok() {
+            return found;
+        }
+        let newer = read()?;
+        let current = |known: &Option<Published>| known.as_ref().map(|known| known.current);
+        if current(&newer) == current(&known) {
+            return found;
+        }
+        known = newer;
+    }
 }
 
 /// The current key pair, if the private key of the next one is present, too.
@@ -182,21 +208,21 @@ fn load_current(data: &Path, known: &Published) -> Result<SigningKeyPair> {
 /// # Errors
 /// When the key cannot be read; then `signer` keeps the old one.
 pub fn refresh(db: &Db, data: &Path, signer: &Signer, now: UnixMs) -> Result<()> {
-    let known = db.read_blocking(|reader| expected(reader, now))?;
-    if known.current == signer.key_pair().public() {
-        return Ok(());
-    }
-    let keys = files::load(data, &known.current)?;
-    let present = KeysPresent {
-        current: false,
-        next: true,
-    };
-    signer.replace(keys.ok_or_else(|| missing(data, &known, present))?);
-    log::warn!(
-        "the signing key was rotated: responses are signed with {} from now on",
-        known.current.id()
-    );
-    Ok(())
+    unless_rotated(db, now, |known| {
+        let known = known.ok_or_else(no_key_yet)?;
+        if known.current == signer.key_pair().public() {
+            return Ok(());
+        }
+        let present = KeysPresent {
+            current: false,
+            next: true,
+        };
+        let keys = files::load(data, &known.current)?;
+        signer.replace(keys.ok_or_else(|| missing(data, known, present))?);
+        let id = known.current.id();
+        log::warn!("the signing key was rotated: responses are signed with {id} from now on");
+        Ok(())
+    })
 }
 
 /// Makes the next key current, generates a new next one, and deletes the private key of the old one. With
@@ -397,4 +423,42 @@ fn record_rotation(act: &Act<'_>, before: &Published, planned: &PlannedRotation)
         before: before.ids(),
         after: after.ids(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs;
+
+    use super::*;
+    use crate::db::Options;
+
+    const NOW: UnixMs = UnixMs(1_800_000_000_000);
+
+    #[test]
+    fn keys_that_are_rotated_while_they_are_looked_for_are_not_reported_as_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        let db = Db::open_as_server(&Options::in_folder(data)).unwrap();
+        open(&db, data, NOW).unwrap();
+        for rotations in 0..3 {
+            let looks = Cell::new(0);
+            let found = unless_rotated(&db, NOW, |known| {
+                looks.set(looks.get() + 1);
+                if looks.get() <= rotations {
+                    let storage = KeyStorage { db: &db, data };
+                    rotate(storage, LostKeys::Refuse, Actor::server(), NOW)?;
+                }
+                load_current(data, known.unwrap())
+            });
+            let current = check(&db, data, NOW).unwrap().unwrap().current;
+            assert_eq!(
+                (found.unwrap().public(), looks.get()),
+                (current, rotations + 1)
+            );
+        }
+        let current = check(&db, data, NOW).unwrap().unwrap().current;
+        fs::remove_file(files::path_of(data, &current)).unwrap();
+        assert!(check(&db, data, NOW).is_err());
+    }
 }
