@@ -263,7 +263,7 @@ const WITH_SESSION: &str = "select l.license_key, d.machine_id, d.hardware_id, s
     join devices d on d.device_id = l.license_id join active_sessions s on s.license_id = l.license_id \
     where l.state = 'active' and s.timeout_s = ?1";
 const WITHOUT_SESSION: &str = "select l.license_key, d.machine_id, d.hardware_id, null from licenses l \
-    join devices d on d.device_id = l.license_id where l.state = 'active' and l.license_id % ?1 = 0 \
+    join devices d on d.device_id = l.license_id where l.state = 'active' and l.license_id % ?1 = ?1 / 2 \
     and not exists (select 1 from active_sessions s where s.license_id = l.license_id)";
 
 impl Shop {
@@ -289,6 +289,7 @@ impl Shop {
         }
         let others = bodies(&connection, WITHOUT_SESSION, gap);
         let mut starts: Vec<Bytes> = others.into_iter().map(|(identity, _)| identity).collect();
+        assert!(!starts.is_empty(), "every license has a session");
         let mut random = StdRng::seed_from_u64(1);
         for bodies in [&mut heartbeats, &mut verifications, &mut starts] {
             bodies.shuffle(&mut random);
