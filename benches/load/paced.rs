@@ -12,6 +12,7 @@ use hyper::Method;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
+use crate::calls::first_heartbeats;
 use crate::connection::{Connection, Target};
 use crate::data::Shop;
 use crate::drive::{END, START, Work, end_of, quantile_ms};
@@ -180,6 +181,8 @@ pub fn measure(bench: &mut Bench) {
     runtime.block_on(async {
         let server = installation.serve();
         server.wait_until_ready(crate::VERSION).await;
+        // The first one after a start is checked in the database.
+        first_heartbeats(bench, &server, &shop).await;
         let target = server.target(&shop.api_key);
         for (what, rate, work, wanted_ms) in [
             (
