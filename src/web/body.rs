@@ -6,7 +6,7 @@ use rocket::data::{Data, FromData, Outcome};
 use rocket::http::Status;
 use rocket::request::Request;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 use super::connection::RequestContext;
 use super::guards;
@@ -22,9 +22,9 @@ const DEPTH_MAX: u32 = 16;
 /// Maximum number of elements of one array or object.
 const ELEMENTS_MAX: usize = 1024;
 
-/// The fields of a JSON object, taken out by name. A body has few, so that looking through them is quicker than a table.
+/// The fields of a JSON object, taken out by name.
 #[derive(Debug)]
-pub struct JsonFields(Vec<(String, Value)>);
+pub struct JsonFields(Map<String, Value>);
 
 /// A type that can be read from the fields of a body.
 pub trait FromFields: Sized {
@@ -58,8 +58,7 @@ impl JsonFields {
         max: usize,
         read: fn(&str) -> String,
     ) -> Result<String> {
-        let place = self.place(name);
-        match place.map(|place| self.0.swap_remove(place).1) {
+        match self.0.remove(name) {
             Some(Value::String(text)) if text.is_empty() => {
                 Err(Error::field_fault(name, Fault::Empty))
             }
@@ -87,11 +86,9 @@ impl JsonFields {
         max: usize,
         read: fn(&str) -> String,
     ) -> Result<Option<String>> {
-        let is_given = |(key, value): &(String, Value)| key == name && !value.is_null();
-        if self.0.iter().any(is_given) {
-            self.text_with(name, max, read).map(Some)
-        } else {
-            Ok(None)
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.text_with(name, max, read).map(Some),
         }
     }
 
@@ -111,13 +108,9 @@ impl JsonFields {
 }
 
 impl JsonFields {
-    fn place(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|(key, _)| key == name)
-    }
-
     /// Refuses control characters in the fields that were not read, because they could end up in a log, too.
     fn check_unread_fields(&self) -> Result<()> {
-        if contains_control_in(self.0.iter().map(|(key, value)| (key, value))) {
+        if object_contains_control(&self.0) {
             return Err(Error::field_fault("body", Fault::Control));
         }
         Ok(())
@@ -129,14 +122,14 @@ fn value_contains_control(value: &Value) -> bool {
     match value {
         Value::String(text) => contains_control(text),
         Value::Array(values) => values.iter().any(value_contains_control),
-        Value::Object(object) => contains_control_in(object),
+        Value::Object(object) => object_contains_control(object),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
-fn contains_control_in<'v>(fields: impl IntoIterator<Item = (&'v String, &'v Value)>) -> bool {
-    fields
-        .into_iter()
+fn object_contains_control(object: &Map<String, Value>) -> bool {
+    object
+        .iter()
         .any(|(key, value)| contains_control(key) || value_contains_control(value))
 }
 
@@ -233,20 +226,14 @@ pub fn parse(bytes: &[u8]) -> Result<JsonFields> {
     if text.trim().is_empty() {
         return Err(malformed().with_text_key("no_body").into());
     }
-    match read_strictly(text, Fields) {
-        Some(fields) => Ok(JsonFields(fields)),
-        None if read_strictly(text, STRICT).is_some() => {
-            Err(malformed().with_text_key("no_object").into())
-        }
-        None => Err(malformed().into()),
-    }
-}
-
-/// What `seed` reads from `text`; `None` unless the text is that and nothing more.
-fn read_strictly<'t, S: DeserializeSeed<'t>>(text: &'t str, seed: S) -> Option<S::Value> {
     let mut reader = serde_json::Deserializer::from_str(text);
-    let value = seed.deserialize(&mut reader).ok()?;
-    reader.end().ok().map(|()| value)
+    let value = Strict { depth: DEPTH_MAX }.deserialize(&mut reader);
+    let ended = reader.end();
+    match (value, ended) {
+        (Ok(Value::Object(map)), Ok(())) => Ok(JsonFields(map)),
+        (Ok(_), Ok(())) => Err(malformed().with_text_key("no_object").into()),
+        _ => Err(malformed().into()),
+    }
 }
 
 /// The encoding of `bytes` if it is UTF-16 or UTF-32, with or without a byte order mark. JSON begins with an
@@ -268,36 +255,11 @@ fn wide_encoding(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Deserializes the fields of an object, with values as [`STRICT`] reads them.
-struct Fields;
-
-impl<'de> DeserializeSeed<'de> for Fields {
-    type Value = Vec<(String, Value)>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Fields {
-    type Value = Vec<(String, Value)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
-        STRICT.fields(access)
-    }
-}
-
 /// Deserializes any JSON value of at most `depth` levels and without duplicate keys.
 #[derive(Clone, Copy)]
 struct Strict {
     depth: u32,
 }
-
-const STRICT: Strict = Strict { depth: DEPTH_MAX };
 
 impl<'de> DeserializeSeed<'de> for Strict {
     type Value = Value;
@@ -314,27 +276,6 @@ impl Strict {
             .checked_sub(1)
             .ok_or_else(|| E::custom("nested too deeply"))?;
         Ok(Self { depth })
-    }
-
-    fn fields<'de, A: MapAccess<'de>>(
-        self,
-        mut access: A,
-    ) -> Result<Vec<(String, Value)>, A::Error> {
-        let inner = self.deeper()?;
-        let mut fields = Vec::new();
-        while let Some(key) = access.next_key::<String>()? {
-            if fields.len() == ELEMENTS_MAX {
-                return Err(serde::de::Error::custom("too many keys"));
-            }
-            fields.push((key, access.next_value_seed(inner)?));
-        }
-        let mut keys: Vec<&str> = fields.iter().map(|(key, _)| key.as_str()).collect();
-        keys.sort_unstable();
-        if keys.is_sorted_by(|key, next| key < next) {
-            Ok(fields)
-        } else {
-            Err(serde::de::Error::custom("a duplicate key"))
-        }
     }
 }
 
@@ -387,8 +328,18 @@ impl<'de> Visitor<'de> for Strict {
         Ok(Value::Array(values))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Value, A::Error> {
-        Ok(Value::Object(self.fields(access)?.into_iter().collect()))
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut map = Map::new();
+        while let Some(key) = access.next_key::<String>()? {
+            let value = access.next_value_seed(inner)?;
+            if map.len() == ELEMENTS_MAX || map.insert(key, value).is_some() {
+                return Err(serde::de::Error::custom(
+                    "too many keys, or a duplicate key",
+                ));
+            }
+        }
+        Ok(Value::Object(map))
     }
 }
 
