@@ -2,8 +2,8 @@
 //! a blocking thread for each would cost several times what the query does. Pages of the panel, which read much longer,
 //! have connections of their own.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, PoisonError};
 
 use tokio::sync::oneshot;
 
@@ -56,7 +56,7 @@ fn serve(pools: &SharedPools, generation: &Generation, jobs: &Receiver<ReadJob>)
         // Collected before the transaction begins: each read sees what was committed before it was queued.
         let others = jobs.try_iter().take(BATCH_LEN - 1);
         let batch: Vec<ReadJob> = std::iter::once(first).chain(others).collect();
-        match connection(pools) {
+        match pool::connection_of(pools, |pools| &pools.for_programs) {
             Ok(conn) => queue::run_reads(&conn, generation, batch, || {}),
             Err(error) => {
                 let reason = error.to_string();
@@ -66,11 +66,4 @@ fn serve(pools: &SharedPools, generation: &Generation, jobs: &Receiver<ReadJob>)
             }
         }
     }
-}
-
-fn connection(pools: &SharedPools) -> Result<r2d2::PooledConnection<super::pool::Readers>> {
-    let pools = pools.read().unwrap_or_else(PoisonError::into_inner);
-    let pool = pools.as_ref().map(|pools| pools.for_programs.clone());
-    let pool = pool.ok_or_else(|| queue::unavailable("the server is stopping"))?;
-    pool::connection(&pool)
 }

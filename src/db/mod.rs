@@ -344,10 +344,7 @@ impl Db {
     }
 
     fn reading_connection(&self) -> Result<pool::PooledReader> {
-        let pools = self.readers.read().unwrap_or_else(PoisonError::into_inner);
-        let readers = pools.as_ref().map(|pools| pools.shared.clone());
-        drop(pools);
-        pool::connection(&readers.ok_or_else(|| queue::unavailable("the server is stopping"))?)
+        pool::connection_of(&self.readers, |pools| &pools.shared)
     }
 
     /// Waits until a disk error makes further writes of this process unsafe; the process must end then. For one

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -10,6 +10,7 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, ffi};
 
+use super::SharedPools;
 use super::disk;
 use super::files::beside;
 use super::location::DatabaseFiles;
@@ -317,6 +318,23 @@ impl ReadPools {
             std::thread::park_timeout(CLOSE_EACH);
         }
     }
+}
+
+/// A connection of the pool that `choose` takes of a process's pools; see [`connection`].
+///
+/// # Errors
+/// As [`connection`], and after [`super::Db::close`].
+pub(super) fn connection_of(
+    pools: &SharedPools,
+    choose: fn(&ReadPools) -> &r2d2::Pool<Readers>,
+) -> Result<PooledReader> {
+    let pools = pools.read().unwrap_or_else(PoisonError::into_inner);
+    let pool = pools.as_ref().map(choose).cloned();
+    drop(pools);
+    let pool = pool.ok_or_else(|| Error::Unavailable {
+        reason: "the server is stopping".to_owned(),
+    })?;
+    connection(&pool)
 }
 
 /// A connection of a pool, which is waited for as long as for a lock.
