@@ -12,7 +12,7 @@ use crate::setup::UNKNOWN;
 use crate::sites::{
     Behavior, CALLBACK, SiteClient, Sites, complete_handshake, id, start_handshake,
 };
-use crate::support::{Server, eventually};
+use crate::support::{Server, eventually, stalls};
 use crate::timing::wait_until;
 
 /// Starts a server that may call `sites`, without a rate limit for sites.
@@ -322,12 +322,13 @@ fn the_challenge_comes_within_a_second_and_the_information_soon_after() {
     let server = start_server(&sites);
     let site_client = SiteClient::new(&server);
     issue_license(&server, Some(domain));
-    let (mut quickest, mut quickest_challenge) = (Duration::MAX, Duration::MAX);
+    let mut quickest = Duration::MAX;
     for _ in 0..5 {
         let asked = Instant::now();
         let transaction_id = start_handshake(&sites, &site_client, domain, None);
         let challenged = sites.received_messages().last().unwrap().at;
-        quickest_challenge = quickest_challenge.min(challenged - asked);
+        let took = stalls::awake_between(asked, challenged);
+        assert!(took < Duration::from_secs(1), "{took:?}");
         let wanted = Instant::now();
         assert_eq!(
             site_client.send_transaction(
@@ -339,11 +340,6 @@ fn the_challenge_comes_within_a_second_and_the_information_soon_after() {
         // The time that the site itself takes in between is not counted.
         quickest = quickest.min((challenged - asked) + (delivered - wanted));
     }
-    // The best of five, because this machine may be busy with other tests.
-    assert!(
-        quickest_challenge < Duration::from_secs(1),
-        "{quickest_challenge:?}"
-    );
     // Far above the 100 ms of an idle machine.
     assert!(quickest < Duration::from_secs(1), "{quickest:?}");
     println!("request to information: {quickest:?}");
