@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, InterruptHandle};
 
-use super::disk::{Condition, LOG_INTERVAL};
+use super::disk::{Condition, DiskWrite, LOG_INTERVAL};
 use super::files::beside;
 use crate::clock::{AtMost, Clock, SystemClock, Tick};
 use crate::error::{Doing, Error, Result};
@@ -206,10 +206,11 @@ impl CheckpointThread {
     fn serve(&self, wakes: &Receiver<()>) {
         while wakes.recv().is_ok() && !self.condition.has_failed() {
             let Err(error) = self.checkpoint_if_due() else {
+                self.condition.note_success(DiskWrite::Checkpoint);
                 continue;
             };
             self.condition
-                .note_io_error("copy the WAL into the database", &error, &self.path);
+                .note_io_error(DiskWrite::Checkpoint, &error, &self.path);
             match error.sqlite_error_code() {
                 _ if self.condition.has_failed() => {}
                 Some(ErrorCode::OperationInterrupted) => return,

@@ -24,11 +24,30 @@ const REMEDY: &str = "stop the server and restore a backup with `license-server 
 /// Bytes written to test whether the disk can be written.
 const PROBE_LEN: usize = 4096;
 
+/// What writes to the database or its WAL.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum DiskWrite {
+    Commit,
+    Checkpoint,
+}
+
+impl DiskWrite {
+    /// What the disk failed to do, for the log.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Commit => "confirm a commit",
+            Self::Checkpoint => "copy the WAL into the database",
+        }
+    }
+}
+
 /// The condition of disk and database, shared by all their users.
 #[derive(Debug)]
 pub(super) struct Condition {
     /// Whether the disk lost data that it had accepted: nothing may be written any more.
     failed: AtomicBool,
+    /// For each [`DiskWrite`], whether the last one was refused though another file could be written.
+    refused: [AtomicBool; 2],
     failure_noted: Notify,
     /// The latest damage found.
     damage: Mutex<Option<String>>,
@@ -39,6 +58,7 @@ impl Default for Condition {
     fn default() -> Self {
         Self {
             failed: AtomicBool::new(false),
+            refused: Default::default(),
             failure_noted: Notify::new(),
             damage: Mutex::default(),
             log_limit: AtMost::once_in(LOG_INTERVAL),
@@ -59,24 +79,40 @@ impl Condition {
         }
     }
 
-    /// Decides whether an error of `doing`, a commit or a checkpoint of the database at `path`, means that the
-    /// disk has failed.
+    /// Decides whether an error of `write` on the database at `path` means that the disk has failed.
     ///
     /// Once the disk has failed, pages that the kernel had accepted may be lost silently: the kernel reports such
     /// a loss only once. The WAL still has them, and only a new process reads all of it again.
-    pub(super) fn note_io_error(&self, doing: &str, error: &rusqlite::Error, path: &Path) {
-        if !loses_pages(error) && (!is_refused_write(error) || is_unwritable(path)) {
-            return;
+    ///
+    /// A refused write loses nothing. It means a failure if the same is refused again: space may have become available
+    /// between the first refusal and the test for space.
+    pub(super) fn note_io_error(&self, write: DiskWrite, error: &rusqlite::Error, path: &Path) {
+        if !loses_pages(error) {
+            if !is_refused_write(error) || is_unwritable(path) {
+                return;
+            }
+            if !self.refused[write as usize].swap(true, Ordering::SeqCst) {
+                return;
+            }
         }
         if self.failed.swap(true, Ordering::SeqCst) {
             return;
         }
         let name = path.display();
         log::error!(
-            "the disk failed to {doing} ({error}): the server stops, and its next start reads {name}-wal again. \
-             Leave that file where it is, check the disk (dmesg, smartctl), and keep a backup elsewhere"
+            "the disk failed to {} ({error}): the server stops, and its next start reads {name}-wal again. \
+             Leave that file where it is, check the disk (dmesg, smartctl), and keep a backup elsewhere",
+            write.text()
         );
         self.failure_noted.notify_one();
+    }
+
+    /// `write` succeeded: an earlier refusal has passed.
+    pub(super) fn note_success(&self, write: DiskWrite) {
+        let refused = &self.refused[write as usize];
+        if refused.load(Ordering::Relaxed) {
+            refused.store(false, Ordering::SeqCst);
+        }
     }
 
     /// The latest damage found, if any.
@@ -275,8 +311,6 @@ mod tests {
             (ffi::SQLITE_IOERR_DIR_FSYNC, true),
             (ffi::SQLITE_IOERR_TRUNCATE, true),
             (ffi::SQLITE_IOERR_READ, true),
-            // Other files can be written: the disk is not full.
-            (ffi::SQLITE_IOERR_WRITE, true),
             (ffi::SQLITE_FULL, false),
             (ffi::SQLITE_BUSY, false),
             (ffi::SQLITE_BUSY_RECOVERY, false),
@@ -288,7 +322,7 @@ mod tests {
             (ffi::SQLITE_NOMEM, false),
         ] {
             let condition = Condition::default();
-            condition.note_io_error("be tried", &failure(code), &path);
+            condition.note_io_error(DiskWrite::Commit, &failure(code), &path);
             assert_eq!(condition.has_failed(), fails, "{code}");
         }
         assert_eq!(
@@ -296,6 +330,25 @@ mod tests {
             0,
             "the probe file is removed"
         );
+    }
+
+    #[test]
+    fn a_write_that_is_refused_twice_in_a_row_is_a_failure_and_one_before_space_became_available_is_not()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.sqlite3");
+        let condition = Condition::default();
+        let refuse = |write| {
+            condition.note_io_error(write, &failure(ffi::SQLITE_IOERR_WRITE), &path);
+            condition.has_failed()
+        };
+        assert!(!refuse(DiskWrite::Commit));
+        condition.note_success(DiskWrite::Commit);
+        assert!(!refuse(DiskWrite::Commit));
+        assert!(!refuse(DiskWrite::Checkpoint));
+        // Other files can be written: the disk is not full.
+        condition.note_success(DiskWrite::Commit);
+        assert!(refuse(DiskWrite::Checkpoint));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::changes::LicenseChanges;
 use super::checkpoint::{self, Checkpoints};
-use super::disk::Condition;
+use super::disk::{Condition, DiskWrite};
 use super::failure_log::FailureLog;
 use super::generation::Generation;
 use super::location::DatabaseFiles;
@@ -289,8 +289,9 @@ impl WriterLoop {
             Ok(true) => {}
             Ok(false) => log::info!("another process reads the database: its WAL stays beside it"),
             Err(error) => {
-                let (doing, path) = ("copy the WAL into the database", self.location.path());
-                self.condition.note_io_error(doing, &error, path);
+                let path = self.location.path();
+                self.condition
+                    .note_io_error(DiskWrite::Checkpoint, &error, path);
                 log::warn!("the last checkpoint failed, the next start repeats it: {error}");
             }
         }
@@ -305,11 +306,9 @@ impl WriterLoop {
         }
         checkpoints.wake();
         if let Err(error) = checkpoints.restart_wal(&self.conn) {
-            self.condition.note_io_error(
-                "copy the WAL into the database",
-                &error,
-                self.location.path(),
-            );
+            let path = self.location.path();
+            self.condition
+                .note_io_error(DiskWrite::Checkpoint, &error, path);
         }
     }
 
@@ -404,7 +403,7 @@ impl WriterLoop {
     fn commit(&self) -> Result<(), String> {
         self.run("commit").map_err(|error| {
             self.condition
-                .note_io_error("confirm a commit", &error, self.location.path());
+                .note_io_error(DiskWrite::Commit, &error, self.location.path());
             self.failure("the commit failed", error)
         })
     }
@@ -432,6 +431,7 @@ impl WriterLoop {
             self.roll_back();
         } else {
             self.report(None);
+            self.condition.note_success(DiskWrite::Commit);
             drop(self.first.take());
         }
         // Even if the commit failed, since it may have reached the disk (`First` is repeated then); and before any hook or

@@ -80,6 +80,10 @@ fn check_full_disk(server: &mut Server, set_space: impl Fn(&Server, bool)) {
     server.restart();
     let mut ack_log = AckLog::new(&keys);
     let mut workers: Vec<Worker> = (0..2).map(Worker::new).collect();
+    for worker in &mut workers {
+        // One that has as many sessions as it may would not try to start another one.
+        worker.sessions_max = LICENSES as usize;
+    }
     let pid = server.pid();
     let (requests, (heartbeats, sent)) = under_load(server, &mut workers, &keys, |server| {
         let observers = Observers::default();
@@ -92,6 +96,9 @@ fn check_full_disk(server: &mut Server, set_space: impl Fn(&Server, bool)) {
             });
             let changed = std::panic::catch_unwind(change);
             observers.done.store(true, Ordering::SeqCst);
+            if changed.is_err() {
+                eprintln!("{}", server.log());
+            }
             let (heartbeats, ()) = (others.join().unwrap(), probe.join().unwrap());
             changed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             heartbeats
