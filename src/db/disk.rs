@@ -46,8 +46,9 @@ impl DiskWrite {
 pub(super) struct Condition {
     /// Whether the disk lost data that it had accepted: nothing may be written any more.
     failed: AtomicBool,
-    /// For each [`DiskWrite`], whether the last one was refused though another file could be written.
-    refused: [AtomicBool; 2],
+    /// Whether the last commit was refused though another file could be written, and the last checkpoint.
+    commit_refused: AtomicBool,
+    checkpoint_refused: AtomicBool,
     failure_noted: Notify,
     /// The latest damage found.
     damage: Mutex<Option<String>>,
@@ -58,7 +59,8 @@ impl Default for Condition {
     fn default() -> Self {
         Self {
             failed: AtomicBool::new(false),
-            refused: Default::default(),
+            commit_refused: AtomicBool::new(false),
+            checkpoint_refused: AtomicBool::new(false),
             failure_noted: Notify::new(),
             damage: Mutex::default(),
             log_limit: AtMost::once_in(LOG_INTERVAL),
@@ -91,7 +93,7 @@ impl Condition {
             if !is_refused_write(error) || is_unwritable(path) {
                 return;
             }
-            if !self.refused[write as usize].swap(true, Ordering::SeqCst) {
+            if !self.refused(write).swap(true, Ordering::SeqCst) {
                 return;
             }
         }
@@ -107,9 +109,16 @@ impl Condition {
         self.failure_noted.notify_one();
     }
 
+    fn refused(&self, write: DiskWrite) -> &AtomicBool {
+        match write {
+            DiskWrite::Commit => &self.commit_refused,
+            DiskWrite::Checkpoint => &self.checkpoint_refused,
+        }
+    }
+
     /// `write` succeeded: an earlier refusal has passed.
     pub(super) fn note_success(&self, write: DiskWrite) {
-        let refused = &self.refused[write as usize];
+        let refused = self.refused(write);
         if refused.load(Ordering::Relaxed) {
             refused.store(false, Ordering::SeqCst);
         }
