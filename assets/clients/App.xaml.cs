@@ -1,18 +1,21 @@
 using System.Threading.Tasks;
 using System.Windows;
 
+namespace MyApp; // as in x:Class of App.xaml; braces around the class before C# 10
+
 /// <summary>A WPF program under a license.</summary>
 public partial class App : Application
 {
-    License license;
+    LicenseClient license;
 
     protected override async void OnStartup(StartupEventArgs arguments)
     {
         base.OnStartup(arguments);
         ShutdownMode = ShutdownMode.OnExplicitShutdown; // the question for the key is no main window
-        // Both functions are called on other threads than that of the windows.
-        license = new License(
-            problem => Dispatcher.Invoke(() => AskForKey(problem)), message => Dispatcher.Invoke(() => Stop(message)));
+        // Both functions are called on other threads than that of the windows. The second does not wait for that one,
+        // which may be waiting for it in OnExit.
+        license = new LicenseClient(problem => Dispatcher.Invoke(() => AskForKey(problem)),
+            message => Dispatcher.InvokeAsync(() => Stop(message)));
         try
         {
             await Task.Run(license.Start);
@@ -20,7 +23,7 @@ public partial class App : Application
             MainWindow.Show();
             ShutdownMode = ShutdownMode.OnMainWindowClose;
         }
-        catch (LicenseException error)
+        catch (LicenseClientException error)
         {
             Stop(error.Message);
         }
@@ -42,8 +45,7 @@ public partial class App : Application
         panel.Children.Add(enter);
         var window = new Window { Title = "License", Content = panel, SizeToContent = SizeToContent.WidthAndHeight };
         enter.Click += (sender, arguments) => window.DialogResult = true;
-        window.ShowDialog();
-        return key.Text;
+        return window.ShowDialog() == true ? key.Text : null; // null: canceled
     }
 
     static void Stop(string message)

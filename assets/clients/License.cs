@@ -27,18 +27,19 @@ using Microsoft.Win32;
 /// .NET 6 or newer, without packages; .NET Framework 4.8 with references to System.Net.Http, System.Numerics,
 /// System.Runtime.Serialization, System.Xml and System.Xml.Linq. LicenseExample at the end shows how to use it.
 /// </summary>
-public sealed class License : IDisposable
+public sealed class LicenseClient : IDisposable
 {
     const string Server = "https://licenses.example.org";
     const string ApiKey = "YOUR-API-KEY";
     const string Product = "Example product"; // part of each fingerprint: never change it once customers use it
     const string Version = "1.0.0"; // of your program
-    const string CaFile = "ca.pem"; // the certificate to trust, beside the program; "" to trust those of the system
+    static readonly string CaFile = "ca.pem"; // the certificate to trust, beside it; "" to trust those of the system
     static readonly Dictionary<string, string> PublicKeys = new Dictionary<string, string> // for a key rotation: two
     {
         ["CURRENT-KEY-ID"] = "CURRENT-PUBLIC-KEY",
         ["NEXT-KEY-ID"] = "NEXT-PUBLIC-KEY",
     };
+    static readonly string CaPath = Path.Combine(AppContext.BaseDirectory, CaFile);
     static readonly string Device = Fingerprint();
     static readonly string StartKey = Try(OwnStartKey) ?? Guid.NewGuid().ToString();
     static FileStream startFile;
@@ -51,9 +52,10 @@ public sealed class License : IDisposable
     double interval = 30; // seconds between heartbeats
     volatile XElement lease;
 
-    /// <param name="ask">Gets the license key, "" for a trial, from the user; is told why the last was refused.</param>
+    /// <param name="ask">Gets the license key from the user, "" for a trial, null if the user cancels; is told why the
+    /// last key was refused.</param>
     /// <param name="stopped">Called on a background thread, with a message, if the program has to stop.</param>
-    public License(Func<string, string> ask, Action<string> stopped)
+    public LicenseClient(Func<string, string> ask, Action<string> stopped)
     {
         this.ask = ask;
         this.stopped = stopped;
@@ -69,33 +71,36 @@ public sealed class License : IDisposable
     /// <summary>Whether it runs on a lease, since the server could not be reached.</summary>
     public bool IsOffline => lease != null;
 
-    /// <summary>Starts a session; without the server, uses the lease of the last one. Takes seconds: in a program with
-    /// windows, call it by Task.Run.</summary>
-    /// <exception cref="LicenseException">The program may not run.</exception>
+    /// <summary>Starts a session; without the server, uses the lease of the last one. Takes up to ten seconds: in a
+    /// program with windows, call it by Task.Run. A handler that cancels Ctrl-C has to be added before.</summary>
+    /// <exception cref="LicenseClientException">The program may not run.</exception>
     public void Start()
     {
-        var problem = "";
-        while (Session == null && lease == null)
+        if (CaFile != "" && !File.Exists(CaPath))
+            throw new LicenseClientException("ca_file_missing", "The server's certificate is missing: " + CaPath);
+        key = Load("key");
+        for (var problem = ""; Session == null && lease == null;)
         {
-            key = Load("key");
-            if (key == "") key = (ask(problem) ?? "").Trim();
+            var entered = key != "" ? key : ask(problem);
+            if (entered == null) throw new LicenseClientException("canceled");
+            Save("key", key = entered.Trim());
             try
             {
-                StartSession(4);
+                StartSession(6);
             }
-            catch (LicenseException error) when (error.Code == "license_not_found" || error.Field == "license_key")
+            catch (LicenseClientException error)
+                when (error.Code == "license_not_found" || error.Field == "license_key")
             {
-                problem = error.Message; // mistyped: asks again
+                (problem, key) = (error.Message, ""); // mistyped: asks again
                 ForgetKey();
             }
-            catch (LicenseException error) when (error.Code == "unreachable")
+            catch (LicenseClientException error) when (error.Code == "unreachable")
             {
                 lease = ValidLease();
                 if (lease == null) throw;
                 Features = Words(lease);
             }
         }
-        Save("key", key); // not by the restarts after a sleep: ForgetKey may have been called
         AppDomain.CurrentDomain.ProcessExit += (sender, arguments) => Dispose();
         Console.CancelKeyPress += (sender, key) => { if (!key.Cancel) Dispose(); }; // Ctrl-C
         thread.Start();
@@ -108,31 +113,34 @@ public sealed class License : IDisposable
         {
             var running = !stop.WaitOne(0);
             stop.Set();
-            if (running && thread.IsAlive) thread.Join(5000); // it may be starting a session, which must be ended too
+            if (running && thread.IsAlive) thread.Join(1000); // it may be starting a session, which must be ended too
             var token = Session?.Element("session_token").Value;
-            Session = null;
-            if (token != null) Try(() => Call("session/end", Members("session_token", token), 1, 2)); // or it times out
+            Session = lease = null;
+            if (token != null) Try(() => Call("session/end", Members("session_token", token), Now + 2.5, 2));
         }
     }
 
     /// <summary>The next start asks for a key again: for a user who has bought another license.</summary>
     public static void ForgetKey() => Save("key", "");
 
-    void StartSession(double patience = 0)
+    static double Now => Stopwatch.GetTimestamp() / (double)Stopwatch.Frequency;
+
+    void StartSession(double spare = 10)
     {
+        var until = Now + 10; // for all of its calls
         var device = Members("machine_id", Environment.MachineName, "hardware_hash", Device, "version", Version);
-        if (key == "") key = Call("trial", device, patience).Element("license_key").Value; // the same for a device
+        if (key == "") Save("key", key = Call("trial", device, until, spare).Element("license_key").Value);
         device["license_key"] = key;
-        Call("activate", device, patience); // changes nothing if this device has a slot already
-        Session = Call("session/start", device, patience);
+        Call("activate", device, until, spare); // changes nothing if this device has a slot already
+        Session = Call("session/start", device, until, spare);
         lease = null;
         interval = (double)Session.Element("heartbeat_interval");
         Features = Words(Session.Element("license"));
         Save("lease", Session.Element("lease").Value); // empty if the shop does not allow work without the server
     }
 
-    double Heartbeat(string token) => (double)Call(
-        "session/heartbeat", Members("license_key", key, "session_token", token), 0, 5).Element("heartbeat_interval");
+    double Heartbeat(string token) => (double)Call("session/heartbeat",
+        Members("license_key", key, "session_token", token), Now + 5, 5).Element("heartbeat_interval");
 
     void KeepAlive()
     {
@@ -147,7 +155,7 @@ public sealed class License : IDisposable
             }
             catch (Exception problem) // nothing may leave this thread
             {
-                var error = problem as LicenseException ?? new LicenseException(problem.Message);
+                var error = problem as LicenseClientException ?? new LicenseClientException(cause: problem);
                 var expired = error.Code == "unreachable" && lease != null && ValidLease() == null;
                 if (error.Code == "session_not_found" || error.EndReason == "timeout")
                     (Session, wait) = (null, 0); // the machine slept: starts another session
@@ -156,27 +164,24 @@ public sealed class License : IDisposable
                         (Math.Min(Math.Max(error.After, pause), interval), Math.Min(1.5 * pause, interval / 2));
                 else // ended by an administrator, taken over, suspended, in use elsewhere, ...
                 {
-                    Session = null;
+                    Session = lease = null;
+                    if (stop.WaitOne(0)) return;
                     stop.Set();
-                    stopped(expired ? "The offline lease has expired. " + error.Message : error.Message);
+                    stopped(error.Message);
                 }
             }
         }
     }
 
-    /// <summary>The response. For `patience` seconds after a lost connection, calls again.</summary>
-    static XElement Call(string endpoint, Dictionary<string, string> body, double patience = 0, double timeout = 10)
+    /// <summary>The response. Calls again after a lost connection if `spare` seconds remain then.</summary>
+    static XElement Call(string endpoint, Dictionary<string, string> body, double until, double spare)
     {
-        for (Stopwatch clock = null; ;)
+        while (true)
         {
-            try
+            try { return Attempt(endpoint, body, Math.Max(until - Now, 2)); }
+            catch (LicenseClientException error)
+                when (error.Code == "unreachable" && Now + error.After + spare <= until)
             {
-                return Attempt(endpoint, body, timeout);
-            }
-            catch (LicenseException error) when (error.Code == "unreachable")
-            {
-                clock = clock ?? Stopwatch.StartNew();
-                if (clock.Elapsed.TotalSeconds + error.After > patience) throw;
                 Thread.Sleep(TimeSpan.FromSeconds(error.After));
             }
         }
@@ -210,25 +215,25 @@ public sealed class License : IDisposable
         }
         catch (Exception error)
         {
-            throw new LicenseException("The license server cannot be reached: " + error.GetBaseException().Message);
+            throw new LicenseClientException(cause: error);
         }
         var status = (int)response.StatusCode;
         if (status == 429 || status == 503)
-            throw new LicenseException("The license server is busy (" + status + ").", response.Headers.RetryAfter);
+            throw new LicenseClientException(after: response.Headers.RetryAfter);
         Func<string, string> header = name =>
             response.Headers.TryGetValues(name, out var values) ? values.First() : "";
         var signed = "\"@status\": " + status + "\n\"content-digest\": " + Digest(received)
             + "\n\"@method\";req: POST\n\"@path\";req: " + path + "\n\"content-digest\";req: " + Digest(sent)
             + "\n\"@signature-params\": ";
         if (!IsSigned(signed, nonce, header("Signature-Input"), header("Signature")))
-            throw new LicenseException("The license server cannot be reached: this response is not signed by it.");
+            throw new LicenseClientException(cause: new IOException("The response is not signed by the server."));
         var answer = Parse(received);
         if (status < 400) return answer;
         var code = answer.Element("code").Value;
         if (Regex.IsMatch(code, "^(license|version|device)_")) Save("lease", ""); // nor may it work without the server
         var text = answer.Element("detail").Value + " " + (string)answer.Element("download_url"); // of one that may run
         string reason = (string)answer.Element("end_reason"), field = (string)answer.Element("field");
-        throw new LicenseException(text.Trim()) { Code = code, EndReason = reason, Field = field };
+        throw new LicenseClientException(code, text.Trim()) { EndReason = reason, Field = field };
     }
 
     /// <summary>Accepts a certificate only if the one in CaFile has issued it, whatever the system trusts.</summary>
@@ -236,7 +241,7 @@ public sealed class License : IDisposable
     {
         var handler = new HttpClientHandler { AllowAutoRedirect = false };
         if (CaFile == "") return handler;
-        var authority = new X509Certificate2(File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, CaFile)));
+        var authority = new X509Certificate2(File.ReadAllBytes(CaPath));
         handler.ServerCertificateCustomValidationCallback = (request, certificate, chain, errors) =>
         {
             chain.ChainPolicy.ExtraStore.Add(authority);
@@ -339,14 +344,7 @@ public sealed class License : IDisposable
     /// <summary>What the function returns; null if it fails.</summary>
     static T Try<T>(Func<T> function) where T : class
     {
-        try
-        {
-            return function();
-        }
-        catch (Exception)
-        {
-            return null;
-        }
+        try { return function(); } catch (Exception) { return null; }
     }
 
     /// <summary>A file in the user's folder for application data; the program's own folder may be read-only.</summary>
@@ -404,13 +402,24 @@ public sealed class License : IDisposable
     }
 }
 
-/// <summary>The message is for the user. The code never changes; "unreachable": no signed response.</summary>
-public sealed class LicenseException : Exception
+/// <summary>The message is for the user. The code never changes; "unreachable": no signed response, and InnerException
+/// says why.</summary>
+public sealed class LicenseClientException : Exception
 {
-    public LicenseException(string message, RetryConditionHeaderValue after = null) : base(message) =>
-        After = Math.Max(after?.Delta?.TotalSeconds ?? 0, 0.5 + 0.5 * new Random().NextDouble());
+    static readonly bool German = CultureInfo.CurrentUICulture.Name.StartsWith("de");
 
-    public string Code { get; set; } = "unreachable";
+    public LicenseClientException(string code = "unreachable", string message = null, Exception cause = null,
+        RetryConditionHeaderValue after = null) : base(message ?? Text(code), cause)
+    {
+        Code = code;
+        After = Math.Max(after?.Delta?.TotalSeconds ?? 0, 0.5 + 0.5 * new Random().NextDouble());
+    }
+
+    static string Text(string code) => code == "canceled"
+        ? German ? "Es wurde kein Lizenzschl\u00fcssel eingegeben." : "No license key was entered."
+        : German ? "Der Lizenzserver ist nicht erreichbar." : "The license server cannot be reached.";
+
+    public string Code { get; }
     public string EndReason { get; set; }
     public string Field { get; set; }
     public double After { get; } // seconds to wait before the next call
@@ -421,7 +430,7 @@ static class LicenseExample
 {
     static void Main()
     {
-        using (var license = new License(Ask, Stopped))
+        using (var license = new LicenseClient(Ask, Stopped))
         {
             try
             {
@@ -430,7 +439,7 @@ static class LicenseExample
                 Console.WriteLine(how + " Press Enter to end.");
                 Console.ReadLine(); // your program works here
             }
-            catch (LicenseException error)
+            catch (LicenseClientException error)
             {
                 Stopped(error.Message);
             }
@@ -440,7 +449,7 @@ static class LicenseExample
     static string Ask(string problem)
     {
         Console.Write(problem + "\nLicense key (empty for a trial): ");
-        return Console.ReadLine();
+        return Console.ReadLine(); // null at the end of the input: canceled
     }
 
     static void Stopped(string message)

@@ -35,21 +35,25 @@ public final class License implements AutoCloseable {
         "NEXT-KEY-ID", "NEXT-PUBLIC-KEY");
     private static final String DEVICE = fingerprint();
     private static final String START_KEY = ownStartKey();
-    private static final String UNREACHABLE = "{\"code\":\"unreachable\"}";
     private static FileChannel startFile;
 
-    /** The message is for the user. The code never changes; "unreachable": no signed response. */
+    /** The message is for the user. The code never changes; "unreachable": no signed response, the cause says why. */
     @SuppressWarnings("serial")
     public static final class LicenseException extends Exception {
         public final String code;
         private final String answer; // with what belongs to the code
         private final double after; // seconds to wait before the next call
 
-        LicenseException(String message, double after, String answer) {
-            super(message);
-            this.code = text(answer, "code");
+        LicenseException(String code, String message, Throwable cause, double after, String answer) {
+            super(message, cause);
+            this.code = code;
             this.answer = answer;
             this.after = Math.max(after, between(0.5, 1));
+        }
+
+        LicenseException(Throwable cause, double after) {
+            this("unreachable", inLanguage("The license server cannot be reached.",
+                "Der Lizenzserver ist nicht erreichbar."), cause, after, "");
         }
     }
 
@@ -64,7 +68,7 @@ public final class License implements AutoCloseable {
     private volatile List<String> features = List.of();
 
     /**
-     * @param ask gets the license key from the user, "" for a trial; its argument says why the last key was refused
+     * @param ask gets the license key, "" for a trial, null if the user cancels; is told why the last key was refused
      * @param stopped is called with a message for the user, on a background thread, if the program has to stop
      */
     public License(UnaryOperator<String> ask, Consumer<String> stopped) {
@@ -90,16 +94,25 @@ public final class License implements AutoCloseable {
 
     /** Starts a session; without the server, uses the lease of the last one. */
     public void start() throws LicenseException {
+        if (!Files.exists(caFile())) {
+            String message = "The license server's certificate is missing: " + caFile();
+            throw new LicenseException("ca_file_missing", message, null, 0, "");
+        }
         String problem = "";
+        key = load("key");
         while (session == null && lease == null) {
-            key = load("key");
-            if (key.isEmpty()) key = Objects.requireNonNullElse(ask.apply(problem), "").trim();
+            String entered = key.isEmpty() ? ask.apply(problem) : key;
+            if (entered == null) {
+                throw new LicenseException("canceled", inLanguage("No license key was entered.",
+                    "Es wurde kein Lizenzschl\u00fcssel eingegeben."), null, 0, "");
+            }
+            key = save("key", entered.trim());
             try {
-                startSession(4);
+                startSession(6);
             } catch (LicenseException error) {
                 if (error.code.equals("license_not_found") || text(error.answer, "field").equals("license_key")) {
                     problem = error.getMessage(); // mistyped: asks again
-                    forgetKey();
+                    key = save("key", "");
                     continue;
                 }
                 lease = error.code.equals("unreachable") ? validLease() : null;
@@ -107,7 +120,6 @@ public final class License implements AutoCloseable {
                 features = words(lease, "features");
             }
         }
-        save("key", key); // not by the restarts after a sleep: `forgetKey` may have been called
         Runtime.getRuntime().addShutdownHook(new Thread(this::close));
         thread.start();
     }
@@ -118,23 +130,25 @@ public final class License implements AutoCloseable {
         boolean running = stop.getCount() > 0;
         stop.countDown();
         try {
-            if (running) thread.join(5000); // it may be starting a session, which must be ended too
-            if (session != null) call("session/end", json("session_token", text(session, "session_token")), 1, 2);
+            if (running) thread.join(1000); // it may be starting a session, which must be ended too
+            String token = session == null ? "" : text(session, "session_token");
+            if (!token.isEmpty()) call("session/end", json("session_token", token), now() + 2.5, 2);
         } catch (LicenseException | InterruptedException error) {
             // The session times out by itself.
         }
-        session = null;
+        session = lease = null;
     }
 
-    private void startSession(int patience) throws LicenseException {
+    private void startSession(int spare) throws LicenseException {
+        double until = now() + 10; // for all of its calls
         String name = orElse("unknown", () -> InetAddress.getLocalHost().getHostName());
         if (key.isEmpty()) { // each device gets one trial, and always the same one
             String device = json("machine_id", name, "hardware_hash", DEVICE, "version", VERSION);
-            key = text(call("trial", device, patience, 10), "license_key");
+            key = save("key", text(call("trial", device, until, spare), "license_key"));
         }
         String device = json("license_key", key, "machine_id", name, "hardware_hash", DEVICE, "version", VERSION);
-        call("activate", device, patience, 10); // changes nothing if this device has a slot already
-        session = call("session/start", device, patience, 10);
+        call("activate", device, until, spare); // changes nothing if this device has a slot already
+        session = call("session/start", device, until, spare);
         lease = null;
         interval = Double.parseDouble(text(session, "heartbeat_interval"));
         features = words(session, "features");
@@ -147,25 +161,26 @@ public final class License implements AutoCloseable {
         while (!stopsWithin(wait * between(0.8, 1))) { // with jitter: programs should not call all at once
             try {
                 if (session == null) {
-                    startSession(0);
+                    startSession(10);
                 } else {
                     String heartbeat = json("license_key", key, "session_token", text(session, "session_token"));
-                    String answer = call("session/heartbeat", heartbeat, 0, 5);
+                    String answer = call("session/heartbeat", heartbeat, now() + 5, 5);
                     interval = Double.parseDouble(text(answer, "heartbeat_interval"));
                 }
                 wait = interval;
                 pause = 0.5;
             } catch (LicenseException | RuntimeException error) {
                 LicenseException told = error instanceof LicenseException ? (LicenseException) error
-                    : new LicenseException(error.toString(), 0, UNREACHABLE);
+                    : new LicenseException(error, 0);
                 boolean refused = !told.code.equals("unreachable");
                 if (told.code.equals("session_not_found") || text(told.answer, "end_reason").equals("timeout")) {
                     session = null; // the machine slept: starts another session
                     wait = 0;
                 } else if (refused || lease != null && validLease() == null) {
-                    session = null; // ended by an administrator, taken over, suspended, in use elsewhere, ...
+                    session = lease = null; // ended by an administrator, taken over, suspended, in use elsewhere, ...
+                    if (stop.getCount() == 0) return;
                     stop.countDown();
-                    stopped.accept(refused ? told.getMessage() : "The offline lease has expired. " + told.getMessage());
+                    stopped.accept(told.getMessage());
                 } else { // a session goes on without the network, and while the server is busy
                     wait = Math.min(Math.max(told.after, pause), interval);
                     pause = Math.min(1.5 * pause, interval / 2);
@@ -178,15 +193,21 @@ public final class License implements AutoCloseable {
         return orElse(true, () -> stop.await((long) (1000 * seconds), TimeUnit.MILLISECONDS));
     }
 
-    /** The server's response. For `patience` seconds after a lost connection, calls again. */
-    private static String call(String endpoint, String body, int patience, int timeout) throws LicenseException {
-        for (long failed = 0;;) {
+    private static double now() {
+        return System.nanoTime() / 1e9;
+    }
+
+    private static String inLanguage(String english, String german) {
+        return Locale.getDefault().getLanguage().equals("de") ? german : english;
+    }
+
+    /** The server's response, until a moment. Calls again after a lost connection if `spare` seconds remain then. */
+    private static String call(String endpoint, String body, double until, int spare) throws LicenseException {
+        while (true) {
             try {
-                return attempt(endpoint, body.getBytes(UTF_8), 1000 * timeout);
+                return attempt(endpoint, body.getBytes(UTF_8), (int) (1000 * Math.max(until - now(), 2)));
             } catch (LicenseException error) {
-                failed = failed == 0 ? System.nanoTime() : failed;
-                double passed = (System.nanoTime() - failed) / 1e9;
-                if (!error.code.equals("unreachable") || passed + error.after > patience) throw error;
+                if (!error.code.equals("unreachable") || now() + error.after + spare > until) throw error;
                 LockSupport.parkNanos((long) (1e9 * error.after));
             }
         }
@@ -217,35 +238,36 @@ public final class License implements AutoCloseable {
                 received = stream == null ? new byte[0] : stream.readAllBytes();
             }
         } catch (IOException | GeneralSecurityException | RuntimeException error) {
-            throw new LicenseException("The license server cannot be reached: " + error, 0, UNREACHABLE);
+            throw new LicenseException(error, 0);
         }
         if (status == 429 || status == 503) {
-            int after = connection.getHeaderFieldInt("Retry-After", 0);
-            throw new LicenseException("The license server is busy (" + status + ").", after, UNREACHABLE);
+            throw new LicenseException(new IOException("busy"), connection.getHeaderFieldInt("Retry-After", 0));
         }
         String signed = "\"@status\": " + status + "\n\"content-digest\": " + digest(received)
             + "\n\"@method\";req: POST\n\"@path\";req: " + path + "\n\"content-digest\";req: " + digest(sent)
             + "\n\"@signature-params\": ";
         String input = String.valueOf(connection.getHeaderField("Signature-Input"));
         if (!isSigned(signed, nonce, input, String.valueOf(connection.getHeaderField("Signature")))) {
-            String text = "The license server cannot be reached: this response is not signed by it.";
-            throw new LicenseException(text, 0, UNREACHABLE);
+            throw new LicenseException(new IOException("The response is not signed by the license server."), 0);
         }
         String answer = new String(received, UTF_8);
         if (status < 400) return answer;
         String code = text(answer, "code");
         if (code.matches("(license|version|device)_.*")) save("lease", ""); // nor may it work without the server
         String message = text(answer, "detail") + " " + text(answer, "download_url"); // of a version that may run
-        throw new LicenseException(message.trim(), 0, answer);
+        throw new LicenseException(code, message.trim(), null, 0, answer);
+    }
+
+    private static Path caFile() {
+        Path program = orElse(Path.of("."), () -> // the jar, or the folder of the classes
+            Path.of(License.class.getProtectionDomain().getCodeSource().getLocation().toURI()).toRealPath());
+        return (Files.isDirectory(program) ? program : program.getParent()).resolve(CA_FILE);
     }
 
     private static SSLContext trust() throws IOException, GeneralSecurityException {
-        Path program = orElse(Path.of("."), () -> // the jar, or the folder of the classes
-            Path.of(License.class.getProtectionDomain().getCodeSource().getLocation().toURI()).toRealPath());
-        Path file = (Files.isDirectory(program) ? program : program.getParent()).resolve(CA_FILE);
         KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
         store.load(null, null);
-        try (InputStream stream = Files.newInputStream(file)) {
+        try (InputStream stream = Files.newInputStream(caFile())) {
             store.setCertificateEntry("ca", CertificateFactory.getInstance("X.509").generateCertificate(stream));
         }
         TrustManagerFactory managers = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
@@ -261,11 +283,7 @@ public final class License implements AutoCloseable {
 
     /** What the function returns, or the default if it fails. */
     private static <T> T orElse(T value, Callable<T> function) {
-        try {
-            return function.call();
-        } catch (Exception error) {
-            return value;
-        }
+        try { return function.call(); } catch (Exception error) { return value; }
     }
 
     private static byte[] hash(String algorithm, byte[]... parts) {
@@ -456,7 +474,7 @@ public final class License implements AutoCloseable {
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in));
         UnaryOperator<String> ask = problem -> {
             System.out.println(problem + "\nLicense key (empty for a trial): ");
-            return orElse("", input::readLine);
+            return orElse(null, input::readLine); // null at the end of the input: canceled
         };
         License license = new License(ask, License::exit);
         try {

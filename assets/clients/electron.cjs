@@ -16,6 +16,7 @@ function ask(problem) {
   question ??= new BrowserWindow({ width: 480, height: 240 });
   question.loadURL(`data:text/html;charset=utf-8,${encodeURIComponent(page)}`);
   return new Promise((resolve) => {
+    question.once('closed', () => resolve(null)); // canceled
     question.webContents.once('will-navigate', (event, url = event.url) => {
       event.preventDefault();
       resolve(new URL(url).searchParams.get('key'));
@@ -33,7 +34,7 @@ const license = new License({ ask, stopped: stop });
 app.whenReady().then(() => license.start()).then(() => {
   new BrowserWindow().loadFile('index.html'); // your program
   question?.close();
-}).catch((error) => stop(error.message));
+}).catch((error) => (error.code === 'canceled' ? app.exit() : stop(error.message)));
 
 app.on('will-quit', (event) => {
   event.preventDefault(); // until the session has ended, which frees the license at once

@@ -24,17 +24,21 @@ const PUBLIC_KEYS = { // the current and the next one, so that a key rotation ne
   "NEXT-KEY-ID": "NEXT-PUBLIC-KEY",
 };
 
-/** The message is for the user. `code` never changes; 'unreachable': no signed response, wait for `after` seconds. */
+const TEXTS = { unreachable: ['The license server cannot be reached.', 'Der Lizenzserver ist nicht erreichbar.'],
+  canceled: ['No license key was entered.', 'Es wurde kein Lizenzschlüssel eingegeben.'] };
+const LANGUAGE = Intl.DateTimeFormat().resolvedOptions().locale;
+
+/** The message is for the user. `code` never changes; 'unreachable': no signed response, `cause` says why. */
 class LicenseError extends Error {
-  constructor(message, { code = 'unreachable', after = 0, end_reason: endReason, field } = {}) {
-    super(message);
+  constructor(code, { message, cause, after = 0, end_reason: endReason, field } = {}) {
+    super(message ?? TEXTS[code][Number(LANGUAGE.startsWith('de'))], { cause });
     Object.assign(this, { name: 'LicenseError', code, after, endReason, field });
   }
 }
 
 /**
- * `ask(problem)` returns a promise of the license key that the user enters, or of '' for a trial; `problem` says why
- * the last key was refused. `stopped(message)` is called if the program has to stop.
+ * `ask(problem)` returns a promise of the license key that the user enters, '' for a trial, null if the user cancels;
+ * `problem` says why the last key was refused. `stopped(message)` is called if the program has to stop.
  */
 class License {
   key = '';
@@ -42,6 +46,7 @@ class License {
   lease = null;
   features = []; // what was sold with the license
   #stop = new AbortController();
+  #stopping = once(this.#stop.signal, 'abort').then(() => ({}));
   #keptAlive = Promise.resolve();
 
   constructor({ ask, stopped }) {
@@ -50,14 +55,18 @@ class License {
 
   /** Starts a session; without the server, uses the lease of the last one. Throws LicenseError. */
   async start() {
+    const message = `The license server's certificate is missing: ${CA_PATH}`;
+    if (!fs.existsSync(CA_PATH)) throw new LicenseError('ca_file_missing', { message });
+    this.key = load('key');
     for (let problem = ''; !this.session && !this.lease;) {
-      this.key = load('key') || ((await this.ask(problem)) ?? '').trim();
+      const entered = this.key || await this.ask(problem);
+      if (entered == null) throw new LicenseError('canceled');
+      this.key = save('key', entered.trim());
       try {
-        await this.#startSession(4000);
+        await this.#startSession(6000);
       } catch (error) {
         if (error.code === 'license_not_found' || error.field === 'license_key') {
-          problem = error.message; // mistyped: asks again
-          License.forgetKey();
+          [problem, this.key] = [error.message, License.forgetKey()]; // mistyped: asks again
         } else {
           this.lease = error.code === 'unreachable' ? validLease(this.key) : null;
           if (!this.lease) throw error;
@@ -65,33 +74,33 @@ class License {
         }
       }
     }
-    save('key', this.key); // not by the starts after a sleep: `forgetKey` may have been called
     this.#keptAlive = this.#keepAlive();
   }
 
   /** Ends the session, which frees the license at once. Call it before the program exits. */
   async end() {
     this.#stop.abort();
-    await Promise.race([this.#keptAlive, sleep(8000, null, { ref: false })]);
+    await Promise.race([this.#keptAlive, sleep(3500, null, { ref: false })]);
   }
 
   /** The next start asks for a key again: for a user who has bought another license. */
   static forgetKey = () => save('key', '');
 
-  async #startSession(patience) {
+  async #startSession(spare = 10_000) {
+    const until = performance.now() + 10_000; // for all of its calls
     const device = { machine_id: os.hostname() || 'unknown', hardware_hash: DEVICE, version: VERSION };
-    this.key ||= (await call('trial', device, patience)).license_key; // always the same for a device
+    this.key ||= save('key', (await call('trial', device, until, spare)).license_key); // always the same for a device
     device.license_key = this.key;
-    await call('activate', device, patience); // changes nothing if this device has a slot already
-    this.session = await call('session/start', device, patience);
+    await call('activate', device, until, spare); // changes nothing if this device has a slot already
+    this.session = await call('session/start', device, until, spare);
     this.lease = null;
     this.features = this.session.license.features;
     save('lease', this.session.lease ?? ''); // null if the shop does not allow work without the server
     return this.session;
   }
 
-  #heartbeat = () => // `end` waits for it
-    call('session/heartbeat', { license_key: this.key, session_token: this.session.session_token }, 0, 5000);
+  #heartbeat = ({ session_token: token }) => Promise.race([this.#stopping, // `end` does not wait for it
+    call('session/heartbeat', { license_key: this.key, session_token: token }, performance.now() + 5000, 5000)]);
 
   async #keepAlive() {
     let interval = this.session?.heartbeat_interval ?? 30;
@@ -99,15 +108,15 @@ class License {
     const next = () => sleep(wait * (800 + 200 * Math.random()), true, { signal: this.#stop.signal, ref: false });
     while (await next().catch(() => false)) { // with jitter, so that programs do not all call at the same moment
       try {
-        ({ heartbeat_interval: interval } = await (this.session ? this.#heartbeat() : this.#startSession()));
-        [wait, pause] = [interval, 0.5];
+        const answer = await (this.session ? this.#heartbeat(this.session) : this.#startSession());
+        [interval, wait, pause] = [answer.heartbeat_interval, answer.heartbeat_interval, 0.5];
       } catch (error) {
         const refused = error instanceof LicenseError && error.code !== 'unreachable';
         if (error.code === 'session_not_found' || error.endReason === 'timeout') {
           [this.session, wait] = [null, 0]; // the machine slept: starts another session
         } else if (refused || (this.lease && !validLease(this.key))) {
-          this.session = null; // ended by an administrator, taken over, suspended, in use on another device, ...
-          this.stopped(refused ? error.message : `The offline lease has expired. ${error.message}`);
+          this.session = this.lease = null; // ended, taken over, suspended, in use on another device, ...
+          this.stopped(error.message);
           return;
         } else { // a session goes on without the network, and while the server is busy
           [wait, pause] = [Math.min(Math.max(error.after ?? 0, pause), interval), Math.min(1.5 * pause, interval / 2)];
@@ -116,19 +125,18 @@ class License {
     }
     const token = this.session?.session_token; // without its end, the session times out
     this.session = null;
-    if (token) await call('session/end', { session_token: token }, 1000, 2000).catch(() => {});
+    if (token) await call('session/end', { session_token: token }, performance.now() + 2500, 2000).catch(() => {});
   }
 }
 
-/** The server's response. For `patience` milliseconds after a lost connection, calls again. */
-async function call(endpoint, body, patience = 0, timeout = 10_000) {
-  for (let until; ;) {
+/** The response, until a moment. Calls again after a lost connection if `spare` milliseconds remain then. */
+async function call(endpoint, body, until, spare) {
+  for (;;) {
     try {
-      return await attempt(endpoint, body, timeout);
+      return await attempt(endpoint, body, Math.ceil(Math.max(until - performance.now(), 2000)));
     } catch (error) {
-      until ??= performance.now() + patience;
       const pause = Math.max(1000 * error.after, 500 + 500 * Math.random());
-      if (error.code !== 'unreachable' || performance.now() + pause > until) throw error;
+      if (error.code !== 'unreachable' || performance.now() + pause + spare > until) throw error;
       await sleep(pause);
     }
   }
@@ -139,28 +147,25 @@ async function attempt(endpoint, body, timeout) {
   const nonce = randomBytes(32).toString('base64');
   const response = await post(target, sent, timeout, {
     'X-API-Key': API_KEY, 'Content-Type': 'application/json', 'Content-Digest': digest(sent), 'Signature-Nonce': nonce,
-    'Accept-Language': Intl.DateTimeFormat().resolvedOptions().locale,
+    'Accept-Language': LANGUAGE,
     ...(endpoint === 'session/start' && { 'Idempotency-Key': START_KEY }),
-  }).catch((error) => {
-    throw new LicenseError(`The license server cannot be reached: ${error.message}`);
-  });
+  }).catch((cause) => { throw new LicenseError('unreachable', { cause }); });
   const { status, headers, received } = response;
-  if (status === 429 || status === 503) {
-    throw new LicenseError(`The license server is busy (${status}).`, { after: Number(headers['retry-after']) || 0 });
-  }
-  if (!isSigned(target, sent, nonce, response)) {
-    throw new LicenseError('The license server cannot be reached: this response is not signed by it.');
+  const busy = status === 429 || status === 503;
+  if (busy || !isSigned(target, sent, nonce, response)) {
+    const cause = busy ? 'the server is busy' : 'the response is not signed by the license server';
+    throw new LicenseError('unreachable', { cause, after: Number(headers['retry-after']) || 0 });
   }
   const answer = JSON.parse(received);
   if (status < 400) return answer;
   if (/^(license|version|device)_/.test(answer.code)) save('lease', ''); // nor may the program work without the server
   const url = answer.download_url ? ` ${answer.download_url}` : ''; // of a version that may run
-  throw new LicenseError(answer.detail + url, answer);
+  throw new LicenseError(answer.code, { ...answer, message: answer.detail + url });
 }
 
 /** Each call has a connection of its own. */
 async function post(target, sent, timeout, headers) {
-  const ca = CA_FILE ? fs.readFileSync(path.join(__dirname, CA_FILE)) : undefined;
+  const ca = CA_FILE ? fs.readFileSync(CA_PATH) : undefined;
   const options = { method: 'POST', headers, ca, agent: false, signal: AbortSignal.timeout(timeout) };
   const request = https.request(SERVER + target, options).on('error', () => {}).end(sent);
   const [response] = await once(request, 'response');
@@ -190,11 +195,7 @@ function isGenuine(keyId, message, signature) {
 
 /** What `action` returns; undefined if it throws. */
 function tried(action) {
-  try {
-    return action();
-  } catch {
-    return undefined;
-  }
+  try { return action(); } catch { return undefined; }
 }
 
 /** The lease of the last start, if it is for this license and device, and the clock is within its term. */
@@ -247,6 +248,7 @@ function fingerprint() {
   return createHash('sha256').update(`${PRODUCT}\n${machine}`).digest('hex');
 }
 
+const CA_PATH = path.join(__dirname, CA_FILE); // the folder, without a CA_FILE
 const DEVICE = fingerprint();
 const START_KEY = ownStartKey();
 
@@ -256,7 +258,7 @@ if (require.main === module) {
   const lines = require('node:readline').createInterface({ input: process.stdin })[Symbol.asyncIterator]();
   const question = async (text) => {
     process.stdout.write(text);
-    return (await lines.next()).value ?? '';
+    return (await lines.next()).value; // undefined at the end of the input: canceled
   };
   const exit = async (message) => {
     await license.end();

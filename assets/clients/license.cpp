@@ -229,6 +229,10 @@ std::string language() {
 #endif
 }
 
+std::string in_language(const char* english, const char* german) {
+    return language().substr(0, 2) == "de" ? german : english;
+}
+
 std::string digest(const std::string& body) { return "sha-256=:" + encoded(hash(EVP_sha256(), body)) + ":"; }
 
 double between(double low, double high) {
@@ -237,14 +241,22 @@ double between(double low, double high) {
 }
 }  // namespace
 
-// The text is for the user. The code never changes; "unreachable": no signed response.
-struct LicenseError : std::runtime_error {
-    std::string code, end_reason, field;
-    double after;  // seconds to wait before the next call
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-    explicit LicenseError(const std::string& text, double wait = 0, const Json& answer = R"({"code":"unreachable"})")
-        : std::runtime_error(text), code(member(answer, "code")), end_reason(member(answer, "end_reason")),
-          field(member(answer, "field")), after(std::max(wait, between(0.5, 1))) {}
+// The text is for the user. The code never changes; "unreachable": no signed response, and `cause` says why.
+struct LicenseError : std::runtime_error {
+    std::string code, cause, end_reason, field;
+    double after = between(0.5, 1);  // seconds to wait before the next call
+
+    LicenseError(std::string refusal, const std::string& text, const Json& answer = "")
+        : std::runtime_error(text), code(std::move(refusal)), end_reason(member(answer, "end_reason")),
+          field(member(answer, "field")) {}
+    explicit LicenseError(std::string why, double wait = 0)
+        : LicenseError("unreachable", in_language("The license server cannot be reached.",
+              "Der Lizenzserver ist nicht erreichbar.")) {
+        cause = std::move(why);
+        after = std::max(wait, after);
+    }
 };
 
 // The Idempotency-Key of starts. It is stored, so that after a crash the next run gets its session back. The file stays
@@ -284,7 +296,12 @@ bool is_signed(const std::string& base, const std::string& nonce, const std::str
         && verify(parameters[1], base + input.substr(5), decoded(signature[1]));
 }
 
-Json attempt(const std::string& endpoint, const Json& sent, long timeout) {
+// Ends the call, within a second, once the program does not run any more.
+int progress(void* running, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+    return running && !*static_cast<const std::atomic<bool>*>(running);
+}
+
+Json attempt(const std::string& endpoint, const Json& sent, double timeout, std::atomic<bool>* running) {
     static const std::string start_key = own_start_key();
     const std::string path = "/api/license/" + endpoint, url = server + path, nonce = random_id();
     const std::string authority = (program_folder() / ca_file).string();
@@ -310,49 +327,50 @@ Json attempt(const std::string& endpoint, const Json& sent, long timeout) {
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, &received);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, append);
     curl_easy_setopt(curl, CURLOPT_HEADERDATA, &fields);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, timeout);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, static_cast<long>(1000 * timeout));
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, progress);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, running);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, problem);
     const CURLcode result = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_slist_free_all(headers);
     curl_easy_cleanup(curl);
-    const std::string unreachable = "The license server cannot be reached: ";
-    if (result != CURLE_OK) throw LicenseError(unreachable + (*problem ? problem : curl_easy_strerror(result)));
+    if (result != CURLE_OK) throw LicenseError(*problem ? problem : curl_easy_strerror(result));
     const auto field = [&fields](const std::string& name) {
         std::smatch found;
         const std::regex form("\r\n" + name + ": *([^\r]*)", std::regex::icase);
         return std::regex_search(fields, found, form) ? found[1].str() : "";
     };
     if (status == 429 || status == 503) {
-        const std::string text = "The license server is busy (" + std::to_string(status) + ").";
-        throw LicenseError(text, static_cast<double>(std::strtoul(field("Retry-After").c_str(), nullptr, 10)));
+        const auto after = std::strtoul(field("Retry-After").c_str(), nullptr, 10);
+        throw LicenseError("the server is busy", static_cast<double>(after));
     }
     const std::string base = "\"@status\": " + std::to_string(status) + "\n\"content-digest\": " + digest(received)
         + "\n\"@method\";req: POST\n\"@path\";req: " + path + "\n\"content-digest\";req: " + digest(sent)
         + "\n\"@signature-params\": ";
     if (!is_signed(base, nonce, field("Signature-Input"), field("Signature"))) {
-        throw LicenseError(unreachable + "this response is not signed by it.");
+        throw LicenseError("the response is not signed by the license server");
     }
     if (status < 400) return received;
     // Nor may the program work without the server.
     if (std::regex_search(member(received, "code"), std::regex("^(license|version|device)_"))) save("lease", "");
     const std::string new_version = member(received, "download_url");  // that may run
-    throw LicenseError(member(received, "detail") + (new_version.empty() ? "" : " ") + new_version, 0, received);
+    const std::string text = member(received, "detail") + (new_version.empty() ? "" : " ") + new_version;
+    throw LicenseError(member(received, "code"), text, received);
 }
 
-// The server's response. For `patience` seconds after a lost connection, calls again.
-Json call(const std::string& endpoint, const std::map<std::string, std::string>& body, int patience = 0,
-    long timeout = 10) {
-    for (std::optional<std::chrono::steady_clock::time_point> until;;) {
+// The server's response, until a moment. Calls again after a lost connection if `spare` seconds remain then.
+Json call(const std::string& endpoint, const std::map<std::string, std::string>& body, double until, double spare,
+    std::atomic<bool>* running = nullptr) {
+    for (;;) {
         std::chrono::duration<double> wait;
         try {
-            return attempt(endpoint, object(body), timeout);
+            return attempt(endpoint, object(body), std::max(until - now(), 2.0), running);
         } catch (const LicenseError& error) {
-            const auto now = std::chrono::steady_clock::now();
-            until = until.value_or(now + std::chrono::seconds(patience));
             wait = std::chrono::duration<double>(error.after);
-            if (error.code != "unreachable" || now + wait > *until) throw;
+            if (error.code != "unreachable" || now() + error.after + spare > until) throw;
         }
         std::this_thread::sleep_for(wait);
     }
@@ -360,9 +378,11 @@ Json call(const std::string& endpoint, const std::map<std::string, std::string>&
 
 class License {
 public:
-    // `ask(problem)` gets the license key from the user, "" for a trial; `problem` says why the last one was refused.
-    // `stopped(message)` is called on a background thread if the program has to stop.
-    License(std::function<std::string(std::string)> ask, std::function<void(std::string)> stopped)
+    using Ask = std::function<std::optional<std::string>(std::string)>;
+
+    // `ask(problem)` gets the license key from the user, "" for a trial, nullopt if canceled; `problem` says why the
+    // last one was refused. `stopped(message)` is called on a background thread if the program has to stop.
+    License(Ask ask, std::function<void(std::string)> stopped)
         : ask_(std::move(ask)), stopped_(std::move(stopped)) {
         curl_global_init(CURL_GLOBAL_DEFAULT);
     }
@@ -371,17 +391,26 @@ public:
     // Starts a session; without the server, uses the lease of the last one. Throws LicenseError.
     void start() {
         end();  // if it was started before
+        const std::string authority = (program_folder() / ca_file).string();
+        if (!fs::exists(authority)) {
+            throw LicenseError("ca_file_missing", "The license server's certificate is missing: " + authority);
+        }
         std::string problem;
+        key_ = load(data_file("key"));
         while (session_.empty() && lease_.empty()) {
-            key_ = load(data_file("key"));
-            if (key_.empty()) key_ = ask_(problem);
+            const auto entered = key_.empty() ? ask_(problem) : key_;
+            if (!entered) {
+                throw LicenseError("canceled", in_language("No license key was entered.",
+                    "Es wurde kein Lizenzschl\303\274ssel eingegeben."));
+            }
+            key_ = save("key", *entered);
             try {
-                response = start_session(4);
+                response = start_session(6);
                 features = member(response, "features");
             } catch (const LicenseError& error) {
                 if (error.code == "license_not_found" || error.field == "license_key") {
                     problem = error.what();  // mistyped: asks again
-                    forget_key();
+                    key_ = save("key", "");
                     continue;
                 }
                 lease_ = error.code == "unreachable" ? valid_lease() : "";
@@ -389,7 +418,6 @@ public:
                 features = member(lease_, "features");
             }
         }
-        save("key", key_);  // not by the restarts after a sleep: `forget_key` may have been called
         offline = session_.empty();
         std::promise<void> ending;
         stop_ = std::promise<void>();
@@ -408,12 +436,13 @@ public:
         stop_.set_value();
         ended_.wait();
         try {
-            if (!session_.empty()) call("session/end", {{"session_token", session_}}, 1, 2);
+            if (!session_.empty()) call("session/end", {{"session_token", session_}}, now() + 2.5, 2);
         } catch (const std::exception&) {
             // The session times out by itself.
         }
         session_.clear();
         lease_.clear();
+        offline = false;
     }
 
     // The next start asks for a key again: for a user who has bought another license.
@@ -424,13 +453,14 @@ public:
     std::atomic<bool> offline = false;  // whether it runs on a lease, since the server could not be reached
 
 private:
-    Json start_session(int patience) {
+    Json start_session(double spare, std::atomic<bool>* running = nullptr) {
+        const double until = now() + 10;  // for all of its calls
         std::map<std::string, std::string> device = {
             {"machine_id", machine_name()}, {"hardware_hash", device_}, {"version", version}};
-        if (key_.empty()) key_ = member(call("trial", device, patience), "license_key");  // one for each device
+        if (key_.empty()) key_ = save("key", member(call("trial", device, until, spare), "license_key"));
         device["license_key"] = key_;
-        call("activate", device, patience);  // changes nothing if this device has a slot already
-        const Json answer = call("session/start", device, patience);
+        call("activate", device, until, spare, running);  // changes nothing if this device has a slot already
+        const Json answer = call("session/start", device, until, spare, running);
         session_ = member(answer, "session_token");
         lease_.clear();
         interval_ = std::stod(member(answer, "heartbeat_interval"));
@@ -447,10 +477,10 @@ private:
             LicenseError told("");
             try {
                 if (session_.empty()) {
-                    start_session(0);
+                    start_session(10, &running_);
                 } else {
                     const std::map<std::string, std::string> beat{{"license_key", key_}, {"session_token", session_}};
-                    const Json answer = call("session/heartbeat", beat, 0, 5);  // `end` waits for it
+                    const Json answer = call("session/heartbeat", beat, now() + 5, 5, &running_);
                     interval_ = std::stod(member(answer, "heartbeat_interval"));
                 }
                 wait = interval_;
@@ -466,9 +496,11 @@ private:
                 wait = 0;
             } else if (told.code != "unreachable") {  // ended, taken over, suspended, in use on another device, ...
                 session_.clear();
+                offline = false;
                 return told.what();
             } else if (!lease_.empty() && valid_lease().empty()) {
-                return std::string("The offline lease has expired. ") + told.what();
+                offline = false;
+                return told.what();
             } else {  // a session goes on without the network, and while the server is busy
                 wait = std::min(std::max(told.after, pause), interval_);
                 pause = std::min(1.5 * pause, interval_ / 2);
@@ -487,17 +519,17 @@ private:
             const char upper = static_cast<char>(std::toupper(c));
             if (std::isalnum(c)) own += upper == 'O' ? '0' : upper == 'I' || upper == 'L' ? '1' : upper;
         }
-        const auto now = static_cast<double>(std::time(nullptr));  // nor is it valid if the clock is behind
+        const auto today = static_cast<double>(std::time(nullptr));  // nor is it valid if the clock is behind
         const bool valid = member(header, "typ") == "lease+jwt" && member(lease, "license") == own
-            && member(lease, "hardware_hash") == device_ && std::stod(member(lease, "iat")) - 300 <= now
-            && now < std::stod(member(lease, "exp"))
+            && member(lease, "hardware_hash") == device_ && std::stod(member(lease, "iat")) - 300 <= today
+            && today < std::stod(member(lease, "exp"))
             && verify(member(header, "kid"), token.substr(0, last), decoded(token.substr(last + 1)));
         return valid ? lease : "";
     } catch (const std::exception&) {
         return "";
     }
 
-    std::function<std::string(std::string)> ask_;
+    Ask ask_;
     std::function<void(std::string)> stopped_;
     const std::string device_ = fingerprint();
     std::string key_, session_;  // the token
@@ -509,10 +541,10 @@ private:
 };
 
 int main() {
-    const auto ask = [](const std::string& problem) {
+    const auto ask = [](const std::string& problem) -> std::optional<std::string> {
         std::cout << problem << "\nLicense key (empty for a trial): " << std::flush;
         std::string key;
-        std::getline(std::cin, key);
+        if (!std::getline(std::cin, key)) return std::nullopt;  // the end of the input: canceled
         return key;
     };
     const auto stopped = [](const std::string& message) {

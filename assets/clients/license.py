@@ -16,19 +16,21 @@ PUBLIC_KEYS = {  # the current and the next one, so that a key rotation needs no
     "CURRENT-KEY-ID": "CURRENT-PUBLIC-KEY",
     "NEXT-KEY-ID": "NEXT-PUBLIC-KEY",
 }
+TEXTS = {"unreachable": ("The license server cannot be reached.", "Der Lizenzserver ist nicht erreichbar."),
+         "canceled": ("No license key was entered.", "Es wurde kein Lizenzschlüssel eingegeben.")}
 
 
 class LicenseError(Exception):
-    """The text is for the user. `code` never changes; "unreachable": no signed response, wait for `after` seconds."""
-    def __init__(self, text, code="unreachable", after=0, end_reason=None, field=None):
-        super().__init__(text)
+    """The text is for the user. `code` never changes; "unreachable": no signed response, `__cause__` says why."""
+    def __init__(self, code="unreachable", text="", after=0, end_reason=None, field=None):
+        super().__init__(text or TEXTS[code][language().startswith("de")])
         self.code, self.after, self.end_reason, self.field = code, after, end_reason, field
 
 
 class License:
-    """`ask(problem)` returns the license key that the user enters, or "" for a trial; `problem` says why the last key
-    was refused. `stopped(message)` is called on a background thread if the program has to stop. `features` are what was
-    sold with the license; `session` is the response of session/start, empty without the server."""
+    """`ask(problem)` returns the user's license key, "" for a trial, None if canceled; `problem` says why the last
+    key was refused. `stopped(message)` is called on a background thread if the program has to stop. `features` are what
+    was sold with the license; `session` is the response of session/start, empty without the server."""
     def __init__(self, ask, stopped):
         self.ask, self.stopped, self.stopping = ask, stopped, threading.Event()
         self.key, self.session, self.lease, self.features = "", {}, None, []
@@ -36,21 +38,24 @@ class License:
 
     def start(self):
         """Starts a session; without the server, uses the lease of the last one. Raises LicenseError."""
-        problem = ""
+        if CA_FILE and not ca_file().is_file():
+            raise LicenseError("ca_file_missing", f"The license server's certificate is missing: {ca_file()}")
+        self.key, problem = load("key"), ""
         while not self.session and not self.lease:
-            self.key = load("key") or (self.ask(problem) or "").strip()
+            entered = self.key or self.ask(problem)
+            if entered is None:
+                raise LicenseError("canceled")
+            self.key = save("key", entered.strip())
             try:
-                self.start_session(patience=4)
+                self.start_session(spare=6)
             except LicenseError as error:
                 if error.code == "license_not_found" or error.field == "license_key":
-                    problem = str(error)  # mistyped: asks again
-                    self.forget_key()
+                    self.key, problem = self.forget_key(), str(error)  # mistyped: asks again
                     continue
                 self.lease = self.valid_lease() if error.code == "unreachable" else None
                 if not self.lease:
                     raise
                 self.features = self.lease["features"]
-        save("key", self.key)  # not by the restarts after a sleep: `forget_key` may have been called
         atexit.register(self.end)
         self.thread.start()
 
@@ -58,24 +63,25 @@ class License:
         """Ends the session, which frees the license at once. Called at exit too."""
         self.stopping.set()
         if self.thread.is_alive() and self.thread is not threading.current_thread():
-            self.thread.join(5)  # it may be starting a session, which must be ended too
+            self.thread.join(1)  # it may be starting a session, which must be ended too
         token = self.session.pop("session_token", None)
         with contextlib.suppress(LicenseError):  # without the server, the session times out
             if token:
-                call("session/end", {"session_token": token}, 1, 2)
+                call("session/end", {"session_token": token}, time.monotonic() + 2.5, 2)
 
     @staticmethod
     def forget_key():
         """The next start asks for a key again: for a user who has bought another license."""
-        save("key", "")
+        return save("key", "")
 
-    def start_session(self, patience=0):
+    def start_session(self, spare=10):
+        until = time.monotonic() + 10  # for all of its calls
         device = {"machine_id": platform.node() or "unknown", "hardware_hash": fingerprint(), "version": VERSION}
         if not self.key:  # each device gets one trial, and always the same one
-            self.key = call("trial", device, patience)["license_key"]
+            self.key = save("key", call("trial", device, until, spare)["license_key"])
         device["license_key"] = self.key
-        call("activate", device, patience)  # changes nothing if this device has a slot already
-        self.session, self.lease = call("session/start", device, patience), None
+        call("activate", device, until, spare)  # changes nothing if this device has a slot already
+        self.session, self.lease = call("session/start", device, until, spare), None
         self.features = self.session["license"]["features"]
         save("lease", self.session["lease"] or "")  # null if the shop does not allow work without the server
 
@@ -89,17 +95,15 @@ class License:
                     interval = self.session["heartbeat_interval"]
                 else:
                     heartbeat = {"license_key": self.key, "session_token": self.session["session_token"]}
-                    interval = call("session/heartbeat", heartbeat, timeout=5)["heartbeat_interval"]
+                    interval = call("session/heartbeat", heartbeat, time.monotonic() + 5, 5)["heartbeat_interval"]
                 wait, pause = interval, 0.5
             except Exception as problem:  # nothing may end this thread
-                error = problem if isinstance(problem, LicenseError) else LicenseError(str(problem))
+                error = problem if isinstance(problem, LicenseError) else LicenseError()
                 if error.code == "session_not_found" or error.end_reason == "timeout":
                     self.session, wait = {}, 0  # the machine slept: starts another session
-                elif error.code != "unreachable":  # ended by an administrator, taken over, in use elsewhere, ...
-                    self.session = {}
-                    return self.stopped(str(error))
-                elif self.lease and not self.valid_lease():
-                    return self.stopped(f"The offline lease has expired. {error}")
+                elif error.code != "unreachable" or self.lease and not self.valid_lease():
+                    self.session, self.lease = {}, None  # ended by an administrator, taken over, in use elsewhere, ...
+                    return self.stopping.is_set() or self.stopped(str(error))
                 else:  # a session goes on without the network, and while the server is busy
                     wait, pause = min(max(error.after, pause), interval), min(1.5 * pause, interval / 2)
 
@@ -115,16 +119,14 @@ class License:
                 return lease if verify(header["kid"], ".".join(parts[:2]).encode(), signature) else None
 
 
-def call(endpoint, body, patience=0, timeout=10):
-    """The server's response. For `patience` seconds after a lost connection, calls again."""
-    until = None
+def call(endpoint, body, until, spare):
+    """The server's response, until a moment. Calls again after a lost connection if `spare` seconds remain then."""
     while True:
         try:
-            return attempt(endpoint, body, timeout)
+            return attempt(endpoint, body, max(until - time.monotonic(), 2))
         except LicenseError as error:
-            until = until or time.monotonic() + patience
             pause = max(error.after, random.uniform(0.5, 1))
-            if error.code != "unreachable" or time.monotonic() + pause > until:
+            if error.code != "unreachable" or time.monotonic() + pause + spare > until:
                 raise
         time.sleep(pause)
 
@@ -135,32 +137,33 @@ def attempt(endpoint, body, timeout):
                "Signature-Nonce": nonce, "Accept-Language": language()}
     if endpoint == "session/start":
         headers["Idempotency-Key"] = start_key()[0]
-    program = pathlib.Path(sys.executable if getattr(sys, "frozen", False) else __file__).resolve()
-    authority = CA_FILE and program.with_name(CA_FILE)
     try:  # each call has a connection of its own
-        open(authority or os.devnull).close()  # its error, unlike that of the context, names the file
+        trust = ssl.create_default_context(cafile=ca_file() if CA_FILE else None)
         request = urllib.request.Request(SERVER + path, sent, headers)
         try:
-            trust = ssl.create_default_context(cafile=authority)
             response = urllib.request.urlopen(request, context=trust, timeout=timeout)
         except urllib.error.HTTPError as error:
             response = error
         with response:
             status, fields, received = response.status, response.headers, response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise LicenseError(f"The license server cannot be reached: {error or type(error).__name__}") from None
+        raise LicenseError() from error
     if status in (429, 503):
         after = re.fullmatch("[0-9]{1,9}", fields["Retry-After"] or "")
-        raise LicenseError(f"The license server is busy ({status}).", after=int(after[0]) if after else 0)
+        raise LicenseError(after=int(after[0]) if after else 0) from OSError(f"the server is busy ({status})")
     if not is_signed(path, sent, nonce, status, fields, received):
-        raise LicenseError("The license server cannot be reached: this response is not signed by it.")
+        raise LicenseError() from OSError("the response is not signed by the license server")
     answer = json.loads(received)
     if status < 400:
         return answer
     if answer["code"].startswith(("license_", "version_", "device_")):
         save("lease", "")  # nor may the program work without the server
     text = " ".join(filter(None, (answer["detail"], answer.get("download_url"))))  # of a version that may run
-    raise LicenseError(text, answer["code"], 0, answer.get("end_reason"), answer.get("field"))
+    raise LicenseError(answer["code"], text, 0, answer.get("end_reason"), answer.get("field"))
+
+
+def ca_file():
+    return pathlib.Path(sys.executable if getattr(sys, "frozen", False) else __file__).resolve().with_name(CA_FILE)
 
 
 def data_file(name):
@@ -182,6 +185,7 @@ def load(name):
 def save(name, text):
     with contextlib.suppress(OSError, RuntimeError):  # the program works all the same
         data_file(name).write_text(text, encoding="utf-8")
+    return text
 
 
 @functools.lru_cache(None)
@@ -218,8 +222,7 @@ def fingerprint():
         else:
             machine = re.fullmatch("([0-9a-f]{32})\n?", pathlib.Path("/etc/machine-id").read_text())[1]
     except (OSError, ValueError, TypeError, subprocess.SubprocessError):
-        machine = load("device") or str(uuid.uuid4())
-        save("device", machine)
+        machine = load("device") or save("device", str(uuid.uuid4()))
     return hashlib.sha256(f"{PRODUCT}\n{machine}".encode()).hexdigest()
 
 
@@ -255,9 +258,7 @@ def verify(key_id, message, signature):
         x, y, t = a[0] * b[1] + a[1] * b[0], a[1] * b[1] + a[0] * b[0], d * a[0] * a[1] * b[0] * b[1]
         return x * pow(1 + t, -1, p) % p, y * pow(1 - t, -1, p) % p
     def times(n, point):
-        if n == 0:
-            return 0, 1
-        return add(times(n - 1, point), point) if n & 1 else times(n // 2, add(point, point))
+        return (0, 1) if n == 0 else add(times(n - 1, point), point) if n & 1 else times(n // 2, add(point, point))
     def point(y, odd):
         square = (y * y - 1) * pow(d * y * y + 1, -1, p) % p
         x = pow(square, (p + 3) // 8, p)
@@ -274,13 +275,14 @@ def verify(key_id, message, signature):
 
 if __name__ == "__main__":
     done, reasons = threading.Event(), []
-    license = License(ask=lambda problem: input(f"{problem}\nLicense key (empty for a trial): "),
+    license = License(ask=lambda problem: print(f"{problem}\nLicense key (empty for a trial): ", end="", flush=True)
+                      or sys.stdin.readline() or None,  # None at the end of the input: canceled
                       stopped=lambda reason: (reasons.append(reason), done.set()))
     try:
         license.start()
         print("Running." if license.session else "Running without the server.", "Press Enter to end.", flush=True)
         threading.Thread(target=lambda: (os.read(0, 1), done.set()), daemon=True).start()
         done.wait()  # your program works here
-    except (LicenseError, EOFError, KeyboardInterrupt) as error:
+    except (LicenseError, KeyboardInterrupt) as error:
         reasons.append(error)
     sys.exit(str(reasons[0]) if reasons else 0)

@@ -28,20 +28,28 @@ static DEVICE: LazyLock<String> = LazyLock::new(fingerprint);
 static START_KEY: LazyLock<String> = LazyLock::new(|| stored_start_key().unwrap_or_else(|_| random_id()));
 type Result<T> = std::result::Result<T, LicenseError>;
 
-/// The text is for the user. `code` never changes; "unreachable": no signed response.
+/// The text is for the user. `code` never changes; "unreachable": no signed response, `cause` says why.
 #[derive(Debug)]
 pub struct LicenseError {
     pub text: String,
     pub code: String,
+    pub cause: String,
     after: Duration, // to wait before the next call
     answer: Value,   // with what belongs to the code
 }
 
 impl<E: Error> From<E> for LicenseError {
     fn from(error: E) -> Self {
-        let text = format!("The license server cannot be reached: {error}");
+        let texts = ["The license server cannot be reached.", "Der Lizenzserver ist nicht erreichbar."];
+        Self { cause: error.to_string(), ..Self::new("unreachable", texts) }
+    }
+}
+
+impl LicenseError {
+    fn new(code: &str, texts: [&str; 2]) -> Self {
+        let text = texts[usize::from(language().starts_with("de"))].to_owned();
         let after = Duration::from_secs_f64(random(0.5));
-        Self { text, code: "unreachable".into(), after, answer: Value::Null }
+        Self { text, code: code.to_owned(), cause: String::new(), after, answer: Value::Null }
     }
 }
 
@@ -55,23 +63,31 @@ pub struct License {
 
 impl License {
     /// Starts a session; without the server, uses the lease of the last one. `ask` gets the license key from the user,
-    /// "" for a trial; its argument says why the last key was refused. `stopped` is called on a background thread, with
-    /// a message, if the program has to stop.
-    pub fn start(ask: impl Fn(&str) -> String, stopped: impl FnOnce(String) + Send + 'static) -> Result<Self> {
-        let (mut work, mut problem) = (Work::default(), String::new());
+    /// "" for a trial, `None` if the user cancels; its argument says why the last key was refused. `stopped` is called
+    /// on a background thread, with a message, if the program has to stop.
+    pub fn start(ask: impl Fn(&str) -> Option<String>, stopped: impl FnOnce(String) + Send + 'static) -> Result<Self> {
+        let file = ca_file()?;
+        if !file.exists() {
+            let text = format!("The license server's certificate is missing: {}", file.display());
+            return Err(LicenseError::new("ca_file_missing", [&text, &text]));
+        }
+        let (mut work, mut problem) = (Work { key: load("key"), ..Work::default() }, String::new());
         while work.session.is_null() && work.lease.is_null() {
-            let stored = load("key");
-            work.key = if stored.is_empty() { ask(&problem).trim().to_owned() } else { stored };
-            match work.start(4) {
+            if work.key.is_empty() {
+                let texts = ["No license key was entered.", "Es wurde kein Lizenzschlüssel eingegeben."];
+                work.key = ask(&problem).ok_or_else(|| LicenseError::new("canceled", texts))?.trim().to_owned();
+                save("key", &work.key);
+            }
+            match work.start(6) {
                 Err(error) if error.code == "license_not_found" || error.answer["field"] == "license_key" => {
                     problem = error.text; // mistyped: asks again
+                    work.key.clear();
                     Self::forget_key();
                 }
                 Err(error) if error.code == "unreachable" => work.lease = work.valid_lease().ok_or(error)?,
                 result => drop(result?),
             }
         }
-        save("key", &work.key); // not by the restarts after a sleep: `forget_key` may have been called
         let session = work.session.clone();
         let sold = if session.is_null() { &work.lease } else { &session["license"] };
         let features = serde_json::from_value(sold["features"].clone()).unwrap_or_default();
@@ -93,7 +109,7 @@ impl License {
 impl Drop for License {
     fn drop(&mut self) {
         self.stop = None;
-        self.ended.get_mut().map(|ended| ended.recv_timeout(Duration::from_secs(8))).ok();
+        self.ended.get_mut().map(|ended| ended.recv_timeout(Duration::from_secs(3))).ok();
     }
 }
 
@@ -107,23 +123,26 @@ struct Work {
 
 impl Work {
     /// Returns the seconds between heartbeats.
-    fn start(&mut self, patience: u64) -> Result<f64> {
+    fn start(&mut self, spare: u64) -> Result<f64> {
+        let until = Instant::now() + Duration::from_secs(10); // for all of its calls
         let name = env::var("COMPUTERNAME").unwrap_or_else(|_| output("uname", &["-n"]));
         let name = if name.is_empty() { "unknown" } else { &name };
         let mut device = json!({ "machine_id": name, "hardware_hash": *DEVICE, "version": VERSION });
         if self.key.is_empty() {
-            self.key = text(&call("trial", &device, patience, 10)?["license_key"]); // always the same for a device
+            self.key = text(&call("trial", &device, until, spare)?["license_key"]); // always the same for a device
+            save("key", &self.key);
         }
         device["license_key"] = self.key.as_str().into();
-        call("activate", &device, patience, 10)?; // changes nothing if this device has a slot already
-        (self.session, self.lease) = (call("session/start", &device, patience, 10)?, Value::Null);
+        call("activate", &device, until, spare)?; // changes nothing if this device has a slot already
+        (self.session, self.lease) = (call("session/start", &device, until, spare)?, Value::Null);
         save("lease", &text(&self.session["lease"])); // null if the shop does not allow work without the server
         Ok(self.session["heartbeat_interval"].as_f64().unwrap_or(30.0))
     }
 
     fn heartbeat(&mut self) -> Result<f64> {
         let body = json!({ "license_key": self.key, "session_token": self.session["session_token"] });
-        Ok(call("session/heartbeat", &body, 0, 5)?["heartbeat_interval"].as_f64().unwrap_or(30.0))
+        let until = Instant::now() + Duration::from_secs(5);
+        Ok(call("session/heartbeat", &body, until, 5)?["heartbeat_interval"].as_f64().unwrap_or(30.0))
     }
 
     /// Returns why the program has to stop, or `None` once the `License` is dropped.
@@ -132,15 +151,13 @@ impl Work {
         let mut interval = self.session["heartbeat_interval"].as_f64().unwrap_or(30.0);
         let (mut wait, mut pause) = (if self.session.is_null() { 1.0 } else { interval }, 0.5);
         while stopping.recv_timeout(jittered(wait)) == Err(mpsc::RecvTimeoutError::Timeout) {
-            match if self.session.is_null() { self.start(0) } else { self.heartbeat() } {
+            match if self.session.is_null() { self.start(10) } else { self.heartbeat() } {
                 Ok(seconds) => (interval, wait, pause) = (seconds, seconds, 0.5),
                 Err(error) if error.code == "session_not_found" || error.answer["end_reason"] == "timeout" => {
                     (self.session, wait) = (Value::Null, 0.0); // the machine slept: starts another session
                 }
                 Err(error) if error.code != "unreachable" => return Some(error.text), // taken over, ...
-                Err(error) if !self.lease.is_null() && self.valid_lease().is_none() => {
-                    return Some(format!("The offline lease has expired. {}", error.text));
-                }
+                Err(error) if !self.lease.is_null() && self.valid_lease().is_none() => return Some(error.text),
                 Err(error) => {
                     wait = error.after.as_secs_f64().max(pause).min(interval); // goes on without the network
                     pause = (1.5 * pause).min(interval / 2.0);
@@ -148,7 +165,8 @@ impl Work {
             }
         }
         if let Some(token) = self.session["session_token"].as_str() {
-            call("session/end", &json!({ "session_token": token }), 1, 2).ok(); // else it times out
+            let until = Instant::now() + Duration::from_millis(2500);
+            call("session/end", &json!({ "session_token": token }), until, 2).ok(); // else it times out
         }
         None
     }
@@ -171,20 +189,19 @@ impl Work {
     }
 }
 
-/// The server's response. For `patience` seconds after a lost connection, calls again.
-fn call(endpoint: &str, body: &Value, patience: u64, timeout: u64) -> Result<Value> {
-    let mut until = None;
+/// The server's response, until a moment. Calls again after a lost connection if `spare` seconds remain then.
+fn call(endpoint: &str, body: &Value, until: Instant, spare: u64) -> Result<Value> {
     loop {
-        let result = attempt(endpoint, body, timeout);
-        let until = *until.get_or_insert_with(|| Instant::now() + Duration::from_secs(patience));
-        match result {
-            Err(lost) if lost.code == "unreachable" && Instant::now() + lost.after < until => thread::sleep(lost.after),
+        let left = until.saturating_duration_since(Instant::now());
+        let again = until.checked_sub(Duration::from_secs(spare)).unwrap_or(until);
+        match attempt(endpoint, body, left.max(Duration::from_secs(2))) {
+            Err(lost) if lost.code == "unreachable" && Instant::now() + lost.after < again => thread::sleep(lost.after),
             result => return result,
         }
     }
 }
 
-fn attempt(endpoint: &str, body: &Value, timeout: u64) -> Result<Value> {
+fn attempt(endpoint: &str, body: &Value, timeout: Duration) -> Result<Value> {
     let (path, sent, nonce) = (format!("/api/license/{endpoint}"), body.to_string(), random_id());
     let mut request = agent(timeout)?
         .post(format!("{SERVER}{path}"))
@@ -206,7 +223,7 @@ fn attempt(endpoint: &str, body: &Value, timeout: u64) -> Result<Value> {
          \"content-digest\";req: {asked}"
     );
     if busy || is_signed(&exchange, &nonce, header("Signature-Input"), header("Signature")).is_none() {
-        let problem = if busy { "it is busy." } else { "this response is not signed by it." };
+        let problem = if busy { "the server is busy" } else { "the response is not signed by the license server" };
         let error = LicenseError::from(io::Error::other(problem));
         let after = Duration::from_secs(header("Retry-After").parse::<u16>().unwrap_or(0).into());
         return Err(LicenseError { after: error.after.max(after), ..error });
@@ -220,19 +237,23 @@ fn attempt(endpoint: &str, body: &Value, timeout: u64) -> Result<Value> {
         save("lease", ""); // nor may the program work without the server
     }
     let told = format!("{} {}", text(&answer["detail"]), text(&answer["download_url"])); // of a version that may run
-    Err(LicenseError { text: told.trim_end().to_owned(), code, after: Duration::ZERO, answer })
+    Err(LicenseError { answer, ..LicenseError::new(&code, [told.trim_end(); 2]) })
+}
+
+/// The folder of the program if there is no `CA_FILE`.
+fn ca_file() -> Result<PathBuf> {
+    let program = env::current_exe()?.canonicalize()?;
+    Ok(program.parent().map(|folder| folder.join(CA_FILE)).unwrap_or_default())
 }
 
 /// For one call: each has a connection of its own.
-fn agent(timeout: u64) -> Result<ureq::Agent> {
+fn agent(timeout: Duration) -> Result<ureq::Agent> {
     let mut tls = TlsConfig::builder();
     if !CA_FILE.is_empty() {
-        let file = fs::read(env::current_exe()?.canonicalize()?.with_file_name(CA_FILE));
-        let authority = file.map_err(|error| io::Error::other(format!("{CA_FILE}: {error}")))?;
-        tls = tls.root_certs(RootCerts::from(vec![Certificate::from_pem(&authority)?]));
+        tls = tls.root_certs(RootCerts::from(vec![Certificate::from_pem(&fs::read(ca_file()?)?)?]));
     }
     let config = ureq::Agent::config_builder().tls_config(tls.build()).max_redirects(0).http_status_as_error(false);
-    Ok(config.timeout_global(Some(Duration::from_secs(timeout))).build().into())
+    Ok(config.timeout_global(Some(timeout)).build().into())
 }
 
 /// Whether the server has signed exactly this response to exactly this request (RFC 9421).
@@ -341,7 +362,7 @@ fn output(program: &str, arguments: &[&str]) -> String {
 }
 
 fn main() {
-    let line = || io::stdin().lines().next().and_then(io::Result::ok).unwrap_or_default();
+    let line = || io::stdin().lines().next().and_then(io::Result::ok); // `None` at the end of the input: canceled
     let ask = |problem: &str| {
         println!("{problem}\nLicense key (empty for a trial): ");
         line()

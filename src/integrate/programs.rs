@@ -248,11 +248,11 @@ mod tests {
             let (file, longest) = (language.file_name(), lines.map(str::len).max());
             let limit = match language {
                 Language::Python | Language::JavaScript => 250,
-                Language::Rust => 327,
+                Language::Rust => 346,
                 // They are longer where the standard library has no JSON or no Ed25519.
-                Language::CSharp => 407,
-                Language::Java => 436,
-                Language::Cpp => 497,
+                Language::CSharp => 414,
+                Language::Java => 450,
+                Language::Cpp => 525,
             };
             assert!(written <= limit, "{file} has {written} lines");
             assert!(longest <= Some(120), "{file}: {longest:?}");

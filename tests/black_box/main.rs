@@ -101,6 +101,7 @@ mod idempotency {
     mod repeats;
 }
 mod integrate {
+    mod first_starts;
     mod harness;
     mod languages;
     pub mod panel;

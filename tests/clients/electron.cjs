@@ -16,16 +16,19 @@ const app = Object.assign(new EventEmitter(), {
   },
 });
 
-class BrowserWindow {
+class BrowserWindow extends EventEmitter {
   webContents = new EventEmitter();
 
   constructor() {
+    super();
     windows.add(this);
   }
 
   async loadURL(url) {
     console.log(decodeURIComponent(url));
-    const key = encodeURIComponent((await lines.next()).value);
+    const { value, done } = await lines.next();
+    if (done) return this.close();
+    const key = encodeURIComponent(value);
     let prevented = false;
     const event = { preventDefault() { prevented = true; } };
     this.webContents.emit('will-navigate', event, `https://key.invalid/?key=${key}`);
@@ -40,6 +43,7 @@ class BrowserWindow {
 
   close() {
     windows.delete(this);
+    this.emit('closed');
     if (windows.size === 0) app.quit();
   }
 }

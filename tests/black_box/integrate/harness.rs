@@ -443,6 +443,11 @@ impl Run {
         stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
+    /// Ends the input, as a user who cancels the question.
+    pub fn cancel(&mut self) {
+        self.stdin = None;
+    }
+
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill")
             .args(["-s", name, &self.child.id().to_string()])
