@@ -86,7 +86,7 @@ public sealed class LicenseClient : IDisposable
             Save("key", key = entered.Trim());
             try
             {
-                StartSession(6);
+                StartSession(3);
             }
             catch (LicenseClientException error)
                 when (error.Code == "license_not_found" || error.Field == "license_key")

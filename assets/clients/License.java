@@ -108,7 +108,7 @@ public final class License implements AutoCloseable {
             }
             key = save("key", entered.trim());
             try {
-                startSession(6);
+                startSession(3);
             } catch (LicenseException error) {
                 if (error.code.equals("license_not_found") || text(error.answer, "field").equals("license_key")) {
                     problem = error.getMessage(); // mistyped: asks again

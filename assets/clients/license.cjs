@@ -63,7 +63,7 @@ class License {
       if (entered == null) throw new LicenseError('canceled');
       this.key = save('key', entered.trim());
       try {
-        await this.#startSession(6000);
+        await this.#startSession(3000);
       } catch (error) {
         if (error.code === 'license_not_found' || error.field === 'license_key') {
           [problem, this.key] = [error.message, License.forgetKey()]; // mistyped: asks again

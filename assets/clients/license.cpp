@@ -405,7 +405,7 @@ public:
             }
             key_ = save("key", *entered);
             try {
-                response = start_session(6);
+                response = start_session(3);
                 features = member(response, "features");
             } catch (const LicenseError& error) {
                 if (error.code == "license_not_found" || error.field == "license_key") {

@@ -47,7 +47,7 @@ class License:
                 raise LicenseError("canceled")
             self.key = save("key", entered.strip())
             try:
-                self.start_session(spare=6)
+                self.start_session(spare=3)
             except LicenseError as error:
                 if error.code == "license_not_found" or error.field == "license_key":
                     self.key, problem = self.forget_key(), str(error)  # mistyped: asks again

@@ -78,7 +78,7 @@ impl License {
                 work.key = ask(&problem).ok_or_else(|| LicenseError::new("canceled", texts))?.trim().to_owned();
                 save("key", &work.key);
             }
-            match work.start(6) {
+            match work.start(3) {
                 Err(error) if error.code == "license_not_found" || error.answer["field"] == "license_key" => {
                     problem = error.text; // mistyped: asks again
                     work.key.clear();

@@ -301,14 +301,14 @@ fn ends_soon_in_a_network_that_answers_nothing(bench: &mut Bench) {
     // Three and a half seconds for the heartbeat and the end of the session, and what a busy machine needs.
     let took = stalls::awake_since(quit);
     report(&format!("{} ended after {took:?}", bench.language.word));
-    assert!(took.as_secs() < 6, "{took:?}");
+    assert!(took.as_secs() < 7, "{took:?}");
     // While that session times out. Ten seconds for the only call, and again what a busy machine needs.
     let started = std::time::Instant::now();
     let offline = bench.run(&Circumstances::default());
     offline.says("Running without the server. Press Enter to end.");
     let took = stalls::awake_since(started);
     report(&format!("{} started after {took:?}", bench.language.word));
-    assert!(took.as_secs() < 14, "{took:?}");
+    assert!(took.as_secs() < 18, "{took:?}");
     offline.finish();
     bench.relay.restore();
     // The end of the session did not get through.
