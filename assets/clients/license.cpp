@@ -453,14 +453,14 @@ public:
     std::atomic<bool> offline = false;  // whether it runs on a lease, since the server could not be reached
 
 private:
-    Json start_session(double spare, std::atomic<bool>* running = nullptr) {
+    Json start_session(double spare) {
         const double until = now() + 10;  // for all of its calls
         std::map<std::string, std::string> device = {
             {"machine_id", machine_name()}, {"hardware_hash", device_}, {"version", version}};
         if (key_.empty()) key_ = save("key", member(call("trial", device, until, spare), "license_key"));
         device["license_key"] = key_;
-        call("activate", device, until, spare, running);  // changes nothing if this device has a slot already
-        const Json answer = call("session/start", device, until, spare, running);
+        call("activate", device, until, spare);  // changes nothing if this device has a slot already
+        const Json answer = call("session/start", device, until, spare);
         session_ = member(answer, "session_token");
         lease_.clear();
         interval_ = std::stod(member(answer, "heartbeat_interval"));
@@ -477,7 +477,7 @@ private:
             LicenseError told("");
             try {
                 if (session_.empty()) {
-                    start_session(10, &running_);
+                    start_session(10);  // `end` waits for it
                 } else {
                     const std::map<std::string, std::string> beat{{"license_key", key_}, {"session_token", session_}};
                     const Json answer = call("session/heartbeat", beat, now() + 5, 5, &running_);
