@@ -28,6 +28,7 @@ const PREVIOUS: &str = "earlier";
 const NOTE_LEN: usize = 500;
 /// How often, and after which pause, a taken lock is tried again.
 const LOCK_TRIES: u32 = 10;
+const TESTED_LOCK_TRIES: u32 = 500;
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// The lock of a database; released when this is dropped, or when the process dies.
@@ -293,17 +294,25 @@ fn folder_error(folder: &Path, error: &std::io::Error) -> Error {
     ))
 }
 
-/// Locks a file unless a server holds it. Retries for a moment, since a command holds the lock briefly to test it.
+/// Locks a file unless a server holds it. Tries again for a moment, in which a server may end; and for longer while only
+/// commands hold the lock, which do so to test it: one of them may be suspended meanwhile.
 fn try_lock(file: &File) -> std::result::Result<(), TryLockError> {
     let mut held = file.try_lock();
-    for _ in 0..LOCK_TRIES {
-        if !matches!(held, Err(TryLockError::WouldBlock)) {
+    for tried in 0..TESTED_LOCK_TRIES {
+        let goes_on = matches!(held, Err(TryLockError::WouldBlock))
+            && (tried < LOCK_TRIES || is_only_tested(file));
+        if !goes_on {
             break;
         }
         std::thread::park_timeout(LOCK_RETRY);
         held = file.try_lock();
     }
     held
+}
+
+/// Whether only commands hold the lock of a file: they share it.
+fn is_only_tested(file: &File) -> bool {
+    file.try_lock_shared().is_ok() && file.unlock().is_ok()
 }
 
 /// Refuses to go on with a lock that is not held. `text` is that of the lock file of the database at `path`.
@@ -460,6 +469,25 @@ impl Lock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_a_command_tests_for_long_is_waited_for_and_that_of_a_server_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.sqlite3");
+        let server = Lock::take(&path).unwrap();
+        Lock::take(&path).unwrap_err();
+        drop(server);
+        let tested = File::open(beside(&path, ".lock")).unwrap();
+        tested.try_lock_shared().unwrap();
+        // Longer than a server's lock is waited for.
+        let longer = 2 * LOCK_TRIES * LOCK_RETRY;
+        let command = std::thread::spawn(move || {
+            std::thread::park_timeout(longer);
+            drop(tested);
+        });
+        Lock::take(&path).unwrap();
+        command.join().unwrap();
+    }
 
     #[test]
     fn a_note_is_read_as_it_was_written_and_older_ones_too() {
