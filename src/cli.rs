@@ -226,6 +226,7 @@ pub fn run(arguments: Arguments, settings: Config, signals: Option<NonFatalSigna
     let process = signals.map(|signals| Process {
         config: file,
         signals,
+        stop: None,
         commands: reference::commands,
     });
     match (command, process) {

@@ -17,7 +17,6 @@ use rocket::shield::Shield;
 use rocket::{Build, Rocket, Route};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
@@ -49,7 +48,7 @@ use crate::{
 };
 
 pub use reachability::reachability_problems;
-pub use signals::NonFatalSignals;
+pub use signals::{NonFatalSignals, StopSignals};
 
 /// Limits for the last write of a stop, and for closing the database, if the requests have used up `shutdown_grace`; what they
 /// leave of it is added. With the longest one, 4 s, the process ends within 5 s.
@@ -156,6 +155,8 @@ pub struct Process {
     pub config: Option<PathBuf>,
     /// Signals that do not end the process.
     pub signals: NonFatalSignals,
+    /// Signals that stop the server; without these, they end the process until the server listens.
+    pub stop: Option<StopSignals>,
     /// Writes the list of commands for the manual, as Markdown.
     pub commands: fn() -> String,
 }
@@ -253,14 +254,18 @@ impl Server {
         let db = self.app.db.clone();
         let _watch = self.app.clock.detect_pauses()?;
         let Process {
-            config, signals, ..
+            config,
+            signals,
+            stop,
+            ..
         } = process;
+        let stop = stop.map_or_else(StopSignals::catch, Ok)?;
         let files = signals::Files {
             certificates: self.app.certificates.clone(),
             settings: config,
         };
         runtime.spawn(signals.handle(files));
-        let served = runtime.block_on(self.serve(ready, beside));
+        let served = runtime.block_on(self.serve(stop, ready, beside));
         // A read that still runs is not awaited: its connection is closed already.
         runtime.shutdown_background();
         let left = served.as_ref().map_or(Duration::ZERO, Stop::left);
@@ -329,12 +334,16 @@ impl Server {
         Ok(())
     }
 
-    async fn serve<F>(self, ready: impl FnOnce(&Listening) -> Result<()>, beside: F) -> Result<Stop>
+    async fn serve<F>(
+        self,
+        mut signals: StopSignals,
+        ready: impl FnOnce(&Listening) -> Result<()>,
+        beside: F,
+    ) -> Result<Stop>
     where
         F: Future<Output = Result<()>>,
     {
         let mut listening = self.listening();
-        let mut signals = StopSignals::listen()?;
         let (front, plain) = self.fronts().await?;
         self.add_setup_link(&mut listening)?;
         self.warn()?;
@@ -344,11 +353,7 @@ impl Server {
         let grace = Duration::from_secs(u64::from(app.settings.server.shutdown_grace));
         let plain = plain.map(|plain| tokio::spawn(plain.serve(stopped.clone(), grace)));
         let serving = tokio::spawn(front.serve(stopped, grace));
-        let announced = ready(&listening);
-        let beside = async {
-            announced?;
-            beside.await
-        };
+        let beside = after(ready(&listening), beside);
         let ended = tokio::select! {
             name = signals.next() => {
                 log::info!("{name}: no more requests are taken, those under way are finished");
@@ -366,6 +371,12 @@ impl Server {
         finish([serving].into_iter().chain(plain), jobs, &app, &stopped).await;
         Ok(stopped)
     }
+}
+
+/// Waits for `next`, unless `done` has failed.
+async fn after(done: Result<()>, next: impl Future<Output = Result<()>>) -> Result<()> {
+    done?;
+    next.await
 }
 
 /// A stop of the server.
@@ -506,27 +517,5 @@ impl Listening {
         let members = serde_json::to_value(self).doing("print the address")?;
         let text = format!("license-server {} listens on {}", self.version, self.url);
         Ok(logging::start_line(&text, &members))
-    }
-}
-
-/// SIGTERM and SIGINT, which stop the server.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    fn listen() -> Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).doing("listen for SIGTERM")?,
-            interrupt: signal(SignalKind::interrupt()).doing("listen for SIGINT")?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
     }
 }

@@ -83,6 +83,7 @@ pub fn serve_if_asked() {
     let process = server::Process {
         config: None,
         signals,
+        stop: None,
         commands: String::new,
     };
     server.run(process, |_| Ok(()), serve_jobs(app)).unwrap();

@@ -25,7 +25,7 @@ use crate::manual::Manual;
 use crate::products::{self, ProductSettings};
 use crate::security::password;
 use crate::security::secret::{self, Secret};
-use crate::server::{Listening, Process, Server};
+use crate::server::{Listening, Process, Server, StopSignals};
 use crate::web::page;
 use programs::BackgroundClients;
 use sample::{Owner, Sample};
@@ -43,7 +43,9 @@ const OWNER: &str = "demo";
 ///
 /// # Errors
 /// As [`Server::open`] and [`Server::run`], and if a simulated program cannot reach the server.
-pub fn run(settings: Config, process: Process) -> Result<()> {
+pub fn run(settings: Config, mut process: Process) -> Result<()> {
+    // Before there is a folder, which a process that a signal ends would leave behind.
+    process.stop = Some(StopSignals::catch()?);
     let folder = tempfile::Builder::new()
         .prefix("license-server-demo-")
         .tempdir();

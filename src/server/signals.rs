@@ -1,10 +1,9 @@
-//! Signals that do not stop the server: SIGHUP reloads files, the others are ignored. SIGTERM and SIGINT are
-//! handled in `server`.
+//! Signals: SIGTERM and SIGINT stop the server, SIGHUP reloads files, the others are ignored.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 
@@ -36,9 +35,7 @@ impl NonFatalSignals {
     /// # Errors
     /// If the operating system refuses a handler.
     pub fn catch() -> Result<Self> {
-        // The handlers outlive this runtime, which is only needed to install them.
-        let installer = runtime::Builder::new_current_thread().enable_io().build();
-        let installer = installer.doing("catch signals")?;
+        let installer = installer()?;
         let _context = installer.enter();
         let hang_up = signal(SignalKind::hangup()).doing("catch SIGHUP")?;
         let mut ignored = Vec::new();
@@ -65,6 +62,42 @@ impl NonFatalSignals {
             }
         }
     }
+}
+
+/// SIGTERM and SIGINT, which stop the server.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Installs the handlers, as [`NonFatalSignals::catch`]: a signal that arrives before [`StopSignals::next`] is returned
+    /// then.
+    ///
+    /// # Errors
+    /// If the operating system refuses a handler.
+    pub fn catch() -> Result<Self> {
+        let installer = installer()?;
+        let _context = installer.enter();
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).doing("catch SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).doing("catch SIGINT")?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// A runtime that is only needed to install handlers: they outlive it.
+fn installer() -> Result<Runtime> {
+    let built = runtime::Builder::new_current_thread().enable_io().build();
+    built.doing("catch signals")
 }
 
 /// Logs once that a signal is ignored.

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use crate::support::Server;
+use crate::support::{Server, eventually};
 use crate::timing::retry_while_too_slow;
 
 /// The first lines of a demo in a German shell.
@@ -84,4 +84,27 @@ fn play_demo() {
     lines.for_each(|line| drop(line.unwrap()));
     assert_eq!(demo.wait().unwrap().code(), Some(0));
     assert!(!std::path::Path::new(folder).exists(), "{folder} is left");
+}
+
+#[test]
+fn a_demo_that_is_stopped_before_it_serves_leaves_nothing_behind() {
+    for signal in ["TERM", "INT"] {
+        let server = Server::prepare(&[]);
+        let temporary = server.path("temporary");
+        std::fs::create_dir(&temporary).unwrap();
+        let count = || std::fs::read_dir(&temporary).unwrap().count();
+        let mut demo = server
+            .command(&["demo"])
+            .env("TMPDIR", &temporary)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually("the folder of the demo", || count() > 0);
+        let pid = demo.id().to_string();
+        let stopped = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(stopped.unwrap().success());
+        assert_eq!(demo.wait().unwrap().code(), Some(0), "{signal}");
+        assert_eq!(count(), 0, "{signal}");
+    }
 }
