@@ -195,7 +195,7 @@ mod security {
 mod server {
     mod log_lines;
     mod reachability;
-    mod signals;
+    pub mod signals;
     mod stop;
 }
 mod sessions {

@@ -1,8 +1,9 @@
 //! `license-server demo`: two programs, one license, ten seconds.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
+use crate::server::signals::send;
 use crate::support::{Server, eventually};
 use crate::timing::retry_while_too_slow;
 
@@ -28,9 +29,7 @@ fn first_german_lines() -> String {
             break;
         }
     }
-    let pid = demo.id().to_string();
-    let stopped = Command::new("kill").args(["-s", "INT", &pid]).status();
-    assert!(stopped.unwrap().success());
+    send(&demo, "INT");
     demo.wait().unwrap();
     first
 }
@@ -78,9 +77,7 @@ fn play_demo() {
     let folder = script[0].split(" is in ").nth(1).unwrap();
     let folder = folder.split(' ').next().unwrap();
     assert!(std::path::Path::new(folder).exists(), "{folder}");
-    let pid = demo.id().to_string();
-    let stopped = Command::new("kill").args(["-s", "INT", &pid]).status();
-    assert!(stopped.unwrap().success());
+    send(&demo, "INT");
     lines.for_each(|line| drop(line.unwrap()));
     assert_eq!(demo.wait().unwrap().code(), Some(0));
     assert!(!std::path::Path::new(folder).exists(), "{folder} is left");
@@ -101,9 +98,7 @@ fn a_demo_that_is_stopped_before_it_serves_leaves_nothing_behind() {
             .spawn()
             .unwrap();
         eventually("the folder of the demo", || count() > 0);
-        let pid = demo.id().to_string();
-        let stopped = Command::new("kill").args(["-s", signal, &pid]).status();
-        assert!(stopped.unwrap().success());
+        send(&demo, signal);
         assert_eq!(demo.wait().unwrap().code(), Some(0), "{signal}");
         assert_eq!(count(), 0, "{signal}");
     }

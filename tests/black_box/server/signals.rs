@@ -11,7 +11,8 @@ use crate::support::{Server, eventually};
 /// Signals that must not end the server.
 const HARMLESS: [&str; 4] = ["HUP", "QUIT", "USR1", "USR2"];
 
-fn send(child: &Child, signal: &str) {
+/// Sends a signal, such as `TERM`.
+pub fn send(child: &Child, signal: &str) {
     let pid = child.id().to_string();
     let sent = Command::new("kill").args(["-s", signal, &pid]).status();
     assert!(sent.unwrap().success(), "{signal}");
