@@ -33,7 +33,7 @@ public sealed class LicenseClient : IDisposable
     const string ApiKey = "YOUR-API-KEY";
     const string Product = "Example product"; // part of each fingerprint: never change it once customers use it
     const string Version = "1.0.0"; // of your program
-    static readonly string CaFile = "ca.pem"; // the certificate to trust, beside it; "" to trust those of the system
+    static readonly string CaFile = "ca.pem"; // the certificate to trust, beside the program; "" for the system's
     static readonly Dictionary<string, string> PublicKeys = new Dictionary<string, string> // for a key rotation: two
     {
         ["CURRENT-KEY-ID"] = "CURRENT-PUBLIC-KEY",

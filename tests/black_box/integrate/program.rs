@@ -406,8 +406,11 @@ fn works_without_the_server_for_a_while(bench: &mut Bench) {
         home: "gone-a",
         ..Circumstances::default()
     };
+    let before = bench.relay.connections();
     let message = bench.run(&other_keys).refusal();
     assert!(message.contains("nicht erreichbar."), "{message}");
+    // It has answered: the response is not signed with one of these keys.
+    assert!(bench.relay.connections() > before, "{message}");
     assert_eq!(bench.server.stop(), Some(0));
     // Without the wrapper `faketime`, which gives up where a killed program of the same number has left its semaphore; the
     // library goes on.
