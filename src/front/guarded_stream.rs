@@ -1,13 +1,15 @@
 //! The byte stream of a connection, which adds what hyper lacks: time limits for a slow request head and for a client
 //! that does not read, and the common headers on hyper's own error responses.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
@@ -41,6 +43,8 @@ pub(super) struct ConnState {
     is_received: AtomicBool,
     /// Whether a response has not been written completely yet.
     is_writing: AtomicBool,
+    /// Whether the connection has been idle for [`Limits::rest`].
+    may_rest: AtomicBool,
     is_program: AtomicBool,
     /// How long the connection may be idle, in milliseconds.
     idle_ms: AtomicU64,
@@ -61,6 +65,7 @@ impl ConnState {
             phase: AtomicU8::new(READING),
             is_received: AtomicBool::new(false),
             is_writing: AtomicBool::new(false),
+            may_rest: AtomicBool::new(false),
             is_program: AtomicBool::new(false),
             idle_ms: AtomicU64::default(),
             slot,
@@ -136,6 +141,15 @@ impl ConnState {
         }
     }
 
+    /// Whether nothing has been received for [`Limits::rest`] since the last response was written. True once for each
+    /// response.
+    pub(super) fn begins_to_rest(&self) -> bool {
+        self.may_rest.load(Ordering::Relaxed)
+            && self.may_rest.swap(false, Ordering::Relaxed)
+            && self.phase.load(Ordering::Relaxed) == IDLE
+            && !self.is_writing()
+    }
+
     /// Whether a response has not been written completely.
     fn is_writing(&self) -> bool {
         self.is_writing.load(Ordering::Relaxed)
@@ -153,10 +167,10 @@ impl ConnState {
 }
 
 /// A byte stream with time limits, and a limit for what incomplete heads and records of all connections occupy.
-pub(super) struct GuardedStream<S> {
+pub(super) struct GuardedStream<'l, S> {
     stream: S,
     state: Arc<ConnState>,
-    limits: Limits,
+    limits: &'l Limits,
     budget: BodyBudget,
     reserved: ReservedBytes,
     /// How many bytes of the current head have been read.
@@ -166,7 +180,11 @@ pub(super) struct GuardedStream<S> {
     /// When the time for the current head, or for being idle, is over. `read_timer` is set to it only when a read has
     /// to wait.
     read_deadline: Instant,
+    /// When an idle connection begins to rest; `None` if it does so already.
+    rest_at: Option<Instant>,
     read_timer: Pin<Box<Sleep>>,
+    /// Bytes that the next read returns: those that ended a rest.
+    first: Bytes,
     /// `None` while no write waits.
     write_timer: Option<Pin<Box<Sleep>>>,
     /// Bytes written since `write_timer` was last reset.
@@ -180,11 +198,11 @@ pub(super) struct GuardedStream<S> {
     linger: Option<Linger>,
 }
 
-impl<S> GuardedStream<S> {
+impl<'l, S> GuardedStream<'l, S> {
     pub(super) fn new(
         stream: S,
         state: Arc<ConnState>,
-        limits: Limits,
+        limits: &'l Limits,
         budget: BodyBudget,
     ) -> Self {
         let read_timer = Box::pin(sleep(limits.head));
@@ -197,7 +215,9 @@ impl<S> GuardedStream<S> {
             head_len: 0,
             received_at_read: 0,
             read_deadline: read_timer.deadline(),
+            rest_at: None,
             read_timer,
+            first: Bytes::new(),
             write_timer: None,
             progress: 0,
             amended: None,
@@ -214,14 +234,24 @@ impl<S> GuardedStream<S> {
             IDLE if !is_writing => "idle for too long",
             _ => return Poll::Pending,
         };
-        // The timer is reset here, not at each new deadline, because most reads do not have to wait.
-        if self.read_timer.deadline() != self.read_deadline {
-            self.read_timer.as_mut().reset(self.read_deadline);
+        if let Some(rest_at) = self.rest_at {
+            if self.poll_timer(rest_at, cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.rest_at = None;
+            self.state.may_rest.store(true, Ordering::Relaxed);
         }
-        self.read_timer
-            .as_mut()
-            .poll(cx)
+        self.poll_timer(self.read_deadline, cx)
             .map(|()| timed_out(reason))
+    }
+
+    /// Ready from `deadline` on.
+    fn poll_timer(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        // The timer is reset here, not at each new deadline, because most reads do not have to wait.
+        if self.read_timer.deadline() != deadline {
+            self.read_timer.as_mut().reset(deadline);
+        }
+        self.read_timer.as_mut().poll(cx)
     }
 
     /// Turns a `written` that has been pending for too long into an error.
@@ -257,7 +287,7 @@ impl<S> GuardedStream<S> {
     }
 }
 
-impl<S: Received> GuardedStream<S> {
+impl<S: Received> GuardedStream<'_, S> {
     /// Counts `count` bytes that were just read, and what has arrived of an incomplete record. Heads are counted until
     /// they are complete: from then on the request is.
     ///
@@ -293,7 +323,7 @@ fn timed_out(what: &'static str) -> io::Error {
 /// as long as the connection lasts. The head and the body of a program's call fit, and no more is cleared before each read.
 const READ_LEN: usize = 1024;
 
-impl<S: AsyncRead + Received + Unpin> AsyncRead for GuardedStream<S> {
+impl<S: AsyncRead + Received + Unpin> AsyncRead for GuardedStream<'_, S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -305,6 +335,11 @@ impl<S: AsyncRead + Received + Unpin> AsyncRead for GuardedStream<S> {
             this.holds_read = true;
             return Poll::Pending;
         }
+        if !this.first.is_empty() {
+            let count = this.first.len().min(buf.remaining());
+            buf.put_slice(&this.first.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         let mut part = ReadBuf::new(buf.initialize_unfilled_to(buf.remaining().min(READ_LEN)));
         let read = Pin::new(&mut this.stream).poll_read(cx, &mut part);
         let count = part.filled().len();
@@ -315,6 +350,7 @@ impl<S: AsyncRead + Received + Unpin> AsyncRead for GuardedStream<S> {
                 .compare_exchange(IDLE, READING, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
             {
+                this.rest_at = None;
                 this.read_deadline = Instant::now() + this.limits.head;
             }
             this.count_incomplete(count)?;
@@ -328,7 +364,32 @@ impl<S: AsyncRead + Received + Unpin> AsyncRead for GuardedStream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Received + Unpin> AsyncWrite for GuardedStream<S> {
+impl<S: AsyncRead + Received + Unpin> GuardedStream<'_, S> {
+    /// The next read returns these bytes, which were read before.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        self.first = Bytes::copy_from_slice(bytes);
+    }
+
+    /// Waits for bytes, or the end of the stream, without memory for them; the next read returns them.
+    ///
+    /// # Errors
+    /// As a read.
+    pub(super) async fn first_bytes(&mut self) -> io::Result<()> {
+        if !self.first.is_empty() {
+            return Ok(());
+        }
+        poll_fn(|cx| {
+            let mut bytes = [0; READ_LEN];
+            let mut buf = ReadBuf::new(&mut bytes);
+            ready!(Pin::new(&mut *self).poll_read(cx, &mut buf))?;
+            self.put_back(buf.filled());
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Received + Unpin> AsyncWrite for GuardedStream<'_, S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -394,7 +455,9 @@ impl<S: AsyncRead + AsyncWrite + Received + Unpin> AsyncWrite for GuardedStream<
             // The connection is idle from here on. The timer is polled here so that it wakes the task, because hyper
             // may not poll for reads before it expires.
             if this.state.phase.load(Ordering::Relaxed) == IDLE {
-                this.read_deadline = Instant::now() + this.state.idle_limit();
+                let now = Instant::now();
+                this.rest_at = Some(now + this.limits.rest);
+                this.read_deadline = now + this.state.idle_limit();
             }
             if let Poll::Ready(error) = this.poll_read_timeout(cx) {
                 return Poll::Ready(Err(error));

@@ -16,6 +16,8 @@ pub struct Limits {
     pub head: Duration,
     /// How long a write may wait for a client that does not read.
     pub write_stall: Duration,
+    /// How long a connection is idle before the memory for its next request is freed: hyper keeps two buffers of 8 KiB.
+    pub rest: Duration,
     /// Between two requests of an unidentified caller.
     pub idle: Duration,
     /// Between two requests of a program or a proxy, at least. Longer than proxies usually keep idle connections.
@@ -38,6 +40,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
             write_stall: Duration::from_secs(10),
+            rest: Duration::from_secs(1),
             idle: Duration::from_secs(30),
             program_idle: Duration::from_secs(75),
             program_grace: Duration::from_secs(15),

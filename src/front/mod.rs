@@ -16,10 +16,12 @@ mod tls_handshake;
 mod unread;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -165,7 +167,7 @@ impl Front {
 
 /// Until when a connection takes requests.
 struct Lifetime<'c> {
-    state: &'c ConnState,
+    state: &'c Arc<ConnState>,
     expires_at: Instant,
     stopping: watch::Receiver<bool>,
 }
@@ -251,17 +253,88 @@ impl Shared {
         S: AsyncRead + AsyncWrite + Received + Unpin,
     {
         let state = self.state_of(peer, slot);
-        let stream = GuardedStream::new(stream, state.clone(), self.limits, self.budget.clone());
+        let mut stream =
+            GuardedStream::new(stream, state.clone(), &self.limits, self.budget.clone());
         let lifetime = Lifetime {
             state: &state,
             expires_at: Instant::now() + self.limits.jittered_max_age(),
             stopping: stop.clone(),
         };
-        let service = service_fn(|request: Request<Incoming>| {
+        loop {
+            // Without hyper while nothing arrives: most connections are idle, and its buffers are large.
+            let stopped = tokio::select! {
+                biased;
+                received = stream.first_bytes() => match received {
+                    Ok(()) => None,
+                    Err(error) => return log::debug!("{peer}: {error}"),
+                },
+                reason = must_close(&mut stop, &state) => Some(reason),
+            };
+            let mut connection = Box::pin(self.hyper(stream, peer, &lifetime));
+            if let Some(reason) = stopped {
+                return self.close(peer, connection.as_mut(), reason, &state).await;
+            }
+            let rested = self
+                .serve_until_rest(connection, peer, &state, &mut stop)
+                .await;
+            let Some(parts) = rested else { return };
+            stream = parts.io.into_inner();
+            stream.put_back(&parts.read_buf);
+        }
+    }
+
+    /// Serves requests until the connection begins to rest; returns what it is made of. `None` once it has ended.
+    async fn serve_until_rest<I, S>(
+        &self,
+        mut connection: Pin<Box<http1::Connection<I, S>>>,
+        peer: SocketAddr,
+        state: &ConnState,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Option<http1::Parts<I, S>>
+    where
+        I: Read + Write + Unpin,
+        S: HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible>,
+    {
+        let ended_or_rests = poll_fn(|cx| match connection.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if state.begins_to_rest() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        // In this order, so that received bytes are read before the connection is stopped or evicted.
+        let reason = tokio::select! {
+            biased;
+            ended = ended_or_rests => match ended {
+                Some(ended) => {
+                    log_end(peer, ended);
+                    return None;
+                }
+                None => return Some(Pin::into_inner(connection).into_parts()),
+            },
+            reason = must_close(stop, state) => reason,
+        };
+        self.close(peer, connection.as_mut(), reason, state).await;
+        None
+    }
+
+    /// Serves the requests that arrive over `stream`.
+    fn hyper<'c, S>(
+        &'c self,
+        stream: GuardedStream<'c, S>,
+        peer: SocketAddr,
+        lifetime: &'c Lifetime<'_>,
+    ) -> http1::Connection<
+        TokioIo<GuardedStream<'c, S>>,
+        impl HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible, Future: Send>,
+    >
+    where
+        S: AsyncRead + AsyncWrite + Received + Unpin,
+    {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let state = lifetime.state;
             state.head_received(request.body());
             let request = request.map(|body| RequestBody::new(body, state.clone()));
             let from = self.proxies.client_of(peer, request.headers());
-            let (version, lifetime) = (request.version(), &lifetime);
+            let version = request.version();
             // Boxed, because hyper reserves memory for this future for as long as the connection is open.
             Box::pin(async move {
                 let answer = self.answer(request, from).await;
@@ -270,16 +343,7 @@ impl Shared {
                 Ok::<_, Infallible>(response)
             })
         });
-        let connection = http1_settings().serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        // In this order, so that received bytes are read before the connection is stopped or evicted.
-        let reason = tokio::select! {
-            biased;
-            ended = connection.as_mut() => return log_end(peer, ended),
-            _ = stop.wait_for(|stop| *stop) => CloseReason::ServerStops,
-            reason = state.displaced() => reason,
-        };
-        self.close(peer, connection, reason, &state).await;
+        http1_settings().serve_connection(TokioIo::new(stream), service)
     }
 
     /// Closes a connection, after the request in progress if it ends in time.
@@ -368,6 +432,15 @@ impl Shared {
             Backend::RocketBridge(rocket) => rocket.answer(request, from).await,
             Backend::PlainHttp(plain) => plain.answer(request).await.into(),
         }
+    }
+}
+
+/// Waits until a connection must close; returns why.
+async fn must_close(stop: &mut watch::Receiver<bool>, state: &ConnState) -> CloseReason {
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => CloseReason::ServerStops,
+        reason = state.displaced() => reason,
     }
 }
 

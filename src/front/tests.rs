@@ -21,6 +21,7 @@ const LIMITS: Limits = Limits {
     handshake: PATIENCE,
     head: PATIENCE,
     write_stall: PATIENCE,
+    rest: Duration::from_millis(20),
     idle: Duration::from_millis(300),
     program_idle: Duration::from_secs(1),
     program_grace: Duration::from_millis(200),
@@ -217,6 +218,47 @@ async fn a_connection_stays_open_for_the_interval_that_the_server_sets_if_that_i
     let sent_at = Instant::now();
     request(&mut program, "GET /public").await;
     assert!(open_for(&mut program, sent_at).await >= limits.program_grace + SILENCE);
+}
+
+/// Rows: what is sent at once, with a rest after each, and the number of responses to it.
+#[tokio::test]
+async fn requests_are_answered_after_a_rest_however_they_arrive() {
+    const REQUEST: &str = "GET /program HTTP/1.1\r\nhost: x\r\n\r\n";
+    let (begin, end) = REQUEST.split_at(20);
+    let server = start_front(LIMITS, ENOUGH_CONNECTIONS, &[]).await;
+    let mut program = server.connect().await;
+    let long_head = format!(
+        "GET /program HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
+        "y".repeat(9000)
+    );
+    for (sent, responses) in [
+        (REQUEST.to_owned(), 1),
+        (REQUEST.to_owned(), 1),
+        (begin.to_owned(), 0),
+        (end.to_owned(), 1),
+        (REQUEST.repeat(3), 3),
+        // The beginning of a head arrives with the request before it, and its end after the rest.
+        ([REQUEST, begin].concat(), 1),
+        ([end, begin].concat(), 1),
+        (end.to_owned(), 1),
+        (long_head, 1),
+        (REQUEST.to_owned(), 1),
+    ] {
+        program.write_all(sent.as_bytes()).await.unwrap();
+        let mut received = String::new();
+        while received.matches("a program").count() < responses {
+            let mut bytes = [0; 4096];
+            let count = timeout(PATIENCE, program.read(&mut bytes)).await.unwrap();
+            let count = count.unwrap();
+            assert!(count > 0, "closed after {received} to {sent}");
+            received.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+        assert_eq!(received.matches("HTTP/1.1 200").count(), responses);
+        tokio::time::sleep(5 * LIMITS.rest).await;
+    }
+    server.stop.send_replace(true);
+    assert!(open_for(&mut program, Instant::now()).await < PATIENCE);
+    server.served.await.unwrap().unwrap();
 }
 
 #[tokio::test]
