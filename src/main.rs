@@ -8,11 +8,17 @@ use license_server::db;
 use license_server::error::{Error, RefusalKind, Refused, Resource};
 use license_server::i18n::Catalog;
 use license_server::server::NonFatalSignals;
-use license_server::{console, logging};
+use license_server::{console, logging, memory};
+use mimalloc::MiMalloc;
 use rustix::fs::Mode;
+
+/// The allocator of what is written in Rust; see [`license_server::memory`].
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Exits with 0 if done, 1 if failed, 2 for wrong usage or settings.
 fn main() -> ExitCode {
+    memory::set_up();
     // Files must not be readable by other users: the database holds every key.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let arguments = cli::parse();

@@ -1,8 +1,12 @@
 //! Jobs that write what is counted in memory, end what has timed out, and delete what is old.
 
-use std::time::Duration;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
-use tokio::task::spawn_blocking;
+use tokio::runtime::Handle;
+use tokio::task::{JoinSet, spawn_blocking, yield_now};
 use tokio::time::{Interval, sleep};
 
 use super::{log_failure, time};
@@ -22,6 +26,8 @@ use crate::sessions;
 const DAY: Duration = Duration::from_hours(24);
 /// Wait after a change by another process, so that many changes at once cause one sweep.
 const DEBOUNCE: Duration = Duration::from_millis(200);
+/// For how long the threads that serve requests are visited.
+const VISIT_MAX: Duration = Duration::from_millis(20);
 /// How far the next fold of the history reaches back before the end of the last one.
 const FOLD_OVERLAP: Duration = Duration::from_mins(10);
 
@@ -42,8 +48,52 @@ pub(super) async fn write_refusals(app: &App) {
 
 /// Gives back what connections that ended took, and large pages.
 pub(super) async fn give_memory_back() {
+    on_each_worker(memory::give_back_of_thread).await;
     let given_back = spawn_blocking(memory::give_back).await;
     log_failure("give memory back", given_back.doing("wait for memory"));
+}
+
+/// Calls `act` once on each thread that serves requests; leaves out those that are busy for [`VISIT_MAX`].
+async fn on_each_worker(act: fn()) {
+    let workers = Handle::current().metrics().num_workers();
+    let visited = Arc::new(Visited::default());
+    let deadline = Instant::now() + VISIT_MAX;
+    let mut visits = JoinSet::new();
+    // More tasks than threads, so that sleeping ones are woken to take some.
+    for _ in 0..2 * workers {
+        let visited = visited.clone();
+        visits.spawn(async move {
+            loop {
+                if visited.is_new() {
+                    act();
+                }
+                if visited.count() >= workers || Instant::now() > deadline {
+                    return;
+                }
+                yield_now().await;
+            }
+        });
+    }
+    while visits.join_next().await.is_some() {}
+}
+
+/// Threads that have been visited.
+#[derive(Default)]
+struct Visited(Mutex<HashSet<ThreadId>>);
+
+impl Visited {
+    /// Whether the calling thread has not been visited before.
+    fn is_new(&self) -> bool {
+        self.lock().insert(thread::current().id())
+    }
+
+    fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<ThreadId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(super) async fn sweep_handshakes(app: &App) {

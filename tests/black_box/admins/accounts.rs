@@ -8,7 +8,6 @@ use crate::browser::{Browser, PASSWORD};
 use crate::database;
 use crate::inspect::spellings;
 use crate::logins::factors::{log_in_with, set_up_totp};
-use crate::setup::started;
 use crate::support::{Response, Server, is_installed};
 
 pub const SESSION: &str = "__Host-session";
@@ -442,7 +441,11 @@ fn log_in_with_password(browser: &mut Browser, name: &str, password: &str, code:
 #[test]
 fn a_login_that_fails_for_lack_of_memory_is_not_a_wrong_password() {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
-    let server = started(&[], &[NO_LOGIN_LIMIT]);
+    let mut server = Server::prepare(&[]);
+    server.json(NO_LOGIN_LIMIT);
+    // The allocator reserves addresses for 1 GiB by itself, so that a limit for addresses would have no effect.
+    server.set_launcher(&["/usr/bin/env", "MIMALLOC_ARENA_RESERVE=32MiB"]);
+    server.run();
     drop(server.logged_in_browser("owner"));
     let pid = server.pid();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
