@@ -144,15 +144,33 @@ pub fn measure(bench: &mut Bench) {
         let front = echo::start(Listener::Front, echoes.path());
         bare.wait_until_ready("/").await;
         front.wait_until_ready("/").await;
-        let rows = bench.requested(rows((&bare, &front), &server, &shop));
+        let plain_dir = bench.usual_copy();
+        let plain = Installation::new(plain_dir.path()).serve_plain();
+        plain.wait_until_ready(VERSION).await;
+        let heartbeats = Work::Post(HEARTBEAT, shop.heartbeats.clone());
+        drive(
+            &plain.target(&shop.api_key),
+            &heartbeats,
+            64,
+            Until::AllSent,
+        )
+        .await;
+        let servers = Servers {
+            bare,
+            front,
+            plain,
+            server,
+        };
+        let rows = bench.requested(servers.rows(&shop));
         for connections in CONNECTIONS {
             measure_rows(bench, &rows, connections, (ROUNDS, part)).await;
         }
-        let memory = (server.rss_mib(), "MiB");
+        let memory = (servers.server.rss_mib(), "MiB");
         bench
             .report
             .add(Line::value("memory after all this", memory, None));
-        server.stop();
+        servers.plain.stop();
+        servers.server.stop();
     });
 }
 
@@ -172,70 +190,89 @@ pub async fn first_heartbeats(bench: &mut Bench, server: &Process, shop: &Shop) 
     bench.report.add(Line::value(what, memory, Some(100.0)));
 }
 
-/// The rows of the table; the first one is the baseline.
-fn rows((bare, front): (&Process, &Process), server: &Process, shop: &Shop) -> Vec<Row> {
-    let row = |label: &str, target: Target, work, wanted| Row {
-        label: label.to_owned(),
-        target,
-        work,
-        of: Some(BARE.to_owned()),
-        wanted,
-        p99_wanted: None,
-    };
-    let real = || server.target(&shop.api_key);
-    let heartbeats = || shop.heartbeats.clone();
-    let echo = Work::Post("/echo", heartbeats());
-    vec![
-        Row {
-            of: None,
-            ..row(BARE, bare.target(""), echo.clone(), &[])
-        },
-        row(FRONT, front.target(""), echo, &[(64, 0.8)]),
-        row(
-            "heartbeat, TLS kept",
-            real(),
-            Work::Post(HEARTBEAT, heartbeats()),
-            &[(64, 0.88), (256, 0.8)],
-        ),
-        row(
-            "verify",
-            real(),
-            Work::Post("/api/license/verify", shop.verifications.clone()),
-            &[(64, 0.65), (256, 0.55)],
-        ),
-        Row {
-            p99_wanted: Some((64, 25.0)),
-            ..row(
-                "start and end",
-                real(),
-                Work::StartAndEnd(shop.starts.clone()),
-                &[(64, 0.27), (256, 0.25)],
-            )
-        },
-        row("version", real(), Work::Get(VERSION), &[]),
-        Row {
-            of: Some(FRONT.to_owned()),
-            ..row(
+/// The servers of the table.
+struct Servers {
+    /// An echo, on Rocket's own listener.
+    bare: Process,
+    /// An echo, behind the front.
+    front: Process,
+    plain: Process,
+    server: Process,
+}
+
+impl Servers {
+    /// The rows of the table; the first one is the baseline. Calls are compared with it over plain HTTP as well, since TLS
+    /// takes the processor's time on both sides.
+    fn rows(&self, shop: &Shop) -> Vec<Row> {
+        let of = |label: &str, of: &str, target: Target, work, wanted| Row {
+            label: label.to_owned(),
+            target,
+            work,
+            of: Some(of.to_owned()),
+            wanted,
+            p99_wanted: None,
+        };
+        let heartbeats = || shop.heartbeats.clone();
+        let echo = Work::Post("/echo", heartbeats());
+        let new = Work::PostAnew(HEARTBEAT, heartbeats());
+        let real = || self.server.target(&shop.api_key);
+        let mut rows = vec![
+            Row {
+                of: None,
+                ..of(BARE, "", self.bare.target(""), echo.clone(), &[])
+            },
+            of(FRONT, BARE, self.front.target(""), echo, &[(64, 0.8)]),
+        ];
+        rows.extend(calls(
+            &self.plain.target(&shop.api_key),
+            shop,
+            ", plain HTTP",
+            WANTED,
+        ));
+        rows.extend(calls(&real(), shop, ", TLS kept", WANTED_WITH_TLS));
+        let echo_new = Work::PostAnew("/echo", heartbeats());
+        rows.extend([
+            of("version", BARE, real(), Work::Get(VERSION), &[]),
+            of(
                 "versions file",
+                FRONT,
                 real(),
                 Work::Get("/versions.json"),
                 &[(64, 0.9)],
-            )
-        },
-        row(
-            FRONT_NEW,
-            front.target(""),
-            Work::PostAnew("/echo", heartbeats()),
-            &[],
-        ),
-        Row {
-            of: Some(FRONT_NEW.to_owned()),
-            ..row(
-                "heartbeat, TLS new",
-                real(),
-                Work::PostAnew(HEARTBEAT, heartbeats()),
-                &[(64, 0.9)],
-            )
-        },
-    ]
+            ),
+            of(FRONT_NEW, BARE, self.front.target(""), echo_new, &[]),
+            of("heartbeat, TLS new", FRONT_NEW, real(), new, &[(64, 0.9)]),
+        ]);
+        rows
+    }
+}
+
+/// The least ratio to the baseline of the three calls below, with each number of connections.
+type Wanted = [&'static [(usize, f64)]; 3];
+
+const WANTED: Wanted = [
+    &[(64, 0.88), (256, 0.8)],
+    &[(64, 0.65), (256, 0.55)],
+    &[(64, 0.27), (256, 0.25)],
+];
+const WANTED_WITH_TLS: Wanted = [&[(64, 0.8)], &[], &[]];
+
+/// The rows of the calls that programs make most; `how` tells how they are made.
+fn calls(target: &Target, shop: &Shop, how: &str, wanted: Wanted) -> [Row; 3] {
+    let verify = Work::Post("/api/license/verify", shop.verifications.clone());
+    let heartbeat = Work::Post(HEARTBEAT, shop.heartbeats.clone());
+    let works = [
+        ("heartbeat", heartbeat),
+        ("verify", verify),
+        ("start and end", Work::StartAndEnd(shop.starts.clone())),
+    ];
+    let mut wanted = wanted.into_iter();
+    works.map(|(what, work)| Row {
+        label: format!("{what}{how}"),
+        target: target.clone(),
+        p99_wanted: matches!(work, Work::StartAndEnd(_)).then_some((64, 25.0)),
+        work,
+        of: Some(BARE.to_owned()),
+        wanted: wanted.next().unwrap_or_default(),
+    })
 }

@@ -52,6 +52,7 @@ impl Host {
     pub fn start(installation: &Installation) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg(ARGUMENT);
+        installation.settle(&mut command);
         let mut process = installation.serve_with(command, Stdio::piped);
         let (input, output) = process.pipes();
         Self {

@@ -189,7 +189,8 @@ impl Installation {
         command
     }
 
-    fn settle(&self, command: &mut Command) {
+    /// Lets `command` run in the folder, with an empty environment.
+    pub fn settle(&self, command: &mut Command) {
         command.current_dir(&self.folder).env_clear();
     }
 
@@ -210,10 +211,18 @@ impl Installation {
         self.serve_with(self.command(&["serve"]), Stdio::null)
     }
 
+    /// Starts the server without TLS, as behind a proxy on the same machine.
+    pub fn serve_plain(&self) -> Process {
+        let mut command = self.command(&["serve"]);
+        command.env("LICENSE_SERVER_TLS__MODE", "off");
+        let mut process = self.serve_with(command, Stdio::null);
+        process.ca = None;
+        process
+    }
+
     /// Starts the server by another command.
     pub fn serve_with(&self, mut command: Command, pipe: fn() -> Stdio) -> Process {
         let port = free_port();
-        self.settle(&mut command);
         command.stdin(pipe()).stdout(pipe());
         let log = fs::File::options()
             .append(true)
