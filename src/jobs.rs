@@ -47,6 +47,12 @@ const JOBS: &[Job] = &[
         run: Run::EachTick(|app| Box::pin(upkeep::write_heartbeats(app))),
     },
     Job {
+        name: "write when devices were last seen",
+        // To the minute is enough, and the more at once, the more of them share a page. A crash loses at most this much.
+        period: |_| Duration::from_secs(5),
+        run: Run::EachTick(|app| Box::pin(upkeep::write_devices_seen(app))),
+    },
+    Job {
         name: "end sessions",
         period: |settings| Duration::from_secs(u64::from(settings.sessions.cleanup_interval)),
         run: Run::Loop(|app, ticks| Box::pin(upkeep::sweep_and_fold(app, ticks))),
@@ -148,8 +154,9 @@ pub async fn finish(app: &App) {
     if app.db.disk_has_failed() {
         return;
     }
-    let flushed = sessions::flush(&app.db, &app.live_sessions).await;
+    let flushed = sessions::flush_heartbeats(&app.db, &app.live_sessions).await;
     log_failure("write the last heartbeats", flushed);
+    upkeep::write_devices_seen(app).await;
     let now = app.clock.now().wall;
     upkeep::write_refusals(app).await;
     time::record_date(app, now).await;

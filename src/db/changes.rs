@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::id::LicenseId;
 
-/// Licenses share places: a change of one ends what was kept about the others at its place too. 128 KiB.
-const PLACES: usize = 1 << 14;
+/// Licenses share places: a change of one ends what was kept about the others at its place too. 1 MiB.
+const PLACES: usize = 1 << 17;
 
 /// The changes of this process: how many there were, and the number of the latest one at each place.
 #[derive(Debug)]

@@ -33,14 +33,20 @@ const FOLD_OVERLAP: Duration = Duration::from_mins(10);
 
 pub(super) async fn write_heartbeats(app: &App) {
     // `db` has logged that writes fail; the heartbeats are written at the next tick.
-    if let Err(error) = sessions::flush(&app.db, &app.live_sessions).await {
+    if let Err(error) = sessions::flush_heartbeats(&app.db, &app.live_sessions).await {
         log::debug!("could not write heartbeats: {error}");
+    }
+}
+
+pub(super) async fn write_devices_seen(app: &App) {
+    if let Err(error) = sessions::flush_devices_seen(&app.db, &app.live_sessions).await {
+        log::debug!("could not write when devices were last seen: {error}");
     }
 }
 
 pub(super) async fn write_refusals(app: &App) {
     let now = app.clock.now().wall;
-    // `db` has logged that writes fail; the counts and calls are written at the next tick.
+    // As above; the counts and calls are written at the next tick.
     if let Err(error) = refusals::flush(&app.db, &app.refusals, &app.refusal_queue, now).await {
         log::debug!("could not write refusals: {error}");
     }

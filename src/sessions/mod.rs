@@ -20,7 +20,7 @@ pub use listing::{
 };
 pub use rules::Refusal;
 pub use start::{StartRequest, Started, start, start_once};
-pub use upkeep::{end_all, flush, sweep};
+pub use upkeep::{end_all, flush_devices_seen, flush_heartbeats, sweep};
 
 use serde_json::{Value, json};
 

@@ -17,12 +17,12 @@ const SWEEP_BATCH: u32 = 500;
 /// Heartbeats written in one transaction; other writes wait meanwhile.
 const FLUSH_BATCH: usize = 2000;
 
-/// Writes to the database which heartbeats arrived and which devices were verified since the last flush, both in the
-/// order of their rows: rows that share a page are written together.
+/// Writes to the database which heartbeats arrived since the last flush, in the order of their rows: rows that share a
+/// page are written together.
 ///
 /// # Errors
 /// If a write fails; the next flush tries again with what was not written.
-pub async fn flush(db: &Db, live: &LiveSessions) -> Result<()> {
+pub async fn flush_heartbeats(db: &Db, live: &LiveSessions) -> Result<()> {
     let heartbeats = Unwritten {
         rest: live.take_unsaved().into(),
         put_back: |rest| live.put_back_unsaved(rest),
@@ -32,13 +32,19 @@ pub async fn flush(db: &Db, live: &LiveSessions) -> Result<()> {
             .iter()
             .try_for_each(|heartbeat| store::save_heartbeat(tx, heartbeat))
     });
-    let heartbeats = heartbeats.await;
+    heartbeats.await
+}
+
+/// Writes to the database which devices were seen since the last flush, in the order of their rows.
+///
+/// # Errors
+/// If a write fails; the next flush tries again with what was not written.
+pub async fn flush_devices_seen(db: &Db, live: &LiveSessions) -> Result<()> {
     let devices = Unwritten {
         rest: live.take_devices_seen().into(),
         put_back: |rest| live.put_back_devices_seen(rest),
     };
-    let devices = devices.write(db, devices::mark_seen).await;
-    heartbeats.and(devices)
+    devices.write(db, devices::mark_seen).await
 }
 
 /// What was taken from memory to be written. What is not written when this is dropped is put back: after a failed write,
@@ -154,7 +160,7 @@ pub fn end_all(tx: &Tx<'_>, now: UnixMs) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Waker};
     use std::time::Duration;
 
     use super::*;
@@ -223,18 +229,24 @@ mod tests {
         let live = with_unwritten();
         assert_eq!(unwritten(&live), (all.clone(), all.clone()));
         {
-            let mut stopped = pin!(flush(&db, &live));
+            let mut heartbeats = pin!(flush_heartbeats(&db, &live));
+            let mut devices = pin!(flush_devices_seen(&db, &live));
             let mut context = Context::from_waker(Waker::noop());
-            assert!(matches!(stopped.as_mut().poll(&mut context), Poll::Pending));
+            assert!(heartbeats.as_mut().poll(&mut context).is_pending());
+            assert!(devices.as_mut().poll(&mut context).is_pending());
         }
         assert_eq!(unwritten(&live), (all.clone(), all.clone()));
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.build().unwrap();
-        runtime.block_on(flush(&db, &live)).unwrap();
+        runtime.block_on(flush_heartbeats(&db, &live)).unwrap();
+        runtime.block_on(flush_devices_seen(&db, &live)).unwrap();
         assert_eq!(unwritten(&live), (Vec::new(), Vec::new()));
         let live = with_unwritten();
         db.close(Duration::from_secs(10));
-        runtime.block_on(flush(&db, &live)).unwrap_err();
+        runtime.block_on(flush_heartbeats(&db, &live)).unwrap_err();
+        runtime
+            .block_on(flush_devices_seen(&db, &live))
+            .unwrap_err();
         assert_eq!(unwritten(&live), (all.clone(), all));
     }
 }

@@ -311,9 +311,10 @@ impl InProcess {
     }
 
     pub(crate) fn flush(&self) {
-        self.runtime
-            .block_on(sessions::flush(self.db(), &self.live))
-            .unwrap();
+        let heartbeats = sessions::flush_heartbeats(self.db(), &self.live);
+        self.runtime.block_on(heartbeats).unwrap();
+        let devices = sessions::flush_devices_seen(self.db(), &self.live);
+        self.runtime.block_on(devices).unwrap();
     }
 
     /// Runs the purge without deleting any history.
