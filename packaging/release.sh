@@ -31,6 +31,8 @@ cargo_home=${CARGO_HOME:-$HOME/.cargo}
 export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC CARGO_TARGET_DIR=$build CARGO_INCREMENTAL=0
 export RUSTFLAGS="--remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$build=/target --remap-path-prefix=$top=/source"
 export CFLAGS="-ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$build=/target"
+# mimalloc contains the time of its compilation, which is that of an earlier commit if the folder is used again.
+CFLAGS+=' -Wno-builtin-macro-redefined -D__DATE__="" -D__TIME__=""'
 
 cargo fetch --locked
 for architecture in "$@"; do

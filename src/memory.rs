@@ -1,12 +1,12 @@
 //! Giving memory back to the system.
 //!
-//! What is written in Rust allocates with mimalloc, which saves some tenth of the processor's time of each call; SQLite, with
-//! the C library. Each keeps what was freed, for the next to ask for it.
+//! Rust code allocates with mimalloc, which saves about a tenth of the processor time of a call; SQLite allocates with the C
+//! library. Both keep freed memory for later allocations.
 
-/// Bytes that the C library keeps of what was freed, for what is allocated next.
+/// Free bytes at the end of an arena from which the C library gives them back.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const TRIM_THRESHOLD: i32 = 16 * 1024 * 1024;
-/// Bytes from which the C library asks the system for each allocation of its own.
+/// Size from which the C library maps each allocation separately.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MMAP_THRESHOLD: i32 = 4 * 1024 * 1024;
 
@@ -46,12 +46,13 @@ fn trim() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Gives the system back what lies in pages that the calling thread allocated and any thread has freed. mimalloc by
-/// itself keeps nearly all that a crowd of connections took: only the thread that owns a page can return it, and does so
-/// when it next allocates something of that size.
+/// Gives the system back what lies in pages that the calling thread allocated and any thread has freed; some milliseconds
+/// after much was freed. mimalloc by itself keeps nearly all that a crowd of connections took: only the thread that owns a
+/// page can return it, and does so when it next allocates something of that size. The threads of the database need no
+/// call: what they allocate here is small.
 #[expect(unsafe_code, reason = "there is no safe way to call it")]
 pub fn give_back_of_thread() {
-    // SAFETY: `mi_collect` touches only pages of the calling thread in which nothing is allocated, and may be called by
-    // any thread at any time (mimalloc's documentation, "Extended Functions").
+    // SAFETY: `mi_collect` works on the heap of the calling thread, and on free parts of arenas, which it claims atomically;
+    // it moves and ends no allocation. In a thread or a process without a heap of mimalloc it does nothing.
     unsafe { libmimalloc_sys::mi_collect(true) };
 }

@@ -201,8 +201,8 @@ struct Servers {
 }
 
 impl Servers {
-    /// The rows of the table; the first one is the baseline. Calls are compared with it over plain HTTP as well, since TLS
-    /// takes the processor's time on both sides.
+    /// The rows of the table; the first one is the baseline. Calls are compared with it over plain HTTP as well, since with
+    /// TLS the server and the load generator both spend processor time on encryption.
     fn rows(&self, shop: &Shop) -> Vec<Row> {
         let of = |label: &str, of: &str, target: Target, work, wanted| Row {
             label: label.to_owned(),

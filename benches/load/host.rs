@@ -11,7 +11,7 @@ use license_server::audit::Actor;
 use license_server::error::Result;
 use license_server::manual::Manual;
 use license_server::server::{self, NonFatalSignals, Server};
-use license_server::{backups, config, logging, session_history};
+use license_server::{backups, config, logging, memory, session_history};
 use tokio::task::spawn_blocking;
 
 use crate::process::{Installation, Process};
@@ -76,6 +76,7 @@ pub fn serve_if_asked() {
     if std::env::args().nth(1).as_deref() != Some(ARGUMENT) {
         return;
     }
+    memory::set_up();
     let signals = NonFatalSignals::catch().unwrap();
     let settings = config::load(None).unwrap();
     logging::start(&settings.log).unwrap();

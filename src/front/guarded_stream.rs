@@ -180,7 +180,7 @@ pub(super) struct GuardedStream<'l, S> {
     /// When the time for the current head, or for being idle, is over. `read_timer` is set to it only when a read has
     /// to wait.
     read_deadline: Instant,
-    /// When an idle connection begins to rest; `None` if it does so already.
+    /// When an idle connection begins to rest; `None` once it rests, or while it is not idle.
     rest_at: Option<Instant>,
     read_timer: Pin<Box<Sleep>>,
     /// Bytes that the next read returns: those that ended a rest.
@@ -345,13 +345,8 @@ impl<S: AsyncRead + Received + Unpin> AsyncRead for GuardedStream<'_, S> {
         let count = part.filled().len();
         buf.advance(count);
         if count > 0 {
-            let phase = &this.state.phase;
-            if phase
-                .compare_exchange(IDLE, READING, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-            {
-                this.rest_at = None;
-                this.read_deadline = Instant::now() + this.limits.head;
+            if this.state.phase.load(Ordering::Relaxed) == IDLE {
+                this.begin_head();
             }
             this.count_incomplete(count)?;
             return read;
@@ -365,9 +360,21 @@ impl<S: AsyncRead + Received + Unpin> AsyncRead for GuardedStream<'_, S> {
 }
 
 impl<S: AsyncRead + Received + Unpin> GuardedStream<'_, S> {
-    /// The next read returns these bytes, which were read before.
-    pub(super) fn put_back(&mut self, bytes: &[u8]) {
-        self.first = Bytes::copy_from_slice(bytes);
+    /// Begins a rest. The next read returns these `unread` bytes, which arrived together with the last request and begin the
+    /// next one.
+    pub(super) fn resume(&mut self, unread: &[u8]) {
+        self.first = Bytes::copy_from_slice(unread);
+        if !unread.is_empty() {
+            self.head_len = unread.len() as u64;
+            self.begin_head();
+        }
+    }
+
+    /// A request head begins.
+    fn begin_head(&mut self) {
+        self.state.phase.store(READING, Ordering::Relaxed);
+        self.rest_at = None;
+        self.read_deadline = Instant::now() + self.limits.head;
     }
 
     /// Waits for bytes, or the end of the stream, without memory for them; the next read returns them.
@@ -382,7 +389,7 @@ impl<S: AsyncRead + Received + Unpin> GuardedStream<'_, S> {
             let mut bytes = [0; READ_LEN];
             let mut buf = ReadBuf::new(&mut bytes);
             ready!(Pin::new(&mut *self).poll_read(cx, &mut buf))?;
-            self.put_back(buf.filled());
+            self.first = Bytes::copy_from_slice(buf.filled());
             Poll::Ready(Ok(()))
         })
         .await
@@ -468,6 +475,8 @@ impl<S: AsyncRead + AsyncWrite + Received + Unpin> AsyncWrite for GuardedStream<
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // hyper closes the connection: what it has read since, if anything, is no request.
+        this.state.may_rest.store(false, Ordering::Relaxed);
         if this
             .linger
             .as_ref()

@@ -35,7 +35,7 @@ use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -266,7 +266,11 @@ impl Shared {
                 biased;
                 received = stream.first_bytes() => match received {
                     Ok(()) => None,
-                    Err(error) => return log::debug!("{peer}: {error}"),
+                    Err(error) => {
+                        log::debug!("{peer}: {error}");
+                        // Tells the client that this is the end, and no attack (RFC 8446 §6.1).
+                        return drop(stream.shutdown().await);
+                    }
                 },
                 reason = must_close(&mut stop, &state) => Some(reason),
             };
@@ -279,7 +283,7 @@ impl Shared {
                 .await;
             let Some(parts) = rested else { return };
             stream = parts.io.into_inner();
-            stream.put_back(&parts.read_buf);
+            stream.resume(&parts.read_buf);
         }
     }
 
@@ -308,6 +312,7 @@ impl Shared {
                     log_end(peer, ended);
                     return None;
                 }
+                // Nothing is lost: it has flushed its response, and waits for the next head.
                 None => return Some(Pin::into_inner(connection).into_parts()),
             },
             reason = must_close(stop, state) => reason,

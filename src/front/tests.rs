@@ -262,6 +262,27 @@ async fn requests_are_answered_after_a_rest_however_they_arrive() {
 }
 
 #[tokio::test]
+async fn a_head_that_began_with_the_request_before_it_has_its_time_limit() {
+    let limits = Limits {
+        head: Duration::from_millis(200),
+        idle: PATIENCE,
+        program_idle: PATIENCE,
+        ..LIMITS
+    };
+    let server = start_front(limits, ENOUGH_CONNECTIONS, &[]).await;
+    let mut program = server.connect().await;
+    let sent_at = Instant::now();
+    let sent = b"GET /program HTTP/1.1\r\nhost: x\r\n\r\nGET";
+    program.write_all(sent).await.unwrap();
+    read_response(&mut program).await;
+    let open_for = open_for(&mut program, sent_at).await;
+    assert!(
+        open_for >= limits.head && open_for < PATIENCE / 2,
+        "{open_for:?}"
+    );
+}
+
+#[tokio::test]
 async fn connections_of_proxies_stay_open_for_longer() {
     let server = start_front(LIMITS, ENOUGH_CONNECTIONS, &["127.0.0.0/8"]).await;
     let mut proxy = server.connect().await;

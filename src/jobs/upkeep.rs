@@ -6,7 +6,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::task::{JoinSet, spawn_blocking, yield_now};
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Interval, sleep};
 
 use super::{log_failure, time};
@@ -26,8 +26,9 @@ use crate::sessions;
 const DAY: Duration = Duration::from_hours(24);
 /// Wait after a change by another process, so that many changes at once cause one sweep.
 const DEBOUNCE: Duration = Duration::from_millis(200);
-/// For how long the threads that serve requests are visited.
-const VISIT_MAX: Duration = Duration::from_millis(20);
+/// How long to wait until all threads that serve requests have been visited, and how long between two looks.
+const VISIT_MAX: Duration = Duration::from_millis(50);
+const VISIT_TURN: Duration = Duration::from_millis(1);
 /// How far the next fold of the history reaches back before the end of the last one.
 const FOLD_OVERLAP: Duration = Duration::from_mins(10);
 
@@ -70,13 +71,13 @@ async fn on_each_worker(act: fn()) {
         let visited = visited.clone();
         visits.spawn(async move {
             loop {
-                if visited.is_new() {
+                if visited.visit() {
                     act();
                 }
                 if visited.count() >= workers || Instant::now() > deadline {
                     return;
                 }
-                yield_now().await;
+                sleep(VISIT_TURN).await;
             }
         });
     }
@@ -88,8 +89,8 @@ async fn on_each_worker(act: fn()) {
 struct Visited(Mutex<HashSet<ThreadId>>);
 
 impl Visited {
-    /// Whether the calling thread has not been visited before.
-    fn is_new(&self) -> bool {
+    /// Visits the calling thread; false if it was visited before.
+    fn visit(&self) -> bool {
         self.lock().insert(thread::current().id())
     }
 

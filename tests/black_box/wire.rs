@@ -193,6 +193,12 @@ pub fn closes(stream: &mut impl Read) -> bool {
     }
 }
 
+/// Reads until the server ends the connection as TLS asks for, with an alert (RFC 8446 §6.1); false if it does not.
+pub fn ends(stream: &mut Tls) -> bool {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).is_ok()
+}
+
 /// A `POST` request with a JSON body, or the beginning of one if `body` is shorter than `length`.
 pub fn post(server: &Server, path: &str, length: usize, body: &str) -> Vec<u8> {
     let key = server.api_key();

@@ -261,7 +261,7 @@ fn slow_clients_are_disconnected_and_others_do_not_wait() {
                 plain.write_all(b"\x16\x03\x01\x02\x00").unwrap();
                 wire::closes(&mut plain)
             }),
-            scope.spawn(|| wire::closes(&mut wire::tls(&server))),
+            scope.spawn(|| wire::ends(&mut wire::tls(&server))),
             scope.spawn(|| {
                 let mut tls = wire::tls(&server);
                 tls.write_all(half_head).unwrap();
