@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Body;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::CloseReason;
@@ -226,6 +226,23 @@ impl<'l, S> GuardedStream<'l, S> {
         }
     }
 
+    /// Begins a rest. The next read returns these `unread` bytes, which arrived together with the last request and begin the
+    /// next one.
+    pub(super) fn resume(&mut self, unread: &[u8]) {
+        self.first = Bytes::copy_from_slice(unread);
+        if !unread.is_empty() {
+            self.head_len = unread.len() as u64;
+            self.begin_head();
+        }
+    }
+
+    /// A request head begins.
+    fn begin_head(&mut self) {
+        self.state.phase.store(READING, Ordering::Relaxed);
+        self.rest_at = None;
+        self.read_deadline = Instant::now() + self.limits.head;
+    }
+
     /// Ready with an error if the head takes too long, or the connection has been idle for too long.
     fn poll_read_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let is_writing = self.state.is_writing();
@@ -359,40 +376,28 @@ impl<S: AsyncRead + Received + Unpin> AsyncRead for GuardedStream<'_, S> {
     }
 }
 
-impl<S: AsyncRead + Received + Unpin> GuardedStream<'_, S> {
-    /// Begins a rest. The next read returns these `unread` bytes, which arrived together with the last request and begin the
-    /// next one.
-    pub(super) fn resume(&mut self, unread: &[u8]) {
-        self.first = Bytes::copy_from_slice(unread);
-        if !unread.is_empty() {
-            self.head_len = unread.len() as u64;
-            self.begin_head();
-        }
-    }
-
-    /// A request head begins.
-    fn begin_head(&mut self) {
-        self.state.phase.store(READING, Ordering::Relaxed);
-        self.rest_at = None;
-        self.read_deadline = Instant::now() + self.limits.head;
-    }
-
+impl<S: AsyncRead + AsyncWrite + Received + Unpin> GuardedStream<'_, S> {
     /// Waits for bytes, or the end of the stream, without memory for them; the next read returns them.
     ///
     /// # Errors
-    /// As a read.
+    /// As a read; the stream is shut down then.
     pub(super) async fn first_bytes(&mut self) -> io::Result<()> {
         if !self.first.is_empty() {
             return Ok(());
         }
-        poll_fn(|cx| {
+        let received = poll_fn(|cx| {
             let mut bytes = [0; READ_LEN];
             let mut buf = ReadBuf::new(&mut bytes);
             ready!(Pin::new(&mut *self).poll_read(cx, &mut buf))?;
             self.first = Bytes::copy_from_slice(buf.filled());
             Poll::Ready(Ok(()))
-        })
-        .await
+        });
+        let received = received.await;
+        if received.is_err() {
+            // Tells the client that this is the end, and no attack (RFC 8446 §6.1).
+            drop(self.shutdown().await);
+        }
+        received
     }
 }
 

@@ -35,7 +35,7 @@ use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -266,11 +266,7 @@ impl Shared {
                 biased;
                 received = stream.first_bytes() => match received {
                     Ok(()) => None,
-                    Err(error) => {
-                        log::debug!("{peer}: {error}");
-                        // Tells the client that this is the end, and no attack (RFC 8446 §6.1).
-                        return drop(stream.shutdown().await);
-                    }
+                    Err(error) => return log::debug!("{peer}: {error}"),
                 },
                 reason = must_close(&mut stop, &state) => Some(reason),
             };
