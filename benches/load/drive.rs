@@ -30,11 +30,11 @@ pub enum Work {
 }
 
 impl Work {
-    /// The bodies of connection `first` of `of`: every `of`-th one from `first` on, and for starts from another one in each
-    /// round, since the server limits how often a license is started.
-    pub fn share(&self, first: usize, of: usize) -> Vec<Bytes> {
+    /// The bodies of connection `first` of `of`, with their places among all: every `of`-th one from `first` on, and for
+    /// starts from another one in each round, since the server limits how often a license is started.
+    pub fn share(&self, first: usize, of: usize) -> Vec<(usize, Bytes)> {
         match self {
-            Self::Get(_) => vec![Bytes::new()],
+            Self::Get(_) => vec![(first, Bytes::new())],
             Self::Post(_, bodies) | Self::PostAnew(_, bodies) => share(bodies, first, of),
             Self::StartAndEnd(bodies) => {
                 let mut own = share(bodies, first, of);
@@ -48,8 +48,9 @@ impl Work {
     }
 }
 
-fn share(bodies: &[Bytes], first: usize, of: usize) -> Vec<Bytes> {
-    bodies.iter().skip(first).step_by(of).cloned().collect()
+fn share(bodies: &[Bytes], first: usize, of: usize) -> Vec<(usize, Bytes)> {
+    let bodies = bodies.iter().cloned().enumerate();
+    bodies.skip(first).step_by(of).collect()
 }
 
 /// When a round ends.
@@ -225,8 +226,8 @@ impl Client {
         let own = work.share(first, of);
         // With little data (`LICENSE_BENCH_DIVIDE`) there are more connections than bodies.
         while !own.is_empty() {
-            for (place, body) in own.iter().enumerate() {
-                self.connection.choose_api_key(first + place * of);
+            for (place, body) in &own {
+                self.connection.choose_api_key(*place);
                 let begun = Instant::now();
                 match work {
                     Work::Get(path) => drop(self.send(Method::GET, path, Bytes::new()).await),

@@ -79,6 +79,7 @@ impl Running {
                 let (sender, due) = unbounded_channel();
                 let connection = Connection::open_number(target, number).await;
                 let bodies = lane.work.share(number, lane.connections);
+                let bodies = bodies.into_iter().map(|(_, body)| body).collect();
                 let calls = Calls {
                     work: lane.work.clone(),
                     bodies,

@@ -149,20 +149,31 @@ fn damage_is_noted_and_a_sound_file_in_its_place_does_not_clear_it() {
 #[test]
 fn a_failing_write_undoes_only_itself_and_a_panic_kills_nothing() {
     with_new_database(async |db| {
-        let written = db.write("t.keep", |tx| tx.run(ADD, []));
-        let undone = db.write("t.undo", |tx| {
-            tx.run(ADD, [])?;
-            Err::<(), _>(Error::not_found(Resource::Text, ""))
-        });
-        let panics = db.write("t.panic", |tx| {
-            tx.run(ADD, [])?;
-            assert!(tx.run(ADD, []).is_err(), "in the writer");
-            Ok(())
-        });
-        let all = tokio::join!(written, undone, panics);
+        let write = || db.write("t.keep", |tx| tx.run(ADD, []));
+        let undo = || {
+            db.write("t.undo", |tx| {
+                tx.run(ADD, [])?;
+                Err::<(), _>(Error::not_found(Resource::Text, ""))
+            })
+        };
+        let panic = || {
+            db.write("t.panic", |tx| {
+                tx.run(ADD, [])?;
+                assert!(tx.run(ADD, []).is_err(), "in the writer");
+                Ok(())
+            })
+        };
+        let all = tokio::join!(write(), undo(), panic());
         assert!(all.0.is_ok() && all.1.is_err());
         assert!(matches!(all.2, Err(Error::Internal { .. })));
         assert_eq!(count(&db).await, 1);
+        // The same, each in a transaction of its own.
+        undo().await.unwrap_err();
+        assert!(matches!(panic().await, Err(Error::Internal { .. })));
+        assert_eq!(count(&db).await, 1);
+        write().await.unwrap();
+        undo().await.unwrap_err();
+        assert_eq!(count(&db).await, 2);
     });
 }
 
