@@ -21,8 +21,8 @@ fn p99_max() -> Duration {
     Duration::from_millis(if strict { 100 } else { 1000 })
 }
 
-/// Memory that the server may use under any attack, in KiB, in a debug build.
-pub const RSS_KIB: u64 = 224 * 1024;
+/// Memory that the server may use under any attack, in KiB.
+pub const RSS_KIB: u64 = 200 * 1024;
 
 /// Heartbeats beside an attack of which at least one more is needed for a statement.
 const HEARTBEATS_MIN: usize = 20;
